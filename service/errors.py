@@ -1,0 +1,147 @@
+"""The tree of deliberate failures.
+
+ServiceError
+├── BadRequestError (400)       malformed-json, bad-envelope, empty-batch, bad-gzip …
+├── NotFoundError (404)         unknown-model, unknown-version, unknown-window …
+├── ConflictError (409)         the request contradicts what is stored
+├── TooLargeError (413)
+├── UnsupportedTypeError (415)
+├── InvalidDocumentError (422)  a document that can be read but not accepted
+│   └── NotImplementedYetError  a part of the interface that this release does not have
+├── BusyError (503)             too many rows in flight; sent with Retry-After
+└── DatabaseAwayError (503)     sent with Retry-After
+
+``ModelwatchSetupError`` stands beside it: a process that cannot start.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """A failure that the caller is told about as ``application/problem+json``."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal-error"
+    title: str = "Internal error"
+    retry_after: int | None = None
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        title: str | None = None,
+        rejected: Sequence[Mapping[str, Any]] = (),
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail[:300]
+        self.rejected = tuple(rejected)
+        self.limit = limit
+        if code is not None:
+            self.code = code
+            self.title = title or code.replace("-", " ").capitalize()
+
+
+class BadRequestError(ServiceError):
+    """The request cannot be read."""
+
+    status = 400
+    code = "bad-request"
+    title = "Bad request"
+
+
+class NotFoundError(ServiceError):
+    """What the request names does not exist."""
+
+    status = 404
+    code = "not-found"
+    title = "Not found"
+
+
+class UnknownModelError(NotFoundError):
+    """No model of that name is registered."""
+
+    code = "unknown-model"
+    title = "Unknown model"
+
+    def __init__(self) -> None:
+        super().__init__("no model of that name is registered")
+
+
+class UnknownVersionError(NotFoundError):
+    """The model has no version of that name."""
+
+    code = "unknown-version"
+    title = "Unknown version"
+
+    def __init__(self) -> None:
+        super().__init__("the model has no version of that name")
+
+
+class ConflictError(ServiceError):
+    """The request contradicts what is stored."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+
+
+class TooLargeError(ServiceError):
+    """The request is over a limit."""
+
+    status = 413
+    code = "too-large"
+    title = "Too large"
+
+
+class UnsupportedTypeError(ServiceError):
+    """The content type, charset or encoding is not one that this route reads."""
+
+    status = 415
+    code = "unsupported-type"
+    title = "Unsupported media type"
+
+
+class InvalidDocumentError(ServiceError):
+    """The document can be read, but something in it is wrong."""
+
+    status = 422
+    code = "invalid-document"
+    title = "Invalid document"
+
+
+class NotImplementedYetError(InvalidDocumentError):
+    """A documented part of the interface that this release does not have."""
+
+    code = "not-implemented"
+    title = "Not implemented in this release"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not implemented in this release")
+
+
+class BusyError(ServiceError):
+    """More rows wait for their commit than the process may hold."""
+
+    status = 503
+    code = "busy"
+    title = "Busy"
+    retry_after = 1
+
+
+class DatabaseAwayError(ServiceError):
+    """The database cannot be reached."""
+
+    status = 503
+    code = "database-away"
+    title = "Database away"
+    retry_after = 2
+
+    def __init__(self) -> None:
+        super().__init__("the database cannot be reached; nothing of this request was stored")
+
+
+class ModelwatchSetupError(Exception):
+    """A process cannot start; the message says what to do."""

@@ -1,0 +1,91 @@
+"""Predictions in typed slots, their identities, labels, and what was wrong with rows."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Table,
+    Text,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.db.base import Base
+
+NUMERIC_SLOTS = tuple(f"n{i}" for i in range(1, 257))
+TEXT_SLOTS = tuple(f"c{i}" for i in range(1, 65))
+VECTOR_SLOTS = tuple(f"v{i}" for i in range(1, 5))
+
+# Partitioned by LIST (model_id), each partition by RANGE (ts) in months.  It has no key of its
+# own: a unique key of a partitioned table would have to hold ts; `identity` is the key.
+prediction = Table(
+    "prediction",
+    Base.metadata,
+    Column("model_id", BigInteger, nullable=False),
+    Column("version_id", BigInteger, nullable=False),
+    Column("prediction_id", Text, nullable=False),
+    Column("ts", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("prediction", Text),
+    Column("predicted_value", Float),
+    Column("score", Float),
+    Column("scores", ARRAY(Float)),
+    Column("weight", Float),
+    Column("subject", Text),
+    Column("tags", JSONB),
+    *(Column(slot, Float) for slot in NUMERIC_SLOTS),
+    *(Column(slot, Text) for slot in TEXT_SLOTS),
+    *(Column(slot, ARRAY(REAL)) for slot in VECTOR_SLOTS),
+    Index("ix_prediction_version_id_ts", "version_id", "ts"),
+    postgresql_partition_by="LIST (model_id)",
+)
+
+
+class PredictionIdentity(Base):
+    """The key of a prediction: where its row is, and a hash of what it said."""
+
+    __tablename__ = "prediction_identity"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(primary_key=True)
+    ts: Mapped[datetime]
+    content_hash: Mapped[int]
+
+
+class Label(Base):
+    """Ground truth, append-only; of one prediction's labels the newest ``label_ts`` counts."""
+
+    __tablename__ = "label"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(primary_key=True)
+    label_ts: Mapped[datetime] = mapped_column(primary_key=True)
+    label: Mapped[str | None]
+    label_value: Mapped[float | None]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IngestFault(Base):
+    """How many rows of a bucket were refused, or lost a feature, and why; append-only.
+
+    ``field`` is empty for a refused row; ``bucket`` is the hour of arrival where a row has no
+    usable time of its own.
+    """
+
+    __tablename__ = "ingest_fault"
+    __table_args__ = (Index(None, "model_id", "bucket"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int]
+    version_id: Mapped[int | None]
+    bucket: Mapped[datetime]
+    field: Mapped[str]
+    code: Mapped[str]
+    rows: Mapped[int]

@@ -1,0 +1,69 @@
+"""Edges, frozen from a reference; they never depend on what is compared with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.profiles.columns import Classes
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumericBins:
+    """Bins of a numeric column: atoms, fine quantile bins, and below and above the reference.
+
+    A value equal to an atom counts there and nowhere else.  Bin order of the counts, shape
+    ``(n_bins,)``: ``below`` (< minimum), the ``len(edges) - 1`` fine bins (left-closed, the last
+    closed), ``above`` (> maximum), then one bin for each atom.
+
+    ``edges`` are ascending and unique, from ``minimum`` to ``maximum`` of the reference values that
+    are no atoms; both arrays may be empty (constant column: one atom; all missing: neither).
+    ``minimum`` and ``maximum`` are of the whole reference column.
+    """
+
+    edges: Floats
+    atoms: Floats
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def n_bins(self) -> int:
+        """Return the number of bins, missing excluded."""
+        return 2 + max(len(self.edges) - 1, 0) + len(self.atoms)
+
+
+@dataclass(frozen=True, slots=True)
+class CategoricalBins:
+    """Bins of a categorical or boolean column: the reference's top categories, other, unseen.
+
+    Bin order of the counts: one for each of ``categories`` (at most 256, most frequent first),
+    ``other`` (in the reference, but not among the top), ``unseen`` (not in the reference).
+    ``rest`` holds the names that count as ``other``.
+    Boolean columns have the categories ``("false", "true")`` as far as the reference has them.
+    """
+
+    categories: tuple[str, ...]
+    rest: frozenset[str]
+
+    @property
+    def n_bins(self) -> int:
+        """Return the number of bins, missing excluded."""
+        return len(self.categories) + 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binning:
+    """All the edges of one model: per feature, and for the score.
+
+    ``score_edges`` are the inner edges of the score histogram, ascending, shape ``(m,)``, for
+    ``m + 1`` bins: 2,048 logit bins with the reference's quantiles among them.  ``score_bins`` bins
+    the score like a numeric feature, for drift.
+    """
+
+    columns: Mapping[str, NumericBins | CategoricalBins]
+    classes: Classes
+    score_edges: Floats
+    score_bins: NumericBins | None

@@ -1,0 +1,75 @@
+"""The mergeable summary of rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnProfile:
+    """One column of some rows.
+
+    ``counts``, ``weights``, ``weights_squared`` and ``sums`` have the shape ``(n_bins,)`` of the
+    column's bins (rows, Σw, Σw², and Σx for numeric columns, zeros otherwise).  ``missing`` are
+    rows without a (finite) value, in rows.  ``n`` counts finite values; ``mean`` and ``m2`` are
+    their mean and Σ(x − mean)²; ``minimum`` and ``maximum`` are ``None`` without any.
+    ``out_of_range`` counts values outside the declared range, or outside the reference's where
+    none is declared.  ``unseen`` names values that the reference does not have, with their exact
+    counts: the at most 64 names with the smallest hashes, because those merge exactly.
+    """
+
+    counts: Counts
+    weights: Floats
+    weights_squared: Floats
+    sums: Floats
+    missing: int
+    n: int
+    minimum: float | None
+    maximum: float | None
+    mean: float
+    m2: float
+    out_of_range: int
+    unseen: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureProfile:
+    """What rows say without their labels.
+
+    ``columns`` holds the features, and ``prediction`` and ``score`` under those (reserved) names.
+    ``score_counts`` has the shape ``(2, n_score_bins)``: rows by predicted class (negative,
+    positive) and score bin; ``score_weights`` is Σw in the same shape.
+    """
+
+    rows: int
+    weight: float
+    columns: Mapping[str, ColumnProfile]
+    score_counts: Counts
+    score_weights: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerformanceProfile:
+    """What labelled rows say of a binary model.
+
+    ``confusion`` has the shape ``(2, 2)``, label by prediction, negative first, in rows;
+    ``confusion_weights`` and ``confusion_weights_squared`` are Σw and Σw².  ``score_counts`` and
+    ``score_weights`` are ``(2, n_score_bins)``, label by score bin.  ``losses`` is ``(2, 4)``: per
+    label Σw·b, Σw·b², Σw·l, Σw·l² of the squared error b and the log loss l of each scored row
+    (scores clipped to [1e-15, 1 - 1e-15] for l).  Rows whose label or prediction is neither class
+    are in ``unusable`` alone.
+    """
+
+    labelled: int
+    unusable: int
+    confusion: Counts
+    confusion_weights: Floats
+    confusion_weights_squared: Floats
+    score_counts: Counts
+    score_weights: Floats
+    losses: Floats

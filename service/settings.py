@@ -1,0 +1,53 @@
+"""The environment, read once at the edge and passed down."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; each is an environment variable ``MODELWATCH_<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODELWATCH_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None, description="your own PostgreSQL (16 or newer); embedded when unset"
+    )
+    data_dir: Path = Field(
+        default=Path("~/.local/share/modelwatch"), description="where the embedded database lives"
+    )
+    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    port: int = Field(default=8080, ge=0, le=65535, description="port the API listens on")
+    database_pool: int = Field(default=8, ge=1, description="connections a process may hold")
+    quiet: timedelta = Field(
+        default=timedelta(seconds=2),
+        description="a window is judged when nothing has changed in it for this long",
+    )
+    lease: timedelta = Field(
+        default=timedelta(seconds=10),
+        description="a worker that is silent for this long loses its claim",
+    )
+    poll: timedelta = Field(
+        default=timedelta(milliseconds=250), description="how often an idle worker looks for work"
+    )
+    evidently: bool = Field(
+        default=True, description="whether the worker measures windows with Evidently as well"
+    )
+    webhook_url: str | None = Field(
+        default=None, description="where retraining requests are delivered"
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Standard Webhooks secret, whsec_ and base64"
+    )
+    max_body_bytes: int = Field(default=8 << 20, description="wire bytes of one request")
+    max_inflated_bytes: int = Field(default=32 << 20, description="bytes of one decompressed body")
+    max_reference_bytes: int = Field(default=1 << 30, description="wire bytes of a reference")
+    max_batch_rows: int = Field(default=5_000, description="rows of one request")
+    max_rows_in_flight: int = Field(
+        default=160_000, description="rows waiting for their commit before a 503"
+    )
+    log_level: str = Field(default="INFO", description="lowest level that is logged")
