@@ -80,6 +80,16 @@ class UnknownVersionError(NotFoundError):
         super().__init__("the model has no version of that name")
 
 
+class UnknownRequestError(NotFoundError):
+    """No retraining request has that id."""
+
+    code = "unknown-retraining-request"
+    title = "Unknown retraining request"
+
+    def __init__(self) -> None:
+        super().__init__("no retraining request has that id")
+
+
 class ConflictError(ServiceError):
     """The request contradicts what is stored."""
 
@@ -145,3 +155,5 @@ class DatabaseAwayError(ServiceError):
 
 class ModelwatchSetupError(Exception):
     """A process cannot start; the message says what to do."""
+
+    exit_code: ClassVar[int] = 2

@@ -19,9 +19,10 @@ class NumericBins:
     ``(n_bins,)``: ``below`` (< minimum), the ``len(edges) - 1`` fine bins (left-closed, the last
     closed), ``above`` (> maximum), then one bin for each atom.
 
-    ``edges`` are ascending and unique, from ``minimum`` to ``maximum`` of the reference values that
-    are no atoms; both arrays may be empty (constant column: one atom; all missing: neither).
-    ``minimum`` and ``maximum`` are of the whole reference column.
+    ``edges`` are ascending and unique, from ``minimum`` to ``maximum`` of the whole reference
+    column (a new value between an atom and its neighbour needs a bin), with quantiles of the values
+    that are no atoms in between: 1, 2, 4, 8, 16 or 32 fine bins, so that halving groups neighbours.
+    Both arrays may be empty (constant column: one atom; all missing: neither).
     """
 
     edges: Floats
@@ -41,12 +42,15 @@ class CategoricalBins:
 
     Bin order of the counts: one for each of ``categories`` (at most 256, most frequent first),
     ``other`` (in the reference, but not among the top), ``unseen`` (not in the reference).
-    ``rest`` holds the names that count as ``other``.
+    ``rest`` holds the names that count as ``other``.  ``singletons`` and ``doubletons`` are how
+    many of all names the reference has exactly once and twice: they tell how many it has never.
     Boolean columns have the categories ``("false", "true")`` as far as the reference has them.
     """
 
     categories: tuple[str, ...]
     rest: frozenset[str]
+    singletons: int = 0
+    doubletons: int = 0
 
     @property
     def n_bins(self) -> int:

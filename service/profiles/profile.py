@@ -17,7 +17,7 @@ class ColumnProfile:
     ``counts``, ``weights``, ``weights_squared`` and ``sums`` have the shape ``(n_bins,)`` of the
     column's bins (rows, Σw, Σw², and Σx for numeric columns, zeros otherwise).  ``missing`` are
     rows without a (finite) value, in rows.  ``n`` counts finite values; ``mean`` and ``m2`` are
-    their mean and Σ(x − mean)²; ``minimum`` and ``maximum`` are ``None`` without any.
+    their mean and Σ(x - mean)²; ``minimum`` and ``maximum`` are ``None`` without any.
     ``out_of_range`` counts values outside the declared range, or outside the reference's where
     none is declared.  ``unseen`` names values that the reference does not have, with their exact
     counts: the at most 64 names with the smallest hashes, because those merge exactly.

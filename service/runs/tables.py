@@ -10,7 +10,11 @@ from service.db.base import Base
 
 
 class Window(Base):
-    """One revision of one judged window [start, end); exactly one revision is the latest."""
+    """One revision of one judged window [start, end); exactly one revision is the latest.
+
+    ``digest`` tells whether a new judgement says anything new, ``data_digest`` whether it does so
+    without its labels.  A ``silent`` window was judged without alerting anybody.
+    """
 
     __tablename__ = "window"
     __table_args__ = (
@@ -42,6 +46,8 @@ class Window(Base):
     action: Mapped[str]
     reason: Mapped[str]
     silent: Mapped[bool]
+    data_digest: Mapped[str]
+    digest: Mapped[str]
     reference_revision: Mapped[int | None]
     config_revision: Mapped[int]
     evaluated_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -103,7 +109,7 @@ class Evaluation(Base):
 
 
 class EvaluationWindow(Base):
-    """One window of an evaluation; ``outcome`` is evaluated, revised, insufficient or failed."""
+    """One window of an evaluation; ``outcome`` is evaluated, revised or failed once it is done."""
 
     __tablename__ = "evaluation_window"
     __table_args__ = (Index(None, "version_id", "start"),)
@@ -113,7 +119,9 @@ class EvaluationWindow(Base):
     )
     version_id: Mapped[int] = mapped_column(primary_key=True)
     start: Mapped[datetime] = mapped_column(primary_key=True)
+    end: Mapped[datetime] = mapped_column(primary_key=True)
     outcome: Mapped[str | None]
+    insufficient: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
 
 class Report(Base):

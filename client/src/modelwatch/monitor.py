@@ -1,0 +1,184 @@
+"""What a model's host calls."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from modelwatch.buffer import Buffer
+from modelwatch.encoding import time_text
+from modelwatch.ids import new_prediction_id
+from modelwatch.sender import Sender
+from modelwatch.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+EXIT_SECONDS = 2.0
+MODES = ("on", "off")
+
+_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
+
+
+class Monitor:
+    """Logs the predictions of one version of a model; safe to share between threads.
+
+    ``url``, ``api_key`` and ``mode`` are taken from ``MODELWATCH_URL``, ``MODELWATCH_API_KEY``
+    and ``MODELWATCH_MODE`` where they are not given.
+    """
+
+    _sender: Sender | None
+    _predictions: Buffer
+    _labels: Buffer
+    _errors: int
+
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        *,
+        url: str | None = None,
+        api_key: str | None = None,
+        mode: str | None = None,
+        max_rows: int = 10_000,
+        batch: int = 500,
+        interval: float = 0.5,
+        timeout: float = 10.0,
+    ) -> None:
+        environment = os.environ  # noqa: TID251 - the SDK's own settings, read once
+        self._url = url or environment.get("MODELWATCH_URL") or DEFAULT_URL
+        self._key = api_key or environment.get("MODELWATCH_API_KEY")
+        chosen = mode or environment.get("MODELWATCH_MODE") or "on"
+        if chosen not in MODES:
+            message = f"mode is one of {', '.join(MODES)}"
+            raise ValueError(message)
+        self._off = chosen == "off"
+        self._heads = (
+            _head({"model": model, "version": version}),
+            _head({"model": model}),
+        )
+        self._limits = (max_rows, batch, interval, timeout)
+        self._reset()
+        _monitors.add(self)
+
+    def log(
+        self,
+        features: Mapping[str, Any],
+        prediction: Any,
+        *,
+        score: float | None = None,
+        prediction_id: str | None = None,
+        ts: datetime | float | None = None,
+        weight: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        subject: str | None = None,
+    ) -> str:
+        """Queue a prediction and return its id; never blocks, never raises."""
+        identity = prediction_id or new_prediction_id()
+        if self._off:
+            return identity
+        try:
+            # The time is fixed here, once: a retry must send the same record.
+            record: dict[str, Any] = {
+                "prediction_id": identity,
+                "ts": time_text(time.time() if ts is None else ts),
+                "features": dict(features),
+                "prediction": prediction,
+            }
+            if score is not None:
+                record["score"] = score
+            if weight is not None:
+                record["weight"] = weight
+            if tags is not None:
+                record["tags"] = dict(tags)
+            if subject is not None:
+                record["subject"] = subject
+            self._queue(self._predictions, record)
+        except Exception:  # noqa: BLE001 - monitoring must not break what it watches
+            self._errors += 1
+        return identity
+
+    def label(
+        self, prediction_id: str, label: Any, *, label_ts: datetime | float | None = None
+    ) -> None:
+        """Queue the truth about a prediction; never blocks, never raises."""
+        if self._off:
+            return
+        try:
+            at = time_text(time.time() if label_ts is None else label_ts)
+            record = {"prediction_id": prediction_id, "label": label, "label_ts": at}
+            self._queue(self._labels, record)
+        except Exception:  # noqa: BLE001 - as in `log`
+            self._errors += 1
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Wait until all records are sent; return False when the time was not enough."""
+        return self._sender is None or self._sender.flush(timeout)
+
+    def stats(self) -> dict[str, int]:
+        """Return what became of the records of this process."""
+        counts = self._sender.counts if self._sender is not None else {}
+        names = ("accepted", "duplicates", "rejected", "unserialisable", "retries")
+        return {
+            **{name: counts.get(name, 0) for name in names},
+            "dropped": self._predictions.dropped + self._labels.dropped,
+            "errors": self._errors,
+            "queued": len(self._predictions) + len(self._labels),
+        }
+
+    def _queue(self, buffer: Buffer, record: dict[str, Any]) -> None:
+        if self._sender is None:
+            self._start()
+        buffer.add(record)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._sender is not None:
+                return
+            _, batch, interval, timeout = self._limits
+            sender = Sender(
+                Transport(self._url, self._key, timeout),
+                [
+                    ("/v1/predictions", self._heads[0], self._predictions),
+                    ("/v1/labels", self._heads[1], self._labels),
+                ],
+                batch=batch,
+                interval=interval,
+            )
+            sender.start()
+            self._sender = sender
+
+    def _reset(self) -> None:
+        """Begin with nothing: a forked child has no thread, and its parent sends the rest."""
+        self._predictions = Buffer(self._limits[0])
+        self._labels = Buffer(self._limits[0])
+        self._starting = threading.Lock()
+        self._sender = None
+        self._errors = 0
+
+
+def _head(envelope: dict[str, str]) -> bytes:
+    return json.dumps(envelope)[:-1].encode() + b', "records": ['
+
+
+def _after_fork() -> None:
+    for monitor in list(_monitors):
+        monitor._reset()  # noqa: SLF001 - this module's own class
+
+
+def _at_exit() -> None:
+    deadline = time.monotonic() + EXIT_SECONDS
+    for monitor in list(_monitors):
+        monitor.flush(max(0.0, deadline - time.monotonic()))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

@@ -1,0 +1,86 @@
+"""One keep-alive connection of the standard library, and what an answer means."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+RETRIED = frozenset({408, 429})
+SERVER_FAULT = 500
+SPLIT = frozenset({400, 413})
+OK = 200
+GZIP_FROM = 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said; status 0 means that it could not be reached."""
+
+    status: int
+    retry_after: float = 0.0
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status == 0 or self.status in RETRIED or self.status >= SERVER_FAULT
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether half of the request may succeed."""
+        return self.status in SPLIT
+
+
+class Transport:
+    """Posts JSON to one server."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            message = f"{url!r} is no http:// or https:// address"
+            raise ValueError(message)
+        secure = parts.scheme == "https"
+        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def post(self, path: str, body: bytes) -> Answer:
+        """Send one request."""
+        headers = self._headers
+        if len(body) >= GZIP_FROM:
+            body = gzip.compress(body, 1)
+            headers = {**headers, "Content-Encoding": "gzip"}
+        try:
+            self._connection.request("POST", self._prefix + path, body, headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            return Answer(0)
+        return Answer(response.status, _seconds(response.getheader("Retry-After")), _json(content))
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        self._connection.close()
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,138 @@
+"""Rows out of Postgres as Arrow, a batch at a time, under the names that people use."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import adbc_driver_postgresql.dbapi
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import aliased
+
+from service.ingest.tables import Label, prediction
+from service.registry.values import VersionSpec
+
+
+class RowReader:
+    """One ADBC connection, opened on first use and again after a failure."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    def features(
+        self, version: VersionSpec, start: datetime, end: datetime
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield ts, prediction, score, weight and every feature of the rows in [start, end)."""
+        return self._named(version, select(*_columns(version)).where(_span(version, start, end)))
+
+    def labelled(
+        self, version: VersionSpec, start: datetime, end: datetime
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield ts, prediction, score, weight and label of the labelled rows in [start, end)."""
+        newer = aliased(Label)
+        superseded = exists().where(
+            newer.model_id == Label.model_id,
+            newer.prediction_id == Label.prediction_id,
+            newer.label_ts > Label.label_ts,
+        )
+        columns = prediction.c
+        return self._batches(
+            select(columns.ts, columns.prediction, columns.score, columns.weight, Label.label)
+            .join(
+                Label,
+                and_(
+                    Label.model_id == columns.model_id,
+                    Label.prediction_id == columns.prediction_id,
+                ),
+            )
+            .where(_span(version, start, end), ~superseded)
+        )
+
+    def sample(self, version: VersionSpec, start: datetime, end: datetime, rows: int) -> pa.Table:
+        """Return at most ``rows`` rows of [start, end): those with the smallest hashes of their id.
+
+        The same rows every time, whatever order they came in.
+        """
+        order = func.hashtextextended(prediction.c.prediction_id, 0)
+        batches = self._named(
+            version,
+            select(*_columns(version))
+            .where(_span(version, start, end))
+            .order_by(order, prediction.c.prediction_id)
+            .limit(rows),
+        )
+        return _table(batches)
+
+    def first_rows(self, version: VersionSpec, rows: int) -> pa.Table:
+        """Return the version's first rows by time, to freeze edges on where no reference is."""
+        batches = self._named(
+            version,
+            select(*_columns(version))
+            .where(
+                prediction.c.model_id == version.model_id,
+                prediction.c.version_id == version.version_id,
+            )
+            .order_by(prediction.c.ts, prediction.c.prediction_id)
+            .limit(rows),
+        )
+        return _table(batches)
+
+    def close(self) -> None:
+        """Close the connection; the next read opens another."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _named(self, version: VersionSpec, query: Select[Any]) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches(query):
+            arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for feature in version.features:
+                values = arrays.pop(feature.slot)
+                arrays[feature.name] = (
+                    pc.not_equal(values, 0.0) if feature.kind == "boolean" else values
+                )
+            yield pa.RecordBatch.from_pydict(arrays)
+
+    def _batches(self, query: Select[Any]) -> Iterator[pa.RecordBatch]:
+        statement = query.compile(
+            dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
+            compile_kwargs={"literal_binds": True},
+        )
+        if self._connection is None:
+            self._connection = adbc_driver_postgresql.dbapi.connect(self._url, autocommit=True)
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(str(statement))
+                yield from cursor.fetch_record_batch()
+        except adbc_driver_postgresql.dbapi.Error:
+            self.close()
+            raise
+
+
+def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    collected = list(batches)
+    return pa.Table.from_batches(collected) if collected else pa.table({})
+
+
+def _columns(version: VersionSpec) -> list[ColumnElement[Any]]:
+    columns = prediction.c
+    fixed: list[ColumnElement[Any]] = [
+        columns.ts,
+        columns.prediction,
+        columns.score,
+        columns.weight,
+    ]
+    return fixed + [columns[feature.slot] for feature in version.features]
+
+
+def _span(version: VersionSpec, start: datetime, end: datetime) -> ColumnElement[bool]:
+    columns = prediction.c
+    return and_(
+        columns.model_id == version.model_id,
+        columns.version_id == version.version_id,
+        columns.ts >= start,
+        columns.ts < end,
+    )

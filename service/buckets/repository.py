@@ -1,0 +1,121 @@
+"""Bucket profiles in and out of the database."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import Session
+
+from service.buckets.tables import BucketProfile
+from service.ledger.repository import Item
+
+Family = Literal["features", "performance"]
+
+
+def store_profiles(
+    session: Session,
+    family: Family,
+    items: Sequence[Item],
+    contents: Mapping[tuple[int, datetime], tuple[int, bytes]],
+) -> None:
+    """Replace the profiles of the items' buckets; a bucket without content has no rows any more.
+
+    ``contents`` maps (binning, bucket start) to rows and serialised profile.
+    """
+    version_id = items[0].version_id
+    session.execute(
+        delete(BucketProfile).where(
+            BucketProfile.version_id == version_id,
+            BucketProfile.family == family,
+            BucketProfile.start.in_([item.start for item in items]),
+        )
+    )
+    if contents:
+        session.execute(
+            pg_insert(BucketProfile),
+            [
+                {
+                    "version_id": version_id,
+                    "binning_id": binning_id,
+                    "family": family,
+                    "start": start,
+                    "rows": rows,
+                    "content": content,
+                }
+                for (binning_id, start), (rows, content) in sorted(contents.items())
+            ],
+        )
+
+
+def load_profiles(
+    session: Session, version_id: int, binning_id: int, start: datetime, end: datetime
+) -> dict[Family, list[bytes]]:
+    """Return the profiles of the buckets in [start, end), by family, in order of time."""
+    found = session.execute(
+        select(BucketProfile.family, BucketProfile.content)
+        .where(
+            BucketProfile.version_id == version_id,
+            BucketProfile.binning_id == binning_id,
+            BucketProfile.start >= start,
+            BucketProfile.start < end,
+        )
+        .order_by(BucketProfile.start)
+    )
+    profiles: dict[Family, list[bytes]] = {"features": [], "performance": []}
+    for family, content in found:
+        profiles["features" if family == "features" else "performance"].append(content)
+    return profiles
+
+
+def bucket_starts(
+    session: Session, version_id: int, start: datetime | None, end: datetime | None
+) -> list[datetime]:
+    """Return the starts of the version's buckets that have rows, in [start, end)."""
+    query = select(BucketProfile.start).where(
+        BucketProfile.version_id == version_id, BucketProfile.family == "features"
+    )
+    if start is not None:
+        query = query.where(BucketProfile.start >= start)
+    if end is not None:
+        query = query.where(BucketProfile.start < end)
+    return list(session.scalars(query.distinct().order_by(BucketProfile.start)))
+
+
+def starts_lacking(
+    session: Session, version_id: int, binning_id: int, start: datetime, end: datetime
+) -> list[datetime]:
+    """Return the buckets in [start, end) that were profiled, but never under this binning."""
+    return list(
+        session.scalars(
+            select(BucketProfile.start)
+            .where(
+                BucketProfile.version_id == version_id,
+                BucketProfile.family == "features",
+                BucketProfile.start >= start,
+                BucketProfile.start < end,
+            )
+            .group_by(BucketProfile.start)
+            .having(func.bool_and(BucketProfile.binning_id != binning_id))
+            .order_by(BucketProfile.start)
+        )
+    )
+
+
+def binnings_in_use(
+    session: Session, version_id: int, family: Family, start: datetime, end: datetime
+) -> set[int]:
+    """Return the binnings under which buckets in [start, end) have been profiled so far."""
+    return set(
+        session.scalars(
+            select(BucketProfile.binning_id)
+            .where(
+                BucketProfile.version_id == version_id,
+                BucketProfile.family == family,
+                BucketProfile.start >= start,
+                BucketProfile.start < end,
+            )
+            .distinct()
+        )
+    )

@@ -1,0 +1,84 @@
+"""Dirty buckets are profiled: rows in, one small profile a bucket out."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from service.buckets.reader import RowReader
+from service.buckets.repository import Family
+from service.ledger.repository import Item
+from service.profiles.binning import Binning
+from service.profiles.build import profile_features, profile_performance
+from service.profiles.columns import Column, Kind
+from service.profiles.merge import merge_features, merge_performance
+from service.profiles.serialise import features_to_bytes, performance_to_bytes
+from service.registry.values import VersionSpec
+
+_HOUR_US = 3_600_000_000
+
+
+def columns_of(version: VersionSpec) -> tuple[Column, ...]:
+    """Return the version's features as the pure packages know them."""
+    return tuple(
+        Column(feature.name, Kind(feature.kind), feature.minimum, feature.maximum)
+        for feature in version.features
+    )
+
+
+def profile_buckets(
+    reader: RowReader,
+    version: VersionSpec,
+    family: Family,
+    items: Sequence[Item],
+    binnings: Mapping[int, Binning],
+) -> dict[tuple[int, datetime], tuple[int, bytes]]:
+    """Profile neighbouring buckets in one read, whose memory is one batch of rows.
+
+    Profiles merge, so rows may come in any order.  The result maps (binning, bucket start) to the
+    number of rows and the serialised profile; empty buckets are absent.
+    """
+    wanted = {item.start for item in items}
+    read = reader.features if family == "features" else reader.labelled
+    batches = read(version, min(wanted), max(item.end for item in items))
+    columns = columns_of(version)
+    parts: defaultdict[tuple[int, datetime], list[Any]] = defaultdict(list)
+    rows: defaultdict[datetime, int] = defaultdict(int)
+    for batch in batches:
+        for start, table in _by_hour(batch):
+            if start not in wanted:
+                continue
+            rows[start] += table.num_rows
+            for binning_id, binning in binnings.items():
+                part = (
+                    profile_features(table, columns, binning)
+                    if family == "features"
+                    else profile_performance(table, binning)
+                )
+                parts[binning_id, start].append(part)
+    return {
+        (binning_id, start): (
+            rows[start],
+            features_to_bytes(merge_features(found))
+            if family == "features"
+            else performance_to_bytes(merge_performance(found)),
+        )
+        for (binning_id, start), found in parts.items()
+    }
+
+
+def _by_hour(batch: pa.RecordBatch) -> Iterator[tuple[datetime, pa.Table]]:
+    hours = batch.column("ts").cast(pa.int64()).to_numpy() // _HOUR_US
+    table = pa.Table.from_batches([batch])
+    if (np.diff(hours) < 0).any():
+        order = np.argsort(hours, kind="stable")
+        table, hours = table.take(pa.array(order)), hours[order]
+    edges = np.flatnonzero(np.diff(hours, prepend=-1)).tolist()
+    for first, last in zip(edges, [*edges[1:], len(hours)], strict=True):
+        yield (
+            datetime.fromtimestamp(int(hours[first]) * 3600, UTC),
+            table.slice(first, last - first),
+        )

@@ -1,0 +1,87 @@
+"""Columns of Arrow tables as Evidently can bear them: cast, finite, capped (pandas only)."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.profiles.columns import Column, Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGETS = (Column("prediction", Kind.CATEGORICAL), Column("score", Kind.NUMERIC))
+OTHER = "(other)"
+MAX_CATEGORIES = 1_000
+
+
+def values_of(table: pa.Table, column: Column) -> "pd.Series[Any] | None":
+    """Return the column's values, or None if the table does not have it.
+
+    Parameters
+    ----------
+    table
+        Rows under the features' real names.
+    column
+        Which column, and how to read it.
+
+    Returns
+    -------
+    pandas.Series or None
+        Finite ``float64`` for a numeric column, otherwise strings; shape ``(n_values,)``, without
+        the missing ones, which Evidently would drop from one metric and choke on in the next.
+    """
+    import pandas as pd  # noqa: PLC0415  half a second that only the worker pays
+
+    if column.name not in table.column_names:
+        return None
+    chunks = table.column(column.name)
+    if column.kind is Kind.NUMERIC:
+        numbers = chunks.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return pd.Series(numbers[np.isfinite(numbers)], dtype="float64", name=column.name)
+    texts = chunks.cast(pa.string()) if not pa.types.is_string(chunks.type) else chunks
+    return pd.Series(pc.drop_null(texts).to_pylist(), dtype="object", name=column.name)
+
+
+def thinned(values: "pd.Series[Any]", rows: int) -> "pd.Series[Any]":
+    """Return at most ``rows`` values, evenly spaced, so that a sample in time order keeps its span.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> thinned(pd.Series([0.0, 1.0, 2.0, 3.0]), 2).tolist()
+    [0.0, 2.0]
+    """
+    if len(values) <= rows:
+        return values
+    picked = np.arange(rows) * len(values) // rows
+    return values.iloc[picked].reset_index(drop=True)
+
+
+def with_other(
+    reference: "pd.Series[Any]", current: "pd.Series[Any]", keep: int = MAX_CATEGORIES
+) -> "tuple[pd.Series[Any], pd.Series[Any]]":
+    """Fold all but the reference's and current's most frequent categories into ``(other)``.
+
+    Evidently is quadratic in categories that only one side has.
+
+    Parameters
+    ----------
+    reference, current
+        Strings without missing ones.
+    keep
+        How many categories stay themselves.
+    """
+    counts = Counter(reference)
+    counts.update(current)
+    if len(counts) <= keep:
+        return reference, current
+    # Ties by name: the same rows in another order must give the same score.
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    kept = set(ranked[:keep])
+    return (
+        reference.where(reference.isin(kept), OTHER),
+        current.where(current.isin(kept), OTHER),
+    )

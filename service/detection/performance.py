@@ -1,0 +1,233 @@
+"""Performance of a binary classifier, with intervals, from a mergeable profile."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from scipy.special import expit, logit
+
+from service.detection.confusion import RATIOS, SINGLE_CLASS, confusion_metric
+from service.profiles.profile import Floats, PerformanceProfile
+
+# Two-sided 95 %.
+Z = 1.959963984540054
+FEWEST_IN_DENOMINATOR = 10
+
+WILSON = "wilson"
+DELTA = "delta"
+DELONG = "delong_logit"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """A metric of some rows, with what is needed to compare it with another's.
+
+    ``n`` are the rows in the denominator, ``n_eff`` is Kish's for them, ``support`` the rows of the
+    smallest group that the metric needs, ``successes`` the rows in a proportion's numerator.
+    ``position`` and ``error`` are the value and its standard error on the scale of the test (logit
+    for AUC).  ``value`` is ``None`` only together with a ``reason``.
+    """
+
+    value: float | None
+    n: int
+    method: str
+    n_eff: float = 0.0
+    support: int = 0
+    successes: int | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    position: float = 0.0
+    error: float = 0.0
+    reason: str | None = None
+
+
+_LOSS_COLUMNS: Mapping[str, int] = MappingProxyType({"brier_score": 0, "log_loss": 2})
+
+
+def wilson(value: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a proportion of ``n`` (effective) rows.
+
+    References
+    ----------
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+
+    Examples
+    --------
+    >>> [round(bound, 4) for bound in wilson(0.0, 10)]
+    [0.0, 0.2775]
+    """
+    spread = Z * np.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
+    middle, scale = value + Z * Z / (2 * n), 1 + Z * Z / n
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return max(float(low), 0.0) if value > 0 else 0.0, min(float(high), 1.0) if value < 1 else 1.0
+
+
+def placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
+    """Return the share of the other class that a row of each bin is ranked above; ties count half.
+
+    Parameters
+    ----------
+    positives, negatives
+        Σw by score bin, ascending in the score, shape ``(n_bins,)``, each with a positive sum.
+
+    Returns
+    -------
+    tuple of Floats
+        Of positives: share of the negatives below.  Of negatives: share of the positives *above*.
+        The mean of either, weighted by its class, is the AUC.
+    """
+    below_negatives = np.cumsum(negatives) - negatives / 2
+    below_positives = np.cumsum(positives) - positives / 2
+    return below_negatives / negatives.sum(), 1 - below_positives / positives.sum()
+
+
+def measure_performance(
+    profile: PerformanceProfile, names: Sequence[str] | None = None
+) -> dict[str, MetricValue]:
+    """Compute metrics with 95 % intervals.
+
+    Parameters
+    ----------
+    profile
+        Labelled rows.  None at all is allowed: every value is then ``None`` with a reason.
+    names
+        Which of ``METRICS``; all by default.
+
+    Returns
+    -------
+    dict
+        By name.  Values are weighted; Wilson intervals use Kish's effective size, DeLong's interval
+        of the AUC is on the logit, the others come from the delta method.  Numbers that overflow
+        are ``None`` with the reason ``not_finite``.
+
+    Raises
+    ------
+    KeyError
+        If a name is none of ``METRICS``.
+
+    References
+    ----------
+    E. R. DeLong et al., "Comparing the areas under two or more correlated receiver operating
+    characteristic curves", 1988.  L. Kish, "Survey Sampling", 1965.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return {
+            name: _finite(METRICS[name](name, profile))
+            for name in (METRICS if names is None else names)
+        }
+
+
+def _finite(value: MetricValue) -> MetricValue:
+    numbers = (value.value, value.ci_low, value.ci_high, value.n_eff, value.position, value.error)
+    if all(number is None or np.isfinite(number) for number in numbers):
+        return value
+    return MetricValue(None, value.n, value.method, reason="not_finite")
+
+
+def _confusion_value(name: str, profile: PerformanceProfile) -> MetricValue:
+    method = WILSON if name in PROPORTIONS else DELTA
+    result = confusion_metric(name, profile.confusion_weights)
+    used = RATIOS[name].denominator > 0 if name in RATIOS else np.ones((2, 2), dtype=bool)
+    n = int(profile.confusion[used].sum())
+    if isinstance(result, str):
+        return MetricValue(None, n, method, reason="no_rows" if not profile.labelled else result)
+    value, gradient = result
+    squares = profile.confusion_weights_squared
+    n_eff = float(profile.confusion_weights[used].sum() ** 2 / squares[used].sum())
+    error = float(np.sqrt((squares * gradient**2).sum()))
+    if name in PROPORTIONS:
+        low, high = wilson(value, n_eff)
+        successes = int((profile.confusion * RATIOS[name].numerator).sum())
+        return MetricValue(value, n, method, n_eff, n, successes, low, high, value, error)
+    floor = -1.0 if name == "matthews_corrcoef" else 0.0
+    low, high = value - Z * error, value + Z * error
+    if error == 0:
+        # Without a single error the delta method claims certainty.
+        share = (value - floor) / (1 - floor)
+        low, high = (floor + bound * (1 - floor) for bound in wilson(share, n_eff))
+        method = WILSON
+    support = n if name == "f1" else int(profile.confusion.sum(axis=1).min())
+    low, high = max(low, floor), min(high, 1.0)
+    return MetricValue(value, n, method, n_eff, support, None, low, high, value, error)
+
+
+def _kish_by_class(profile: PerformanceProfile) -> Floats:
+    """Return effective scored rows by label: the weights of scored rows spread like all rows'."""
+    rows, weights = profile.confusion.sum(axis=1), profile.confusion_weights.sum(axis=1)
+    squares = profile.confusion_weights_squared.sum(axis=1)
+    share = np.divide(weights**2, squares * rows, out=np.ones(2), where=squares * rows > 0)
+    effective: Floats = profile.score_counts.sum(axis=1) * share
+    return effective
+
+
+def _auc_value(_: str, profile: PerformanceProfile) -> MetricValue:
+    rows = profile.score_counts.sum(axis=1)
+    n, support = int(rows.sum()), int(rows.min())
+    negatives, positives = profile.score_weights
+    if not n:
+        return MetricValue(None, 0, DELONG, reason="no_scores" if profile.labelled else "no_rows")
+    if not support or not positives.sum() > 0 or not negatives.sum() > 0:
+        return MetricValue(None, n, DELONG, support=support, reason=SINGLE_CLASS)
+    by_negative, by_positive = _kish_by_class(profile)
+    above, below = placements(positives, negatives)
+    value = float(positives @ above / positives.sum())
+    variance = 0.0
+    for weight, placed, size in (
+        (positives, above, by_positive),
+        (negatives, below, by_negative),
+    ):
+        spread = float(weight @ (placed - value) ** 2 / weight.sum())
+        variance += spread / max(size - 1, 1)
+    n_eff = float(by_negative + by_positive)
+    return auc_on_logit(value, variance, n, n_eff, support)
+
+
+def auc_on_logit(value: float, variance: float, n: int, n_eff: float, support: int) -> MetricValue:
+    """Return an AUC with its interval on the logit; perfect separation counts half an error."""
+    position = value
+    if variance <= 0 or not 0 < value < 1:
+        margin = 1 / (2 * max(support, 1))
+        position = min(max(value, margin), 1 - margin)
+        variance = max(variance, position * (1 - position) / max(support, 1))
+    error = float(np.sqrt(variance)) / (position * (1 - position))
+    center = float(logit(position))
+    low, high = float(expit(center - Z * error)), float(expit(center + Z * error))
+    low, high = min(low, value), max(high, value)
+    return MetricValue(value, n, DELONG, n_eff, support, None, low, high, center, error)
+
+
+def _loss_value(name: str, profile: PerformanceProfile) -> MetricValue:
+    rows, weight = int(profile.score_counts.sum()), float(profile.score_weights.sum())
+    if not weight > 0:
+        reason = "no_scores" if profile.labelled else "no_rows"
+        return MetricValue(None, rows, DELTA, reason=reason)
+    first, second = profile.losses.sum(axis=0)[_LOSS_COLUMNS[name] :][:2] / weight
+    n_eff = float(_kish_by_class(profile).sum())
+    error = float(np.sqrt(max(second - first * first, 0.0) / max(n_eff, 1.0)))
+    low, high = max(first - Z * error, 0.0), first + Z * error
+    if name == "brier_score":
+        high = min(high, 1.0)
+    return MetricValue(
+        float(first), rows, DELTA, n_eff, rows, None, float(low), float(high), float(first), error
+    )
+
+
+PROPORTIONS = frozenset(RATIOS) - {"f1"}
+LOSSES = frozenset(_LOSS_COLUMNS)
+HIGHER_IS_WORSE = LOSSES | {"false_positive_rate", "false_negative_rate"}
+METRICS: Mapping[str, Callable[[str, PerformanceProfile], MetricValue]] = MappingProxyType(
+    {
+        "roc_auc": _auc_value,
+        "accuracy": _confusion_value,
+        "balanced_accuracy": _confusion_value,
+        "precision": _confusion_value,
+        "recall": _confusion_value,
+        "f1": _confusion_value,
+        "matthews_corrcoef": _confusion_value,
+        "false_positive_rate": _confusion_value,
+        "false_negative_rate": _confusion_value,
+        "brier_score": _loss_value,
+        "log_loss": _loss_value,
+    }
+)

@@ -1,0 +1,225 @@
+"""Judge the drift of every column of a window."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.detection.comparison import Comparison, Test, compare_column
+from service.detection.drift import METHODS, DriftMethod
+from service.detection.rare import RareCell
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.multiplicity import sidak_adjust, sidak_level
+from service.evaluation.rare import describe_cell, judge_rare
+from service.profiles.binning import Binning, CategoricalBins, NumericBins
+from service.profiles.profile import FeatureProfile
+
+Counts = NDArray[np.int64]
+
+SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDriftPolicy:
+    """What one column does differently; ``None`` follows the model's policy."""
+
+    method: str | None = None
+    min_effect: float | None = None
+    ignore: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPolicy:
+    """When drift is an alert.
+
+    ``alpha`` is the probability of any drift alert in a window without drift, over all columns.
+    ``min_effect`` is the smallest score that matters (``None``: the method's own, 0.1), and
+    ``rare_ratio`` the factor by which the share of a rare category has to change.
+    """
+
+    method: str = "jensen_shannon"
+    alpha: float = 0.01
+    min_effect: float | None = None
+    columns: Mapping[str, ColumnDriftPolicy] = field(default_factory=dict)
+    min_rows: int = 100
+    rare_ratio: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Column:
+    """One column of both windows, and how it is to be judged."""
+
+    name: str
+    method: DriftMethod
+    min_effect: float
+    compared: Comparison
+
+    def tests(self, rows: int) -> tuple[Test, ...]:
+        """Return the tests that may alert, none if either window has too few rows."""
+        return self.compared.tests if self.compared.has(rows) else ()
+
+
+def judge_drift(
+    binning: Binning,
+    reference: FeatureProfile,
+    chunks: Sequence[FeatureProfile],
+    current: FeatureProfile,
+    policy: DriftPolicy,
+) -> list[Measurement]:
+    """Judge whether any column of a window moved, by more than chance and by enough to matter.
+
+    Half of ``alpha`` goes to the distributions (Šidák over the tests of all columns), half to the
+    rare categories (Tarone over all cells of all columns).
+
+    Parameters
+    ----------
+    binning
+        The edges under which all profiles were made.
+    reference, current
+        The two windows.
+    chunks
+        The reference in pieces of about the window's length, for its own variability; may be
+        empty, which takes the reference's rows as independent.
+    policy
+        Methods, levels and minimum effects.
+
+    Returns
+    -------
+    list[Measurement]
+        ``drift`` of each column of the binning that is not ignored, then of the score.  A
+        ``p_value`` is adjusted for all of this and compares to ``alpha``; ``threshold`` is the
+        larger of the minimum effect and the score at which chance is left behind at this size.
+
+    Raises
+    ------
+    KeyError
+        If the policy names an unknown method.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from service.profiles.build import profile_features
+    >>> from service.profiles.columns import Classes, Column, Kind
+    >>> from service.profiles.freeze import freeze_binning
+    >>> columns = [Column("plan", Kind.CATEGORICAL)]
+    >>> old = pa.table({"plan": ["basic", "gold"] * 100})
+    >>> new = pa.table({"plan": ["basic", "gold", "gold", "gold"] * 50})
+    >>> binning = freeze_binning(old, columns, Classes("0", "1"))
+    >>> before, after = (profile_features(rows, columns, binning) for rows in (old, new))
+    >>> plan = judge_drift(binning, before, [], after, DriftPolicy())[0]
+    >>> plan.subject, plan.verdict.value, round(plan.value, 3)
+    ('plan', 'alert', 0.221)
+    """
+    columns = _compare(binning, reference, chunks, current, policy)
+    tests = sum(len(column.tests(policy.min_rows)) for column in columns)
+    rare = judge_rare(
+        {c.name: c.compared for c in columns if c.compared.has(max(policy.min_rows, 1))},
+        policy.alpha / 2,
+        policy.rare_ratio,
+    )
+    return [_measure(column, tests, rare.get(column.name, []), policy) for column in columns]
+
+
+def drift_warnings(reference: FeatureProfile, current: FeatureProfile) -> list[str]:
+    """Say what weakens the drift verdicts of this window without changing them."""
+    if reference.rows >= current.rows:
+        return []
+    sizes = (
+        f"the reference ({reference.rows} rows) is smaller than the window ({current.rows} rows)"
+    )
+    return [f"{sizes}: its own chance deviations repeat in every window"]
+
+
+def _compare(
+    binning: Binning,
+    reference: FeatureProfile,
+    chunks: Sequence[FeatureProfile],
+    current: FeatureProfile,
+    policy: DriftPolicy,
+) -> list[_Column]:
+    bins_by_name = dict(binning.columns)
+    if binning.score_bins is not None:
+        bins_by_name[SCORE] = binning.score_bins
+    columns = []
+    for name, bins in bins_by_name.items():
+        own = policy.columns.get(name, ColumnDriftPolicy())
+        if own.ignore:
+            continue
+        method = METHODS[own.method or policy.method]
+        effects = (own.min_effect, policy.min_effect, method.default_min_effect)
+        before, after = _counts(reference, name, bins), _counts(current, name, bins)
+        pieces = [_counts(chunk, name, bins) for chunk in chunks]
+        compared = compare_column(bins, before, pieces, after, method)
+        min_effect = next(effect for effect in effects if effect is not None)
+        columns.append(_Column(name, method, min_effect, compared))
+    return columns
+
+
+def _counts(profile: FeatureProfile, name: str, bins: NumericBins | CategoricalBins) -> Counts:
+    column = profile.columns.get(name)
+    return np.zeros(bins.n_bins, dtype=np.int64) if column is None else column.counts
+
+
+def _measure(
+    column: _Column,
+    tests: int,
+    rare: Sequence[tuple[RareCell, float]],
+    policy: DriftPolicy,
+) -> Measurement:
+    compared, half = column.compared, policy.alpha / 2
+    reasons: list[str] = []
+    p_value, threshold = 1.0, column.min_effect
+    if (own := column.tests(policy.min_rows)) and compared.score is not None:
+        level = sidak_level(half, tests)
+        reached = min(_score_at(level, column.method, compared.score, test) for test in own)
+        threshold = max(threshold, reached)
+        p_value = sidak_adjust(min(test.p_value for test in own), tests)
+        if p_value < half and compared.score >= column.min_effect:
+            reasons.append(f"{column.method.name} {compared.score:.3f} is beyond {threshold:.3f}")
+    for cell, adjusted in rare:
+        p_value = min(p_value, adjusted)
+        if adjusted < half:
+            reasons.append(describe_cell(compared.bins, cell))
+    verdict = Verdict.ALERT if reasons else Verdict.OK
+    if not reasons:
+        reason = _insufficient(column, policy.min_rows)
+        if reason is not None:
+            verdict, reasons = Verdict.INSUFFICIENT_DATA, [reason]
+    judged = verdict is not Verdict.INSUFFICIENT_DATA
+    return Measurement(
+        metric="drift",
+        subject=column.name,
+        value=compared.score,
+        n=compared.rows,
+        n_reference=compared.reference_rows,
+        method=column.method.name,
+        direction=Direction(column.method.direction),
+        verdict=verdict,
+        threshold=threshold if judged else None,
+        # Both halves of alpha are spent side by side, so that this compares to alpha itself.
+        p_value=min(2 * p_value, 1.0) if judged else None,
+        reason="; ".join(reasons) or None,
+    )
+
+
+def _insufficient(column: _Column, min_rows: int) -> str | None:
+    compared = column.compared
+    if compared.reason is not None:
+        return compared.reason
+    if compared.rows < min_rows:
+        return f"{compared.rows} rows have a value, fewer than {min_rows}"
+    if compared.reference_rows < min_rows:
+        rows = compared.reference_rows
+        return f"{rows} rows of the reference have a value, fewer than {min_rows}"
+    return None
+
+
+def _score_at(level: float, method: DriftMethod, score: float, test: Test) -> float:
+    """Return the score at which p reaches ``level`` at these sizes, along the observed change."""
+    critical = test.critical(level)
+    if score > 0 and test.statistic > 0:
+        found = score * (critical / test.statistic) ** method.exponent
+    else:
+        found = (method.scale * critical * test.spread) ** method.exponent
+    return float(found if method.upper is None else min(found, method.upper))

@@ -1,0 +1,236 @@
+"""Verdicts on whether the model is worse than it was on its reference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.detection.estimation import (
+    ESTIMATED,
+    METHOD,
+    Calibrator,
+    estimate_performance,
+)
+from service.detection.performance import (
+    FEWEST_IN_DENOMINATOR,
+    HIGHER_IS_WORSE,
+    LOSSES,
+    METRICS,
+    MetricValue,
+    measure_performance,
+    wilson,
+)
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.significance import p_value_of_loss, sidak, worse_by
+from service.profiles.arrays import SCORE, score_representatives
+from service.profiles.binning import Binning
+from service.profiles.profile import FeatureProfile, PerformanceProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformancePolicy:
+    """What is judged, and how strictly.
+
+    ``alpha`` is the rate of false alarms of a window over all ``metrics`` together; ``tolerance``
+    the loss that nobody minds: absolute, but a share of the baseline for Brier score and log loss.
+
+    Raises
+    ------
+    ValueError
+        If a metric is unknown.
+    """
+
+    alpha: float = 0.01
+    metrics: Sequence[str] = ("roc_auc", "accuracy", "recall")
+    tolerance: float = 0.01
+    min_label_coverage: float = 0.5
+    min_rows: int = 100
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.metrics) - set(METRICS))
+        if unknown:
+            message = f"unknown metrics: {', '.join(unknown)}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the judgement of one window's metrics has in common."""
+
+    policy: PerformancePolicy
+    judged: int
+    blocked: str | None
+    prefix: str = ""
+
+
+def judge_performance(
+    reference: PerformanceProfile | None,
+    chunks: Sequence[PerformanceProfile],
+    current: PerformanceProfile,
+    rows: int,
+    policy: PerformancePolicy,
+) -> list[Measurement]:
+    """Measure a window's realised performance and compare it with the reference's.
+
+    A metric alerts if it is worse than the baseline by more than the tolerance *and* the
+    probability of such a difference without a change is below ``alpha`` (Šidák over the metrics
+    judged): by Fisher's exact test for proportions, else by a z-test.
+
+    Parameters
+    ----------
+    reference
+        The labelled reference; ``None`` without one.
+    chunks
+        The reference in pieces of about the window's length.  Where they disagree significantly,
+        their own variance counts in the test.  May be empty.
+    current
+        The window's labelled rows.
+    rows
+        All the window's rows, labelled or not; for the label coverage.
+    policy
+        Which metrics are judged.  The others are recorded with the verdict ``None``.
+
+    Returns
+    -------
+    list of Measurement
+        ``label_coverage`` and every metric of ``METRICS``.  ``p_value`` is adjusted: compare it
+        with ``alpha``.  ``threshold`` is the baseline less (or plus) the tolerance.
+    """
+    judged = list(dict.fromkeys(policy.metrics))
+    now = measure_performance(current)
+    before = {} if reference is None else measure_performance(reference)
+    pieces = [measure_performance(chunk, judged) for chunk in chunks]
+    coverage = current.labelled / rows if rows else 0.0
+    blocked = None
+    if current.labelled < policy.min_rows:
+        blocked = "few_rows"
+    elif coverage < policy.min_label_coverage:
+        blocked = "label_coverage"
+    context = _Context(policy, len(judged), blocked)
+    measurements = [_coverage(current.labelled, rows, policy)]
+    for name, value in now.items():
+        parts = [piece[name] for piece in pieces] if name in judged else []
+        measurements.append(_judge(name, value, before.get(name), parts, context))
+    return measurements
+
+
+def judge_estimate(
+    reference: PerformanceProfile,
+    calibrator: Calibrator | None,
+    current: FeatureProfile,
+    binning: Binning,
+    policy: PerformancePolicy,
+) -> list[Measurement]:
+    """Estimate a window's performance from its scores, and compare it with the reference's.
+
+    Parameters
+    ----------
+    reference
+        The labelled reference, whose realised values are the baseline.
+    calibrator
+        Fitted on the reference; ``None`` if it had too few labels.
+    current
+        The window's rows, by predicted class and score.
+    binning
+        Whose score edges both profiles share.
+    policy
+        As for ``judge_performance``; coverage does not matter here.
+
+    Returns
+    -------
+    list of Measurement
+        ``estimated_<metric>`` for AUC, accuracy, precision, recall and F1.
+    """
+    judged = [name for name in dict.fromkeys(policy.metrics) if name in ESTIMATED]
+    before = measure_performance(reference, ESTIMATED)
+    rows = int(current.score_counts.sum())
+    blocked = "few_rows" if rows < policy.min_rows else None
+    if calibrator is None:
+        missing = MetricValue(None, rows, METHOD, reason="no_calibrator")
+        now: Mapping[str, MetricValue] = dict.fromkeys(ESTIMATED, missing)
+    else:
+        score = current.columns.get(SCORE)
+        now = estimate_performance(
+            calibrator,
+            current.score_counts,
+            current.score_weights,
+            score_representatives(binning.score_edges),
+            None if score is None else float(score.weights_squared.sum()),
+        )
+    context = _Context(policy, len(judged), blocked, "estimated_")
+    return [_judge(name, value, before[name], [], context) for name, value in now.items()]
+
+
+def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measurement:
+    """Record the label coverage; too few labels are a lack of data, never a loss."""
+    share = min(labelled / rows, 1.0) if rows else None
+    low, high = (None, None) if share is None else wilson(share, rows)
+    short = share is None or share < policy.min_label_coverage
+    return Measurement(
+        metric="label_coverage",
+        value=share,
+        n=rows,
+        method="wilson",
+        direction=Direction.LOWER_IS_WORSE,
+        # Enough labels do not make a window healthy, so that coverage alone is never "ok".
+        verdict=Verdict.INSUFFICIENT_DATA if short else None,
+        ci_low=low,
+        ci_high=high,
+        threshold=policy.min_label_coverage,
+        reason="no_rows" if share is None else "label_coverage" if short else None,
+    )
+
+
+def _judge(
+    name: str,
+    now: MetricValue,
+    before: MetricValue | None,
+    chunks: Sequence[MetricValue],
+    context: _Context,
+) -> Measurement:
+    policy = context.policy
+    baseline = None if before is None else before.value
+    threshold = None if baseline is None else _threshold(name, baseline, policy.tolerance)
+    judged = name in policy.metrics
+    reason = now.reason or context.blocked or _thin(now, before) if judged else now.reason
+    p_value, verdict = None, Verdict.INSUFFICIENT_DATA if judged else None
+    if judged and reason is None and before is not None and now.value is not None:
+        p_value = sidak(p_value_of_loss(name, now, before, chunks), context.judged)
+        worse = worse_by(name, now.value, threshold) > 0
+        verdict = Verdict.ALERT if worse and p_value < policy.alpha else Verdict.OK
+    return Measurement(
+        metric=context.prefix + name,
+        value=now.value,
+        n=now.n,
+        method=now.method,
+        direction=_direction(name),
+        verdict=verdict,
+        ci_low=now.ci_low,
+        ci_high=now.ci_high,
+        n_eff=now.n_eff,
+        n_reference=None if before is None else before.n,
+        reference_value=baseline,
+        threshold=threshold,
+        p_value=p_value,
+        reason=reason,
+    )
+
+
+def _thin(now: MetricValue, before: MetricValue | None) -> str | None:
+    """Return why two values cannot be compared, if they cannot."""
+    if now.support < FEWEST_IN_DENOMINATOR:
+        return "few_in_denominator"
+    if before is None:
+        return "no_reference"
+    if before.value is None or before.support < FEWEST_IN_DENOMINATOR:
+        return "reference_insufficient"
+    return None
+
+
+def _direction(name: str) -> Direction:
+    worse = name in HIGHER_IS_WORSE
+    return Direction.HIGHER_IS_WORSE if worse else Direction.LOWER_IS_WORSE
+
+
+def _threshold(name: str, baseline: float, tolerance: float) -> float:
+    if name in LOSSES:
+        return baseline * (1 + tolerance)
+    return baseline + tolerance if name in HIGHER_IS_WORSE else baseline - tolerance

@@ -1,0 +1,88 @@
+"""What should be done about a window."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from service.evaluation.measurement import Measurement, Verdict
+
+
+class Action(StrEnum):
+    """The recommendation that goes with a window."""
+
+    NONE = "none"
+    FIX_DATA = "fix_data"
+    COLLECT_LABELS = "collect_labels"
+    WATCH = "watch"
+    RETRAIN = "retrain"
+
+
+def family_verdict(measurements: list[Measurement]) -> Verdict:
+    """Return the verdict of measurements that are judged together.
+
+    One alert is an alert; all that could be judged being ok is ok; nothing that could be judged
+    is insufficient data.
+
+    Examples
+    --------
+    >>> family_verdict([])
+    <Verdict.INSUFFICIENT_DATA: 'insufficient_data'>
+    """
+    verdicts = {measurement.verdict for measurement in measurements}
+    if Verdict.ALERT in verdicts:
+        return Verdict.ALERT
+    return Verdict.OK if Verdict.OK in verdicts else Verdict.INSUFFICIENT_DATA
+
+
+def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[Action, str]:
+    """Return the action for a window, and the reason in a sentence.
+
+    Broken data wins over everything: a model must not be trained on it.  A realised loss, where it
+    could be measured, wins over an estimated one.  Drift without loss is only watched.
+    """
+    quality = _named(alerts, "quality")
+    if verdicts["quality"] is Verdict.ALERT:
+        return Action.FIX_DATA, f"the input is broken: {quality}"
+    if verdicts["performance"] is Verdict.ALERT:
+        return Action.RETRAIN, f"the model got worse: {_named(alerts, 'performance')}"
+    realised = verdicts["performance"] is not Verdict.INSUFFICIENT_DATA
+    if verdicts["estimated_performance"] is Verdict.ALERT and not realised:
+        named = _named(alerts, "estimated_performance")
+        return Action.RETRAIN, f"the model is estimated to have got worse: {named}"
+    if verdicts["drift"] is Verdict.ALERT:
+        return Action.WATCH, f"the input moved without a known loss: {_named(alerts, 'drift')}"
+    return Action.NONE, "nothing is wrong"
+
+
+def family_of(measurement: Measurement) -> str:
+    """Return which verdict a measurement belongs to."""
+    if measurement.metric == "drift":
+        return "drift"
+    if measurement.metric in QUALITY_METRICS:
+        return "quality"
+    if measurement.metric.startswith("estimated_"):
+        return "estimated_performance"
+    return "performance"
+
+
+QUALITY_METRICS = frozenset({"missing_ratio", "out_of_range_ratio", "unseen_ratio", "rows"})
+
+
+# A sentence that a person can read names no more.
+SAID = 3
+
+
+def _named(alerts: list[Measurement], family: str) -> str:
+    said = [_sentence(alert) for alert in alerts if family_of(alert) == family]
+    more = f" and {len(said) - SAID} more" if len(said) > SAID else ""
+    return ", ".join(said[:SAID]) + more
+
+
+def _sentence(alert: Measurement) -> str:
+    subject = f" of {alert.subject}" if alert.subject else ""
+    if alert.value is None:
+        return f"{alert.metric}{subject}"
+    if alert.reference_value is not None:
+        return f"{alert.metric}{subject} {alert.value:.3g} against {alert.reference_value:.3g}"
+    if alert.metric == "drift" and alert.threshold is not None:
+        return f"drift{subject} {alert.value:.2f} over {alert.threshold:.2f}"
+    return f"{alert.metric}{subject} {alert.value:.3g}"

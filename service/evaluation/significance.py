@@ -1,0 +1,117 @@
+"""The probability of a loss of performance without a change."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import chdtrc, ndtr, stdtr
+
+from service.detection.performance import (
+    FEWEST_IN_DENOMINATOR,
+    HIGHER_IS_WORSE,
+    PROPORTIONS,
+    MetricValue,
+)
+
+FEWEST_CHUNKS = 3
+# Chunks that disagree less than this are taken for the same population.
+CHUNK_ALPHA = 0.05
+KISH_TOLERANCE = 1e-9
+
+
+def worse_by(name: str, value: float, than: float | None) -> float:
+    """Return by how much a value is worse than another; negative if it is better."""
+    difference = 0.0 if than is None else than - value
+    return -difference if name in HIGHER_IS_WORSE else difference
+
+
+def sidak(p_value: float, tests: int) -> float:
+    """Return the probability that the smallest of as many independent p-values is as small.
+
+    Examples
+    --------
+    >>> round(sidak(0.01, 3), 6)
+    0.029701
+    """
+    return 1.0 if p_value >= 1 else float(-np.expm1(tests * np.log1p(-p_value)))
+
+
+def p_value_of_loss(
+    name: str, now: MetricValue, before: MetricValue, chunks: Sequence[MetricValue]
+) -> float:
+    """Return the one-sided probability of so much worse a value without a change.
+
+    Parameters
+    ----------
+    name
+        The metric; it says which way is worse.
+    now, before
+        Both with a value, and with ``support`` above 0.
+    chunks
+        The same metric of the reference's pieces.
+
+    Returns
+    -------
+    float
+        In [0, 1].  Fisher's exact test for proportions; else a z-test whose noise of the window is
+        the larger of what the window and what the reference say about that many rows.  Where the
+        reference's chunks disagree significantly, their variance is added and Student's t replaces
+        the normal; Fisher's p, which knows nothing of it, then is a lower bound.
+    """
+    exact = now.successes is not None and before.successes is not None and name in PROPORTIONS
+    between = _between_chunks(before, chunks)
+    p_value = _fisher(name, now, before) if exact else 0.0
+    if exact and between is None:
+        return p_value
+    loss = worse_by(name, now.position, before.position)
+    expected = before.error**2 * before.support / now.support
+    variance = max(now.error**2, expected) + before.error**2
+    if between is not None:
+        variance += between * (1 + 1 / len(chunks))
+    if variance <= 0:
+        return max(p_value, 0.0 if loss > 0 else 1.0)
+    z = loss / float(np.sqrt(variance))
+    # A variance from few chunks is itself uncertain, hence Student's t.
+    tail = ndtr(-z) if between is None else stdtr(len(chunks) - 1, -z)
+    return max(p_value, float(tail))
+
+
+def _fisher(name: str, now: MetricValue, before: MetricValue) -> float:
+    """Return Fisher's exact one-sided p, on rows, or on Kish's effective rows if they weigh."""
+    # scipy.stats takes a second to import, which the API must not pay.
+    from scipy.stats import hypergeom  # noqa: PLC0415
+
+    (k_now, n_now), (k_before, n_before) = _counts(now), _counts(before)
+    law = hypergeom(n_now + n_before, k_now + k_before, n_now)
+    tail = law.sf(k_now - 1) if name in HIGHER_IS_WORSE else law.cdf(k_now)
+    return min(max(float(tail), 0.0), 1.0)
+
+
+def _counts(value: MetricValue) -> tuple[int, int]:
+    if value.value is None or value.successes is None:
+        return 0, 0
+    if abs(value.n_eff - value.n) <= KISH_TOLERANCE * value.n:
+        return value.successes, value.n
+    n = max(round(value.n_eff), 1)
+    return round(value.value * n), n
+
+
+def _between_chunks(before: MetricValue, chunks: Sequence[MetricValue]) -> float | None:
+    """Return the reference's variance between its chunks, on the test's scale, if significant.
+
+    References
+    ----------
+    R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", 1986.
+    """
+    usable = [c for c in chunks if c.value is not None and c.support >= FEWEST_IN_DENOMINATOR]
+    if len(usable) < FEWEST_CHUNKS or before.error <= 0:
+        return None
+    positions = np.array([chunk.position for chunk in usable])
+    # The pooled error, scaled: a chunk's own is smallest exactly where it happens to do well.
+    precision = np.array([c.support for c in usable]) / (before.error**2 * before.support)
+    center = (precision * positions).sum() / precision.sum()
+    heterogeneity = float((precision * (positions - center) ** 2).sum())
+    freedom = len(usable) - 1
+    if chdtrc(freedom, heterogeneity) >= CHUNK_ALPHA:
+        return None
+    scale = precision.sum() - (precision**2).sum() / precision.sum()
+    return max((heterogeneity - freedom) / float(scale), 0.0)

@@ -1,0 +1,119 @@
+"""A window is judged: profiles in, measurements, verdicts and an action out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.detection.estimation import Calibrator
+from service.evaluation.drift import DriftPolicy, drift_warnings, judge_drift
+from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.performance import (
+    PerformancePolicy,
+    judge_estimate,
+    judge_performance,
+)
+from service.evaluation.policy import Action, decide, family_of, family_verdict
+from service.evaluation.quality import QualityPolicy, judge_quality
+from service.profiles.binning import Binning
+from service.profiles.profile import FeatureProfile, PerformanceProfile
+from service.profiles.segments import Segment
+
+FAMILIES = ("quality", "drift", "estimated_performance", "performance")
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a window is compared with: the whole reference, its chunks, and its calibrator."""
+
+    features: FeatureProfile
+    performance: PerformanceProfile
+    chunks: Sequence[Segment]
+    calibrator: Calibrator | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the monitor asks for."""
+
+    drift: DriftPolicy
+    quality: QualityPolicy
+    performance: PerformancePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is recorded of a window."""
+
+    rows: int
+    labelled: int
+    label_coverage: float | None
+    measurements: tuple[Measurement, ...]
+    verdicts: dict[str, Verdict]
+    drifted_features: tuple[str, ...]
+    alerting_metrics: tuple[str, ...]
+    warnings: tuple[dict[str, str], ...]
+    action: Action
+    reason: str
+
+
+def judge(
+    binning: Binning,
+    baseline: Baseline | None,
+    features: FeatureProfile,
+    performance: PerformanceProfile,
+    policies: Policies,
+) -> Judgement:
+    """Judge one window by its merged profiles.
+
+    Without a baseline the window's figures are recorded and every verdict is insufficient data.
+    """
+    measurements: list[Measurement] = []
+    warnings: list[dict[str, str]] = []
+    if baseline is None:
+        warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
+    else:
+        chunks = [chunk.features for chunk in baseline.chunks]
+        measurements += judge_drift(binning, baseline.features, chunks, features, policies.drift)
+        measurements += judge_quality(
+            binning, baseline.features, chunks, features, policies.quality
+        )
+        measurements += judge_estimate(
+            baseline.performance, baseline.calibrator, features, binning, policies.performance
+        )
+        warnings += [
+            {"code": "small-reference", "detail": detail}
+            for detail in drift_warnings(baseline.features, features)
+        ]
+    measurements += judge_performance(
+        baseline.performance if baseline else None,
+        [chunk.performance for chunk in baseline.chunks] if baseline else [],
+        performance,
+        features.rows,
+        policies.performance,
+    )
+    return _conclude(features.rows, performance.labelled, measurements, warnings)
+
+
+def _conclude(
+    rows: int,
+    labelled: int,
+    measurements: list[Measurement],
+    warnings: list[dict[str, str]],
+) -> Judgement:
+    verdicts = {
+        family: family_verdict([m for m in measurements if family_of(m) == family])
+        for family in FAMILIES
+    }
+    alerts = [m for m in measurements if m.verdict is Verdict.ALERT]
+    action, reason = decide(verdicts, alerts)
+    return Judgement(
+        rows=rows,
+        labelled=labelled,
+        label_coverage=labelled / rows if rows else None,
+        measurements=tuple(measurements),
+        verdicts=verdicts,
+        drifted_features=tuple(m.subject or "" for m in alerts if m.metric == "drift"),
+        alerting_metrics=tuple(dict.fromkeys(m.metric for m in alerts if m.metric != "drift")),
+        warnings=tuple(warnings),
+        action=action,
+        reason=reason,
+    )

@@ -1,0 +1,135 @@
+"""Every metric of ``/metrics/models``: a metric that is not listed here cannot be exported."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+VERSION = ("model", "model_version")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """The name of a gauge, its metric labels in order, and what it means."""
+
+    name: str
+    metric_labels: tuple[str, ...]
+    meaning: str
+    type: Literal["gauge"] = "gauge"
+
+
+def _of_version(name: str, meaning: str, *metric_labels: str) -> MetricSpec:
+    return MetricSpec(f"modelwatch_{name}", (*VERSION, *metric_labels), meaning)
+
+
+def _performance(prefix: str, what: str, unit: str) -> tuple[MetricSpec, ...]:
+    siblings = (
+        ("", what),
+        ("_ci_lower", f"Lower end of the interval of: {what}"),
+        ("_ci_upper", f"Upper end of the interval of: {what}"),
+        ("_baseline", f"Value in the reference of: {what}"),
+        ("_tolerance", f"Loss against the baseline that is tolerated for: {what}"),
+    )
+    return tuple(
+        _of_version(f"{prefix}{sibling}_{unit}", meaning, "metric") for sibling, meaning in siblings
+    )
+
+
+SERVICE = (
+    MetricSpec(
+        "modelwatch_worker_heartbeat_timestamp_seconds",
+        (),
+        "When a worker was last known to be alive; the newest of all workers.",
+    ),
+    MetricSpec(
+        "modelwatch_jobs_pending", ("queue",), "Pieces of work that are due and not finished."
+    ),
+    MetricSpec(
+        "modelwatch_job_oldest_pending_age_seconds",
+        ("queue",),
+        "How long the oldest unfinished piece of work has been due; 0 without any.",
+    ),
+    MetricSpec("modelwatch_export_series", (), "Series in this exposition, these included."),
+    MetricSpec(
+        "modelwatch_export_series_dropped", (), "Series left out because of the series budget."
+    ),
+    MetricSpec(
+        "modelwatch_export_refresh_duration_seconds",
+        (),
+        "Time that the last refresh of this exposition took.",
+    ),
+    MetricSpec(
+        "modelwatch_export_refresh_timestamp_seconds",
+        (),
+        "When this exposition was read from the database.",
+    ),
+)
+
+PER_VERSION = (
+    _of_version("model_info", "Constant 1 for a live version.", "task", "stage", "owner"),
+    _of_version("model_deployed_timestamp_seconds", "When the version was registered."),
+    _of_version(
+        "evaluation_window_end_timestamp_seconds",
+        "End of the newest judged window, by the kind of figures it gave.",
+        "kind",
+    ),
+    _of_version("evaluation_interval_seconds", "How often a window of the version is judged."),
+    _of_version(
+        "evaluation_window_rows",
+        "Rows of the newest judged window; labelled rows for kind performance.",
+        "kind",
+    ),
+    _of_version(
+        "verdict", "Verdict of the newest window: 0 ok, 1 alert, 2 insufficient data.", "kind"
+    ),
+    _of_version("features_monitored", "Features whose drift was measured in the newest window."),
+    _of_version("features_drifting", "Features whose drift alerts in the newest window."),
+    _of_version(
+        "drift_score",
+        "Drift of the model's output (target prediction or score); higher is worse, but for "
+        "p-values of evidently_<test>.",
+        "target",
+        "method",
+    ),
+    _of_version(
+        "drift_threshold", "Score from which drift of the output alerts.", "target", "method"
+    ),
+    *_performance("performance", "Performance on labelled rows.", "ratio"),
+    *_performance("performance", "Performance on labelled rows, of unbounded metrics.", "error"),
+    *_performance("estimated_performance", "Performance estimated without labels.", "ratio"),
+    *_performance(
+        "estimated_performance",
+        "Performance estimated without labels, of unbounded metrics.",
+        "error",
+    ),
+    _of_version("label_coverage_ratio", "Share of the newest labelled window that has labels."),
+    _of_version(
+        "label_coverage_floor_ratio", "Label coverage under which performance is not judged."
+    ),
+    _of_version("last_prediction_timestamp_seconds", "Time of the version's newest prediction."),
+    _of_version("retraining_requests", "Retraining requests of the version.", "state"),
+)
+
+PER_FEATURE = (
+    _of_version(
+        "feature_drift_score",
+        "Drift of a feature; higher is worse, but for p-values of evidently_<test>.",
+        "feature",
+        "method",
+    ),
+    _of_version(
+        "feature_drift_threshold",
+        "Score from which drift of the feature alerts.",
+        "feature",
+        "method",
+    ),
+    _of_version("feature_missing_ratio", "Share of rows without the feature.", "feature"),
+    _of_version(
+        "feature_out_of_range_ratio",
+        "Share of values outside the feature's declared range, else the reference's.",
+        "feature",
+    ),
+    _of_version(
+        "feature_unseen_ratio", "Share of values that the reference does not have.", "feature"
+    ),
+)
+
+CATALOGUE = {spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_FEATURE)}

@@ -1,0 +1,136 @@
+"""Recorded results as samples: rows of the database in, one exposition out."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service import clock
+from service.exporter import repository
+from service.exporter.exposition import Sample, render, within_budget
+from service.exporter.measured import feature_samples, model_samples
+from service.exporter.repository import LiveVersion
+from service.registry.monitor import MonitorDocument
+from service.runs.tables import Window
+
+BUDGET = 50_000
+
+STATES = ("open", "acknowledged", "retraining", "resolved", "dismissed")
+QUEUES = (
+    *("bucket_rows", "bucket_labels", "evaluation", "window", "evidently", "report"),
+    "webhooks",
+)
+VERDICTS = {"ok": 0.0, "alert": 1.0, "insufficient_data": 2.0}
+
+# Which family's newest window speaks for a verdict; later kinds follow the labels.
+FAMILY_OF_VERDICT = {
+    "quality": "data",
+    "drift": "data",
+    "estimated_performance": "estimate",
+}
+
+EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 2_678_400}
+
+
+def collect(session: Session, *, budget: int = BUDGET) -> bytes:
+    """Render the newest results of every live version.
+
+    The last value stays while the version is live, for a series that vanishes resolves its alert;
+    the age of a result is a metric of its own.
+    """
+    began = time.perf_counter()
+    read = _read(session)
+    essential: list[Sample] = []
+    features: list[tuple[float, Sample]] = []
+    for version in read.versions:
+        essential.extend(_of_version(read, version))
+        features.extend(_of_features(read, version))
+    service = list(_of_service(session))
+    # The four samples of the export itself are not there yet.
+    kept, dropped = within_budget(
+        [*service, *essential], features, max(budget - _OWN, len(service))
+    )
+    kept += [
+        Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
+        Sample("modelwatch_export_series_dropped", (), float(dropped)),
+        Sample("modelwatch_export_refresh_timestamp_seconds", (), clock.now().timestamp()),
+        Sample("modelwatch_export_refresh_duration_seconds", (), time.perf_counter() - began),
+    ]
+    return render(kept)
+
+
+_OWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    versions: Sequence[LiveVersion]
+    windows: Mapping[tuple[int, str], Window]
+    measured: Mapping[int, Sequence[Any]]
+    importances: Mapping[tuple[int, str], float]
+    requests: Mapping[tuple[int, str], int]
+
+
+def _read(session: Session) -> _Read:
+    versions = repository.live_versions(session)
+    ids = [version.id for version in versions]
+    windows = repository.latest_windows(session, ids)
+    return _Read(
+        versions=versions,
+        windows=windows,
+        measured=repository.measurements_of(session, [w.id for w in windows.values()]),
+        importances=repository.importances(session, ids),
+        requests=repository.request_counts(session, ids),
+    )
+
+
+def _of_service(session: Session) -> Iterator[Sample]:
+    alive = repository.last_heartbeat(session)
+    if alive is not None:
+        yield Sample("modelwatch_worker_heartbeat_timestamp_seconds", (), alive.timestamp())
+    pending = repository.pending(session)
+    for queue in (*QUEUES, *sorted(set(pending) - set(QUEUES))):
+        count, age = pending.get(queue, (0, 0.0))
+        yield Sample("modelwatch_jobs_pending", (queue,), float(count))
+        yield Sample("modelwatch_job_oldest_pending_age_seconds", (queue,), max(age, 0.0))
+
+
+def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+    own = (version.model, version.version)
+    monitor = MonitorDocument.model_validate(version.monitor or {"model": version.model})
+
+    def sample(name: str, value: float, *metric_labels: str) -> Sample:
+        return Sample(f"modelwatch_{name}", (*own, *metric_labels), float(value))
+
+    yield sample("model_info", 1, version.task, version.stage, version.owner)
+    yield sample("model_deployed_timestamp_seconds", version.created_at.timestamp())
+    yield sample("evaluation_interval_seconds", EVERY_SECONDS[monitor.every])
+    yield sample("label_coverage_floor_ratio", monitor.performance.min_label_coverage)
+    if version.last_prediction is not None:
+        yield sample("last_prediction_timestamp_seconds", version.last_prediction.timestamp())
+    for state in STATES:
+        yield sample("retraining_requests", read.requests.get((version.id, state), 0), state)
+    for family in ("data", "estimate", "performance"):
+        window = read.windows.get((version.id, family))
+        if window is None:
+            continue
+        rows = window.labelled if family == "performance" else window.rows
+        yield sample("evaluation_window_end_timestamp_seconds", window.end.timestamp(), family)
+        yield sample("evaluation_window_rows", rows, family)
+        for kind, verdict in sorted(window.verdicts.items()):
+            if FAMILY_OF_VERDICT.get(kind, "performance") == family and verdict in VERDICTS:
+                yield sample("verdict", VERDICTS[verdict], kind)
+        measured = read.measured.get(window.id, ())
+        yield from model_samples(own, family, measured, monitor.performance.tolerance)
+
+
+def _of_features(read: _Read, version: LiveVersion) -> Iterator[tuple[float, Sample]]:
+    window = read.windows.get((version.id, "data"))
+    if window is None:
+        return
+    for feature, sample in feature_samples(
+        (version.model, version.version), read.measured.get(window.id, ())
+    ):
+        yield read.importances.get((version.id, feature), 0.0), sample

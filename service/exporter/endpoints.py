@@ -1,0 +1,27 @@
+"""What Prometheus scrapes."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from service import telemetry
+from service.errors import DatabaseAwayError
+
+router = APIRouter(tags=["metrics"], default_response_class=Response)
+
+# Coroutines, because neither waits for anything: in the thread pool a scrape would queue behind
+# requests that wait for the database.
+
+
+@router.get("/metrics")
+async def process_metrics() -> Response:
+    """Metrics of this process, in Prometheus' text format."""
+    return Response(generate_latest(telemetry.REGISTRY), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+@router.get("/metrics/models")
+async def model_metrics(request: Request) -> Response:
+    """Newest results of every live version, in Prometheus' text format."""
+    content = request.app.state.results.content()
+    if content is None:
+        raise DatabaseAwayError
+    return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)

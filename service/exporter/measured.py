@@ -1,0 +1,100 @@
+"""Measurements of one window as samples (pure)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from service.exporter.exposition import Sample
+
+TARGETS = frozenset({"prediction", "score"})
+UNBOUNDED = frozenset({"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2"})
+COVERAGE = "label_coverage"
+_ESTIMATED = "estimated_"
+
+_OF_FEATURE = {
+    "missing_ratio": "feature_missing_ratio",
+    "out_of_range_ratio": "feature_out_of_range_ratio",
+    "unseen_ratio": "feature_unseen_ratio",
+}
+# Metrics of the data family that are not of the labels, whichever window they are recorded in.
+_OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE})
+
+
+def method_label(method: str) -> str:
+    """Return a method's name as the value of a metric label.
+
+    Examples
+    --------
+    >>> method_label("evidently.wasserstein")
+    'evidently_wasserstein'
+    """
+    return method.replace(".", "_")
+
+
+def feature_samples(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[tuple[str, Sample]]:
+    """Yield each feature's name with a sample of it, from the newest data window."""
+    for row in measured:
+        if row.subject is None or row.subject in TARGETS:
+            continue
+        if row.metric == "drift":
+            metric_labels = (*own, row.subject, method_label(row.method))
+            yield row.subject, Sample("modelwatch_feature_drift_score", metric_labels, row.value)
+            if row.threshold is not None:
+                yield (
+                    row.subject,
+                    Sample("modelwatch_feature_drift_threshold", metric_labels, row.threshold),
+                )
+        elif row.metric in _OF_FEATURE:
+            name = f"modelwatch_{_OF_FEATURE[row.metric]}"
+            yield row.subject, Sample(name, (*own, row.subject), row.value)
+
+
+def model_samples(
+    own: tuple[str, str], family: str, measured: Sequence[Any], tolerance: float
+) -> Iterator[Sample]:
+    """Yield the samples of the model as a whole that belong to the family."""
+    if family == "data":
+        yield from _drift(own, measured)
+        return
+    estimated = family == "estimate"
+    for row in measured:
+        if row.subject is not None or row.metric in _OF_DATA:
+            continue
+        if row.metric == COVERAGE and not estimated:
+            yield Sample("modelwatch_label_coverage_ratio", own, row.value)
+        elif row.metric != COVERAGE and row.metric.startswith(_ESTIMATED) == estimated:
+            yield from _performance(own, row, tolerance)
+
+
+def _drift(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
+    monitored, drifting = set(), set()
+    for row in measured:
+        if row.metric != "drift" or row.subject is None:
+            continue
+        if row.subject not in TARGETS:
+            if row.engine == "profile":
+                monitored.add(row.subject)
+            if row.verdict == "alert":
+                drifting.add(row.subject)
+            continue
+        metric_labels = (*own, row.subject, method_label(row.method))
+        yield Sample("modelwatch_drift_score", metric_labels, row.value)
+        if row.threshold is not None:
+            yield Sample("modelwatch_drift_threshold", metric_labels, row.threshold)
+    yield Sample("modelwatch_features_monitored", own, float(len(monitored)))
+    yield Sample("modelwatch_features_drifting", own, float(len(drifting)))
+
+
+def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[Sample]:
+    metric = row.metric.removeprefix(_ESTIMATED)
+    prefix = "estimated_performance" if row.metric != metric else "performance"
+    unit = "error" if metric in UNBOUNDED else "ratio"
+    values = {
+        "": row.value,
+        "_ci_lower": row.ci_low,
+        "_ci_upper": row.ci_high,
+        "_baseline": row.reference_value,
+        "_tolerance": tolerance,
+    }
+    for sibling, value in values.items():
+        if value is not None:
+            yield Sample(f"modelwatch_{prefix}{sibling}_{unit}", (*own, metric), value)

@@ -1,0 +1,97 @@
+"""Requests to records: size, time, content type and encoding, envelope or lines."""
+
+import asyncio
+
+from starlette.requests import Request
+
+from service.errors import (
+    BadRequestError,
+    ServiceError,
+    TooLargeError,
+    UnsupportedTypeError,
+)
+from service.ingest.decode import content_coding, inflate, read_envelope, read_lines
+from service.ingest.intake import Sent
+from service.ingest.limits import BODY_SECONDS
+from service.settings import Settings
+from service.web import content_type
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+# Where the levels of a record begin: in an envelope below its object and its array.
+_ENVELOPE_DEPTH = 2
+
+
+class StalledBodyError(ServiceError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "stalled-body"
+    title = "Stalled body"
+
+
+async def read_sent(request: Request, settings: Settings) -> Sent:
+    """Return the records of a request."""
+    media = content_type(request)
+    if media not in {JSON, NDJSON}:
+        message = f"the content type must be {JSON} or {NDJSON}"
+        raise UnsupportedTypeError(message)
+    coding = content_coding(request.headers.get("content-encoding", ""))
+    body = await _read_body(request, settings.max_body_bytes)
+    if coding == "gzip":
+        body = inflate(body, settings.max_inflated_bytes)
+    sent = _envelope(body) if media == JSON else _lines(body, request)
+    if not sent.records:
+        message = "the request has no records"
+        raise BadRequestError(message, code="empty-batch")
+    if len(sent.records) > settings.max_batch_rows:
+        message = "the request has too many records"
+        raise TooLargeError(message, code="too-many-rows", limit=settings.max_batch_rows)
+    return sent
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                size += len(piece)
+                if size > limit:
+                    raise _too_large(limit)
+                pieces.append(piece)
+    except TimeoutError:
+        message = f"the body did not arrive within {BODY_SECONDS:.0f} s"
+        raise StalledBodyError(message) from None
+    return b"".join(pieces)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError("the body is over the limit", code="body-too-large", limit=limit)
+
+
+def _envelope(body: bytes) -> Sent:
+    envelope = read_envelope(body)
+    return Sent(
+        records=envelope.records,
+        model=envelope.model,
+        version=envelope.version,
+        depth=_ENVELOPE_DEPTH,
+        escapes=b"\\" in body,
+        lines=False,
+    )
+
+
+def _lines(body: bytes, request: Request) -> Sent:
+    query = request.query_params
+    return Sent(
+        records=read_lines(body),
+        model=query.get("model"),
+        version=query.get("version"),
+        depth=0,
+        escapes=b"\\" in body,
+        lines=True,
+    )

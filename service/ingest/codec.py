@@ -1,0 +1,186 @@
+"""One version's records to rows.
+
+A record that decodes into the version's own struct is right in every type and needs few more
+looks.  Any other record is decoded again into plain objects and examined field by field, which
+finds the verdict.  Both ways end in the same ``Fields``, so they cannot store different rows.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from service.ingest import limits
+from service.ingest.decode import Record, load_record
+from service.ingest.examine import (
+    PREDICTION_FIELDS,
+    Fields,
+    WrongTypeError,
+    check_names,
+    read_class,
+    read_feature,
+    read_id,
+    read_score,
+    read_subject,
+    read_tags,
+    read_time,
+    read_weight,
+)
+from service.ingest.rows import Layout, PreparedRow
+from service.ingest.times import Horizon, microseconds
+from service.ingest.verdicts import Code, RowError, Verdicts
+from service.registry.values import FeatureSpec, VersionSpec
+
+Number = Annotated[float, msgspec.Meta(gt=-float(1 << 63), lt=float(1 << 63))]
+Text = Annotated[str, msgspec.Meta(max_length=limits.SAFE_TEXT)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_ID)]
+_KINDS: dict[str, Any] = {
+    "numeric": Number | None,
+    "boolean": bool | None,
+    "categorical": Text | None,
+}
+_COMMON: tuple[tuple[str, Any, Any], ...] = (
+    ("prediction", str | int | float | bool | None, None),
+    ("score", Annotated[float, msgspec.Meta(ge=0, le=1)] | None, None),
+    ("weight", Annotated[float, msgspec.Meta(ge=0, lt=float(1 << 63))] | None, None),
+    ("subject", Text | None, None),
+    ("tags", dict[str, str] | None, None),
+    ("model", str | None, None),
+    ("version", str | None, None),
+)
+WrongTypes = list[str]
+
+
+class WrongTargetError(Exception):
+    """The record names another model or version than the codec's."""
+
+
+class Codec:
+    """Reads the records of one version."""
+
+    def __init__(self, spec: VersionSpec) -> None:
+        self.spec = spec
+        self.layout = Layout(spec)
+        self._features = {f.name: f for f in spec.features}
+        self._columns = (*self.layout.numbers, *self.layout.texts)
+        self._split = len(self.layout.numbers)
+        self._decode = _typed_decoder(self._columns)
+        self._classes: dict[Any, str | None] = {None: None}
+        self._classes.update((name, name) for name in spec.classes)
+
+    def read(
+        self, raw: Record, index: int, horizon: Horizon, owner: Verdicts, *, escapes: bool
+    ) -> PreparedRow:
+        """Return the row of a record, or raise its verdict; warnings go to its ``owner``.
+
+        ``escapes`` says that the body has a backslash somewhere: only an escape can bring a
+        control character into a string of JSON.
+        """
+        if self._decode is not None and not (escapes and b"\\" in bytes(raw)):
+            try:
+                fields = self._plain(self._decode(raw), horizon, owner)
+            except (ValueError, RecursionError):
+                fields = None
+            if fields is not None:
+                return self.layout.encode(index, fields, owner)
+        fields, wrong = self.examine(load_record(raw, owner.depth), horizon, owner)
+        for name in wrong:
+            owner.warn(index, name, "wrong-type")
+            owner.faults[self.layout.fault(fields.ts, name, "wrong-type")] += 1
+        return self.layout.encode(index, fields, owner)
+
+    def _plain(self, row: Any, horizon: Horizon, owner: Verdicts) -> Fields | None:
+        """Return the fields of a decoded struct, or ``None`` where it needs a closer look."""
+        ts = microseconds(row.ts)
+        prediction = row.prediction
+        text = self._classes.get(prediction) if type(prediction) is str else None
+        if text is None and (prediction is not None or row.score is None):
+            text = self._plain_class(prediction)
+            if text is None:
+                return None
+        if not horizon.earliest <= ts <= horizon.latest:
+            return None
+        self._check_target(row.model, row.version, owner)
+        tags = None if row.tags is None else read_tags(row.tags)
+        values = msgspec.structs.astuple(row.features)
+        return Fields(
+            row.prediction_id,
+            ts,
+            text,
+            row.score,
+            row.weight,
+            row.subject,
+            tags,
+            values[: self._split],
+            values[self._split :],
+        )
+
+    def _plain_class(self, value: object) -> str | None:
+        try:
+            return read_class(value, self.spec.classes, "prediction", Code.BAD_PREDICTION)
+        except RowError:
+            return None
+
+    def _check_target(self, model: object, version: object, owner: Verdicts) -> None:
+        if (owner.model if model is None else model) != self.spec.model:
+            raise WrongTargetError
+        if (owner.version if version is None else version) != self.spec.version:
+            raise WrongTargetError
+
+    def examine(self, record: Any, horizon: Horizon, owner: Verdicts) -> tuple[Fields, WrongTypes]:
+        """Return the fields of any JSON value, or raise the first fault that costs the row."""
+        record = check_names(record, PREDICTION_FIELDS)
+        self._check_target(record.get("model"), record.get("version"), owner)
+        prediction_id = read_id(record)
+        ts = read_time(record, "ts", horizon)
+        prediction = read_class(
+            record.get("prediction"), self.spec.classes, "prediction", Code.BAD_PREDICTION
+        )
+        score = read_score(record, self.spec)
+        if prediction is None and score is None:
+            message = "the record has neither prediction nor score"
+            raise RowError(Code.MISSING_FIELD, "prediction", message)
+        weight = read_weight(record.get("weight"))
+        subject = read_subject(record.get("subject"))
+        tags = read_tags(record.get("tags"))
+        values, wrong = self._read_features(record.get("features"))
+        row = (prediction_id, ts, prediction, score, weight, subject, tags)
+        return Fields(*row, values[: self._split], values[self._split :]), wrong
+
+    def _read_features(self, features: Any) -> tuple[tuple[Any, ...], WrongTypes]:
+        given = {} if features is None else features
+        if not isinstance(given, dict):
+            raise RowError(Code.BAD_FEATURES, "features", "features is an object")
+        if len(given) > limits.MAX_FEATURES:
+            message = f"a record has at most {limits.MAX_FEATURES} features"
+            raise RowError(Code.TOO_MANY_FEATURES, "features", message)
+        if not self._features.keys() >= given.keys():
+            message = "the record has a feature that the version's schema lacks"
+            raise RowError(Code.UNKNOWN_FEATURE, "features", message)
+        wrong: WrongTypes = []
+        values = tuple(_read(given.get(f.name), f, wrong) for f in self._columns)
+        return values, wrong
+
+
+def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> float | str | None:
+    try:
+        return read_feature(value, feature.kind, feature.name)
+    except WrongTypeError:
+        wrong.append(feature.name)
+        return None
+
+
+def _typed_decoder(columns: tuple[FeatureSpec, ...]) -> Any:
+    """Build the decoder of a version's records; ``None`` if a name has no struct field."""
+    names = [f"f{i}" for i in range(len(columns))]
+    fields = [(n, _KINDS[f.kind], None) for n, f in zip(names, columns, strict=True)]
+    options: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
+    renames = {n: f.name for n, f in zip(names, columns, strict=True)}
+    try:
+        features = msgspec.defstruct("Features", fields, rename=renames, **options)
+    except ValueError:
+        return None
+    required = [("prediction_id", Identifier), ("ts", Time), ("features", features)]
+    row = msgspec.defstruct("Row", [*required, *_COMMON], **options)
+    return msgspec.json.Decoder(row).decode

@@ -1,0 +1,123 @@
+"""Group commit: everything that came while the last commit ran goes into the next one."""
+
+import asyncio
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from service.errors import BusyError, DatabaseAwayError, ServiceError
+from service.ingest.transaction import Batch
+
+_log = logging.getLogger(__name__)
+
+# Clients are promised an answer within five seconds.
+DEADLINE_SECONDS = 4.0
+GROUP_ROWS = 20_000
+
+
+class Sink(Protocol):
+    """Where groups of batches go; ``commit`` runs in the committer's one thread."""
+
+    def commit(self, batches: list[Batch]) -> None:
+        """Store all batches and complete their verdicts, or raise."""
+
+    def interrupt(self) -> None:
+        """Make a commit that hangs fail."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class Committer:
+    """Coalesces concurrent requests; one flusher, no lingering, bounded."""
+
+    def __init__(self, sink: Sink, *, max_rows: int, deadline: float = DEADLINE_SECONDS) -> None:
+        self._sink = sink
+        self._max_rows = max_rows
+        self._deadline = deadline
+        self._waiting: deque[tuple[Batch, asyncio.Future[None]]] = deque()
+        self._rows = 0
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-commit")
+        self._flusher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the flusher in the running loop."""
+        self._flusher = asyncio.create_task(self._run(), name="ingest-flusher")
+
+    async def stop(self) -> None:
+        """Commit what waits, then give the connection back."""
+        self._stopping = True
+        self._arrived.set()
+        if self._flusher is not None:
+            await self._flusher
+        self._thread.submit(self._sink.close)
+        self._thread.shutdown(wait=True)
+
+    async def submit(self, batch: Batch) -> None:
+        """Wait until the batch is committed; its verdicts are complete then."""
+        size = max(1, len(batch))
+        if self._stopping or self._rows + size > self._max_rows:
+            message = "too many rows wait for their commit; send them again later"
+            raise BusyError(message, limit=self._max_rows)
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((batch, answer))
+        self._rows += size
+        self._arrived.set()
+        try:
+            await answer
+        finally:
+            self._rows -= size
+
+    async def _run(self) -> None:
+        while not self._stopping or self._waiting:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._flush(self._take())
+
+    def _take(self) -> list[tuple[Batch, asyncio.Future[None]]]:
+        group = [self._waiting.popleft()]
+        rows = len(group[0][0])
+        while self._waiting and rows + len(self._waiting[0][0]) <= GROUP_ROWS:
+            group.append(self._waiting.popleft())
+            rows += len(group[-1][0])
+        return group
+
+    async def _flush(self, group: list[tuple[Batch, asyncio.Future[None]]]) -> None:
+        loop = asyncio.get_running_loop()
+        batches = [batch for batch, _ in group]
+        commit = loop.run_in_executor(self._thread, self._sink.commit, batches)
+        done, _ = await asyncio.wait({commit}, timeout=self._deadline)
+        if not done:
+            self._sink.interrupt()
+            _answer(group, DatabaseAwayError())
+        while not commit.done():
+            # Nobody waits twice for a database that hangs.
+            self._give_up()
+            await asyncio.wait({commit}, timeout=self._deadline / 8)
+        error = commit.exception()
+        if isinstance(error, DatabaseAwayError):
+            self._give_up()
+        elif error is not None and not isinstance(error, ServiceError):
+            _log.error("a commit failed", exc_info=error)
+        _answer(group, error)
+
+    def _give_up(self) -> None:
+        _answer(self._waiting, DatabaseAwayError())
+        self._waiting.clear()
+
+
+def _answer(
+    group: "list[tuple[Batch, asyncio.Future[None]]] | deque[tuple[Batch, asyncio.Future[None]]]",
+    error: BaseException | None,
+) -> None:
+    for _, answer in group:
+        if answer.done():
+            continue
+        if error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(error)

@@ -1,0 +1,97 @@
+"""Labels: records to rows of the label table, and the marks that they leave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import psycopg
+
+from service.ingest import copy
+from service.ingest.decode import Record, load_record
+from service.ingest.examine import LABEL_FIELDS, check_names, read_class, read_id, read_time
+from service.ingest.times import HOUR, Horizon
+from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """What labels of a model may say: the classes of all its versions."""
+
+    model_id: int
+    model: str
+    classes: tuple[str, ...]
+
+    def fault(self, ts: int, field: str, code: str) -> Fault:
+        """Return where a fault of this model's labels is counted."""
+        return Fault(self.model_id, None, ts // HOUR, field, code)
+
+
+class PreparedLabel(msgspec.Struct, gc=False):
+    """A label that can be stored; ``key`` names it, ``tail`` is what it says."""
+
+    key: bytes
+    tail: bytes
+    spec: LabelSpec
+    label_ts: int
+    prediction_id: str
+    index: int
+    owner: Verdicts
+
+    conflict: ClassVar[RowError] = RowError(
+        Code.CONFLICTING_LABEL,
+        "label",
+        "another label of the same label_ts is stored; a correction has a newer label_ts",
+    )
+
+    def fault(self, code: str) -> Fault:
+        """Return where a fault that costs this label is counted."""
+        return self.spec.fault(self.label_ts, "", code)
+
+
+def read_label(
+    raw: Record, index: int, spec: LabelSpec, horizon: Horizon, owner: Verdicts
+) -> PreparedLabel:
+    """Return the label of a record, or raise its verdict."""
+    record: dict[str, Any] = check_names(load_record(raw, owner.depth), LABEL_FIELDS)
+    if record.get("model") not in (None, spec.model):
+        raise RowError(
+            Code.MODEL_MISMATCH, "model", "the record names another model than its batch"
+        )
+    prediction_id = read_id(record)
+    label_ts = read_time(record, "label_ts", horizon)
+    if record.get("label") is None:
+        raise RowError(Code.MISSING_FIELD, "label", "the record has no label")
+    label = read_class(record["label"], spec.classes, "label", Code.BAD_LABEL)
+    key = b"".join(
+        (
+            copy.int8_field(spec.model_id),
+            copy.text_field(prediction_id),
+            copy.time_field(label_ts),
+        )
+    )
+    return PreparedLabel(key, copy.text_field(label), spec, label_ts, prediction_id, index, owner)
+
+
+def mark_labels(cursor: psycopg.Cursor, labels: Sequence[PreparedLabel]) -> None:
+    """Say which hours of which versions have new labels.
+
+    Labels whose prediction cannot be seen yet are listed by id.  The worker looks for them after
+    this commit: either it finds the prediction then, or the prediction commits later and leaves
+    a mark of its own.
+    """
+    if not labels:
+        return
+    wanted = {(label.spec.model_id, label.prediction_id) for label in labels}
+    models, ids = zip(*sorted(wanted), strict=True)
+    cursor.execute(
+        "WITH wanted AS (SELECT m, p FROM unnest(%s::bigint[], %s::text[]) AS wanted (m, p)), "
+        "found AS (SELECT w.m, w.p, i.version_id, date_trunc('hour', i.ts, 'UTC') AS bucket "
+        "FROM wanted w LEFT JOIN prediction_identity i "
+        "ON i.model_id = w.m AND i.prediction_id = w.p) "
+        "INSERT INTO arrival (model_id, version_id, bucket, kind, pending) "
+        "SELECT m, version_id, bucket, 'labels', "
+        "CASE WHEN version_id IS NULL THEN array_agg(p) END "
+        "FROM found GROUP BY m, version_id, bucket",
+        (list(models), list(ids)),
+    )

@@ -1,0 +1,18 @@
+"""What one record may hold; the limits of whole requests are settings."""
+
+from datetime import timedelta
+
+MAX_FEATURES = 320
+MAX_TEXT_BYTES = 8_192
+# Characters that can never take more bytes than that: a quick test that needs no encoding.
+SAFE_TEXT = MAX_TEXT_BYTES // 4
+MAX_ID = 128
+MAX_TAGS = 32
+MAX_DEPTH = 8
+MAX_INTEGER = 1 << 63
+MAX_WARNINGS = 100
+MAX_PROBLEM_ROWS = 100
+FUTURE = timedelta(minutes=10)
+PAST = timedelta(days=3_652)
+BODY_SECONDS = 10.0
+"""A client that sends its body more slowly than this is not waited for."""

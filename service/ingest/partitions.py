@@ -1,0 +1,105 @@
+"""Partitions of the prediction table: one per model, below it one per month.
+
+They are made before the transaction that fills them, and attached rather than created in place:
+``CREATE TABLE … PARTITION OF`` locks the parent against every reader, ``ATTACH`` does not.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import psycopg
+from psycopg import sql
+
+from service.ingest.times import HOUR, to_datetime
+
+MAX_MONTHS = 600
+_LOCK = 0x6D6F6E7468
+_MONTHS = 12
+
+ModelMonth = tuple[int, int]
+"""A model's id and a month, counted from year 0."""
+
+
+def month_of_hour(hour: int) -> int:
+    """Return the month that holds an hour since 1970."""
+    time = to_datetime(hour * HOUR)
+    return time.year * _MONTHS + time.month - 1
+
+
+def _start(month: int) -> datetime:
+    return datetime(month // _MONTHS, month % _MONTHS + 1, 1, tzinfo=UTC)
+
+
+def partition_name(model_id: int, month: int | None = None) -> str:
+    """Return the name of a model's partition, or of one of its months."""
+    if month is None:
+        return f"prediction_m{model_id}"
+    return f"prediction_m{model_id}_{_start(month):%Y_%m}"
+
+
+class Partitions:
+    """The partitions that this process knows to exist."""
+
+    def __init__(self) -> None:
+        self._known: set[ModelMonth] = set()
+
+    def forget(self) -> None:
+        """Look again: someone may have dropped a partition."""
+        self._known.clear()
+
+    def ensure(self, connection: psycopg.Connection, wanted: Iterable[ModelMonth]) -> None:
+        """Create the partitions that are missing, each in a transaction of its own."""
+        for model_id, month in sorted(set(wanted) - self._known):
+            with connection.transaction(), connection.cursor() as cursor:
+                # Only creators wait for each other here, in every process.
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", _lock_keys(model_id))
+                _create(cursor, model_id, month)
+            self._known.add((model_id, month))
+
+
+def _lock_keys(model_id: int) -> tuple[int, int]:
+    return _LOCK & 0x7FFFFFFF, model_id & 0x7FFFFFFF
+
+
+def _create(cursor: psycopg.Cursor, model_id: int, month: int) -> None:
+    model = partition_name(model_id)
+    leaf = partition_name(model_id, month)
+    if not _exists(cursor, model):
+        cursor.execute(
+            sql.SQL(
+                "CREATE TABLE {model} (LIKE prediction INCLUDING DEFAULTS) PARTITION BY RANGE (ts)"
+            ).format(model=sql.Identifier(model))
+        )
+        cursor.execute(
+            sql.SQL("ALTER TABLE prediction ATTACH PARTITION {model} FOR VALUES IN ({id})").format(
+                model=sql.Identifier(model), id=sql.Literal(model_id)
+            )
+        )
+    if _exists(cursor, leaf):
+        return
+    cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(%s)", (model,))
+    row = cursor.fetchone()
+    if row is not None and row[0] >= MAX_MONTHS:
+        message = f"a model has at most {MAX_MONTHS} months of predictions"
+        raise psycopg.DataError(message)
+    cursor.execute(
+        sql.SQL("CREATE TABLE {leaf} (LIKE prediction INCLUDING DEFAULTS)").format(
+            leaf=sql.Identifier(leaf)
+        )
+    )
+    cursor.execute(
+        sql.SQL(
+            "ALTER TABLE {model} ATTACH PARTITION {leaf} FOR VALUES FROM ({start}) TO ({end})"
+        ).format(
+            model=sql.Identifier(model),
+            leaf=sql.Identifier(leaf),
+            start=sql.Literal(_start(month).isoformat()),
+            end=sql.Literal(_start(month + 1).isoformat()),
+        )
+    )
+
+
+def _exists(cursor: psycopg.Cursor, name: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (name,))
+    row = cursor.fetchone()
+    return row is not None and bool(row[0])

@@ -1,0 +1,86 @@
+"""Reading single predictions back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.ingest.tables import Label, PredictionIdentity, prediction
+from service.registry.values import VersionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPrediction:
+    """One stored row under its real names."""
+
+    prediction_id: str
+    version: str
+    ts: datetime
+    received_at: datetime
+    prediction: str | None
+    score: float | None
+    weight: float | None
+    subject: str | None
+    tags: dict[str, str] | None
+    features: dict[str, float | str | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedLabel:
+    """One stored label."""
+
+    label: str | None
+    label_ts: datetime
+    received_at: datetime
+
+
+def find_prediction(
+    session: Session, version: VersionSpec, prediction_id: str
+) -> LoggedPrediction | None:
+    """Return a version's prediction of that id; its identity says in which partition it is."""
+    ts = session.scalar(
+        select(PredictionIdentity.ts).where(
+            PredictionIdentity.model_id == version.model_id,
+            PredictionIdentity.prediction_id == prediction_id,
+            PredictionIdentity.version_id == version.version_id,
+        )
+    )
+    if ts is None:
+        return None
+    columns = prediction.c
+    row = session.execute(
+        select(
+            *(columns.received_at, columns.prediction, columns.score, columns.weight),
+            *(columns.subject, columns.tags),
+            *(columns[feature.slot] for feature in version.features),
+        ).where(
+            columns.model_id == version.model_id,
+            columns.version_id == version.version_id,
+            columns.ts == ts,
+            columns.prediction_id == prediction_id,
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    common, slots = row[:6], row[6:]
+    features = {
+        feature.name: _feature(feature.kind, value)
+        for feature, value in zip(version.features, slots, strict=True)
+    }
+    return LoggedPrediction(prediction_id, version.version, ts, *common, features)
+
+
+def _feature(kind: str, value: Any) -> float | str | bool | None:
+    return bool(value) if kind == "boolean" and value is not None else value
+
+
+def find_labels(session: Session, model_id: int, prediction_id: str) -> list[LoggedLabel]:
+    """Return a prediction's labels, the one that counts first."""
+    rows = session.scalars(
+        select(Label)
+        .where(Label.model_id == model_id, Label.prediction_id == prediction_id)
+        .order_by(Label.label_ts.desc())
+    )
+    return [LoggedLabel(row.label, row.label_ts, row.received_at) for row in rows]

@@ -1,0 +1,78 @@
+"""``POST /v1/predictions`` and ``/v1/labels``: raw routes, for the body is judged row by row.
+
+They are the only asynchronous endpoints: group commit needs concurrent requests in one loop.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.errors import InvalidDocumentError, ServiceError
+from service.ingest.bodies import read_sent
+from service.ingest.verdicts import Verdicts
+from service.telemetry import INGEST_BATCH_DURATION, INGEST_BATCHES
+from service.web import problem
+
+if TYPE_CHECKING:
+    from service.ingest.service import Ingest
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+# A body that was not read to its end cannot be followed by another request.
+_CLOSING = frozenset({408, 413})
+
+
+class AllRejectedError(InvalidDocumentError):
+    """No row of the request was stored."""
+
+    code = "all-rejected"
+    title = "All rows rejected"
+
+
+def mount_ingest(app: FastAPI) -> None:
+    """Add the routes; they find ``Ingest`` in ``app.state.ingest``."""
+    app.add_route("/v1/predictions", _endpoint("predictions"), methods=["POST"])
+    app.add_route("/v1/labels", _endpoint("labels"), methods=["POST"])
+
+
+def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
+    duration = INGEST_BATCH_DURATION.labels(kind)
+
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
+        ingest: Ingest = request.app.state.ingest
+        store = ingest.predictions if kind == "predictions" else ingest.labels
+        try:
+            response = _answer(await store(await read_sent(request, ingest.settings)))
+            outcome = "stored"
+        except ServiceError as error:
+            response = problem(request, error, headers=_headers(error))
+            outcome = error.code
+        except ClientDisconnect:
+            response = Response(status_code=400)
+            outcome = "disconnected"
+        INGEST_BATCHES.labels(outcome).inc()
+        duration.observe(time.perf_counter() - started)
+        return response
+
+    return endpoint
+
+
+def _headers(error: ServiceError) -> dict[str, str]:
+    headers = {"Connection": "close"} if error.status in _CLOSING else {}
+    if error.code == "unsupported-encoding":
+        headers["Accept-Encoding"] = "gzip"
+    return headers
+
+
+def _answer(verdicts: Verdicts) -> Response:
+    if len(verdicts.refusals) == verdicts.sent:
+        message = "every row was rejected"
+        raise AllRejectedError(message, rejected=verdicts.problem_rows())
+    return Response(_encode(verdicts.document()), media_type="application/json")

@@ -1,0 +1,123 @@
+"""A prediction's bytes: its identity and its row, encoded for COPY as soon as it is judged."""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from service.ingest import copy
+from service.ingest.examine import Fields
+from service.ingest.times import HOUR
+from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.registry.values import FeatureSpec, VersionSpec
+
+IDENTITY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts", "content_hash")
+ROW_COLUMNS = (
+    *("model_id", "version_id", "prediction_id", "ts"),
+    *("prediction", "score", "weight", "subject", "tags"),
+)
+_HASH_BYTES = 8
+_HASH_LENGTH = copy.pack_length(_HASH_BYTES)
+_NO_EXTRAS = copy.NULL * 3
+_CACHED_TEXTS = 4_096
+_CACHED_TEXT_LENGTH = 64
+
+
+class PreparedRow(msgspec.Struct, gc=False):
+    """A row that can be stored: ``key`` and ``tail`` are its identity, ``cells`` its row.
+
+    Two rows with equal keys are one prediction, told twice; equal tails say the same.
+    """
+
+    key: bytes
+    tail: bytes
+    cells: bytes
+    ts: int
+    prediction_id: str
+    index: int
+    layout: "Layout"
+    owner: Verdicts
+
+    conflict: ClassVar[RowError] = RowError(
+        Code.CONFLICTING_DUPLICATE,
+        "prediction_id",
+        "another prediction of that id is stored; a retry must send the same ts and content",
+    )
+
+    def fault(self, code: str) -> Fault:
+        """Return where a fault that costs this row is counted."""
+        return self.layout.fault(self.ts, "", code)
+
+
+class _EncodedTexts(dict[str | None, bytes]):
+    """Encoded texts; those of few and short values are found again without encoding."""
+
+    def __missing__(self, value: str | None) -> bytes:
+        encoded = copy.text_field(value)
+        if len(self) < _CACHED_TEXTS and len(encoded) <= _CACHED_TEXT_LENGTH:
+            self[value] = encoded
+        return encoded
+
+
+class Layout:
+    """Which columns the rows of a version fill, and how they are encoded."""
+
+    def __init__(self, spec: VersionSpec) -> None:
+        self.spec = spec
+        numbers = [f for f in spec.features if f.kind != "categorical"]
+        texts = [f for f in spec.features if f.kind == "categorical"]
+        self.numbers: tuple[FeatureSpec, ...] = tuple(numbers)
+        self.texts: tuple[FeatureSpec, ...] = tuple(texts)
+        self.columns = ROW_COLUMNS + tuple(f.slot for f in (*numbers, *texts))
+        self._head = copy.int8_field(spec.model_id) + copy.int8_field(spec.version_id)
+        self._pack_numbers = struct.Struct(">" + "id" * len(numbers)).pack
+        self._arguments: list[Any] = [8] * (2 * len(numbers))
+        self._texts = _EncodedTexts()
+
+    def fault(self, ts: int, field: str, code: str) -> Fault:
+        """Return where a fault of this version is counted."""
+        return Fault(self.spec.model_id, self.spec.version_id, ts // HOUR, field, code)
+
+    def _numbers(self, values: Sequence[float | None]) -> bytes:
+        if None in values:
+            return b"".join(map(copy.float8_field, values))
+        self._arguments[1::2] = values
+        return self._pack_numbers(*self._arguments)
+
+    def encode(self, index: int, fields: Fields, owner: Verdicts) -> PreparedRow:
+        """Encode a row; the hash leaves out empty slots at the end, which come and go."""
+        name = fields.prediction_id.encode()
+        key = self._head + copy.pack_length(len(name)) + name
+        time = copy.time_field(fields.ts)
+        score, text = fields.score, self._texts
+        middle = b"".join(
+            (
+                time,
+                text[fields.prediction],
+                copy.NULL if score is None else copy.float8_field(score),
+                _extras(fields),
+            )
+        )
+        numbers = self._numbers(fields.numbers)
+        texts = b"".join(map(text.__getitem__, fields.texts))
+        content = b"".join((middle, numbers.rstrip(copy.NULL), b"/", texts.rstrip(copy.NULL)))
+        digest = hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
+        return PreparedRow(
+            key,
+            time + _HASH_LENGTH + digest,
+            b"".join((key, middle, numbers, texts)),
+            fields.ts,
+            fields.prediction_id,
+            index,
+            self,
+            owner,
+        )
+
+
+def _extras(fields: Fields) -> bytes:
+    weight, subject, tags = fields.weight, fields.subject, fields.tags
+    if weight is None and subject is None and tags is None:
+        return _NO_EXTRAS
+    return copy.float8_field(weight) + copy.text_field(subject) + copy.jsonb_field(tags)

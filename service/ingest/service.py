@@ -1,0 +1,66 @@
+"""Ingest as a whole: what the API starts, asks and stops."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.clock import now
+from service.ingest.committer import Committer, Sink
+from service.ingest.intake import Intake, Sent
+from service.ingest.specs import Specs
+from service.ingest.store import Store
+from service.ingest.times import Horizon
+from service.ingest.transaction import Batch
+from service.ingest.verdicts import Verdicts
+from service.settings import Settings
+
+
+class Ingest:
+    """Takes records until they are committed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: sessionmaker[Session],
+        sink: Sink,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._specs = Specs(sessions)
+        self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
+
+    def start(self) -> None:
+        """Start in the running event loop."""
+        self._committer.start()
+
+    async def stop(self) -> None:
+        """Commit what waits, then let go of everything."""
+        await self._committer.stop()
+        self._specs.close()
+
+    async def predictions(self, sent: Sent) -> Verdicts:
+        """Store predictions; they are committed when this returns."""
+        return await self._store(await self.read_predictions(sent))
+
+    async def read_predictions(self, sent: Sent) -> Batch:
+        """Judge predictions without storing them."""
+        return await self._intake(sent).predictions()
+
+    async def labels(self, sent: Sent) -> Verdicts:
+        """Store labels; they are committed when this returns."""
+        return await self._store(await self._intake(sent).labels())
+
+    def _intake(self, sent: Sent) -> Intake:
+        return Intake(self._specs, sent, Horizon.at(self._clock()))
+
+    async def _store(self, batch: Batch) -> Verdicts:
+        if len(batch) or batch.verdicts.faults:
+            await self._committer.submit(batch)
+        return batch.verdicts
+
+
+def create_ingest(settings: Settings, url: str, sessions: sessionmaker[Session]) -> Ingest:
+    """Build ingest for a database; nothing is opened before it starts."""
+    return Ingest(settings, sessions, Store(url))

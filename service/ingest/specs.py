@@ -1,0 +1,104 @@
+"""Schemas as this process knows them, looked up again every second."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.errors import DatabaseAwayError, UnknownModelError, UnknownVersionError
+from service.ingest.codec import Codec
+from service.ingest.labels import LabelSpec
+from service.registry.repository import find_model, find_version, list_versions
+
+FRESH_SECONDS = 1.0
+LOOKUP_SECONDS = 4.0
+_THREADS = 2
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+
+Value = TypeVar("Value")
+
+
+class Specs:
+    """Codecs of versions and label schemas of models; one lookup at a time for each."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+        self._known: dict[Any, tuple[float, Any]] = {}
+        self._lookups: dict[Any, asyncio.Future[Any]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ingest-specs")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def codec(self, model: str, version: str, *, newer_than: float = 0.0) -> Codec:
+        """Return the codec of a version, or raise that it or its model is unknown."""
+        if not _NAME.fullmatch(model):
+            raise UnknownModelError
+        if not _NAME.fullmatch(version):
+            raise UnknownVersionError
+        key = (model, version)
+        return await self._get(key, lambda: self._load_codec(model, version), newer_than)
+
+    async def labels(self, model: str, *, newer_than: float = 0.0) -> LabelSpec:
+        """Return what labels of a model may say."""
+        if not _NAME.fullmatch(model):
+            raise UnknownModelError
+        return await self._get(model, lambda: self._load_labels(model), newer_than)
+
+    async def _get(self, key: Any, load: Callable[[], Value], newer_than: float) -> Value:
+        known = self._known.get(key)
+        oldest = max(newer_than, time.monotonic() - FRESH_SECONDS)
+        if known is not None and known[0] >= oldest:
+            value: Value = known[1]
+            return value
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            loop = asyncio.get_running_loop()
+            lookup = loop.run_in_executor(self._threads, self._load, key, load)
+            self._lookups[key] = lookup
+            lookup.add_done_callback(lambda done: self._ended(key, done))
+        try:
+            result: Value = await asyncio.wait_for(asyncio.shield(lookup), LOOKUP_SECONDS)
+        except (DBAPIError, PoolTimeoutError, TimeoutError):
+            raise DatabaseAwayError from None
+        return result
+
+    def _ended(self, key: Any, lookup: asyncio.Future[Any]) -> None:
+        del self._lookups[key]
+        if not lookup.cancelled():
+            # Whoever waited has seen it; without a waiter it would be logged as forgotten.
+            lookup.exception()
+
+    def _load(self, key: Any, load: Callable[[], Value]) -> Value:
+        started = time.monotonic()
+        try:
+            value = load()
+        except (UnknownModelError, UnknownVersionError):
+            self._known.pop(key, None)
+            raise
+        self._known[key] = (started, value)
+        return value
+
+    def _load_codec(self, model: str, version: str) -> Codec:
+        with self._sessions() as session:
+            spec = find_version(session, model, version)
+        known = self._known.get((model, version))
+        # Building a codec costs more than looking whether anything has changed.
+        if known is not None and known[1].spec == spec:
+            codec: Codec = known[1]
+            return codec
+        return Codec(spec)
+
+    def _load_labels(self, model: str) -> LabelSpec:
+        with self._sessions() as session:
+            row = find_model(session, model)
+            versions = list_versions(session, model)
+        classes = {name for spec in versions for name in spec.classes}
+        return LabelSpec(row.id, model, tuple(sorted(classes)))

@@ -1,0 +1,69 @@
+"""Times as microseconds since 1970: what a client may say, and the hour it belongs to."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from service.ingest.limits import FUTURE, PAST
+from service.ingest.verdicts import Code, RowError
+
+HOUR = 3_600_000_000
+_DAY = 86_400_000_000
+_SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = -62_135_596_800_000_000
+_LAST = 253_402_300_799_999_999
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?\Z", re.ASCII)
+
+
+def microseconds(time: datetime) -> int:
+    """Convert an aware time, exactly."""
+    past = time - _EPOCH
+    return past.days * _DAY + past.seconds * _SECOND + past.microseconds
+
+
+def to_datetime(value: int) -> datetime:
+    """Convert back to an aware time in UTC."""
+    return datetime.fromtimestamp(value // _SECOND, UTC).replace(microsecond=value % _SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The times that are accepted at one moment."""
+
+    now: int
+    earliest: int
+    latest: int
+
+    @classmethod
+    def at(cls, now: datetime) -> "Horizon":
+        """Return what is accepted ``now``."""
+        moment = microseconds(now)
+        return cls(moment, microseconds(now - PAST), microseconds(now + FUTURE))
+
+    def check(self, value: int, field: str) -> None:
+        """Raise unless the time is one at which something could have been logged."""
+        if not _FIRST <= value <= _LAST:
+            raise RowError(
+                Code.TIMESTAMP_OUT_OF_RANGE, field, "the time is outside years 1 to 9999"
+            )
+        if value > self.latest:
+            raise RowError(Code.TIMESTAMP_IN_FUTURE, field, "the time is in the future")
+        if value < self.earliest:
+            raise RowError(Code.TIMESTAMP_TOO_OLD, field, "the time is older than what is kept")
+
+    def parse(self, value: object, field: str) -> int:
+        """Read a time of RFC 3339 with its zone; a missing one is never made up here."""
+        if not isinstance(value, str):
+            raise RowError(Code.BAD_TIMESTAMP, field, "the time is not a string of RFC 3339")
+        if _WITHOUT_ZONE.match(value):
+            raise RowError(Code.TIMESTAMP_WITHOUT_ZONE, field, "the time has no zone")
+        try:
+            time = msgspec.convert(value, datetime, strict=True)
+        except ValueError:
+            raise RowError(Code.BAD_TIMESTAMP, field, "the time is not one of RFC 3339") from None
+        result = microseconds(time)
+        self.check(result, field)
+        return result

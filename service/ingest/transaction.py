@@ -1,0 +1,175 @@
+"""What one transaction stores: identities, rows, labels, and the marks that they leave."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from service.ingest import copy
+from service.ingest.labels import PreparedLabel, mark_labels
+from service.ingest.partitions import Partitions, month_of_hour
+from service.ingest.rows import Layout, PreparedRow
+from service.ingest.staging import (
+    IDENTITY,
+    LABEL,
+    Item,
+    Target,
+    copy_into,
+    copy_keys,
+    in_order,
+    stage_keys,
+)
+from service.ingest.times import HOUR
+from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+
+_HOUR_SECONDS = 3_600
+
+
+@dataclass(slots=True)
+class Batch:
+    """The part of a request that can be stored."""
+
+    verdicts: Verdicts
+    rows: list[PreparedRow] = field(default_factory=list)
+    labels: list[PreparedLabel] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.labels)
+
+    def halves(self) -> "list[Batch]":
+        """Split a batch of which the database refuses some row."""
+        rows, labels = len(self.rows) // 2, len(self.labels) // 2
+        return [
+            Batch(self.verdicts, self.rows[:rows], self.labels[:labels]),
+            Batch(self.verdicts, self.rows[rows:], self.labels[labels:]),
+        ]
+
+
+Kept = tuple[list[Item], list[Item], list[Item]]
+"""What is new, what says again what is stored, what contradicts it."""
+
+
+def write(
+    connection: psycopg.Connection,
+    partitions: Partitions,
+    batches: Sequence[Batch],
+    *,
+    staged: bool,
+) -> bool:
+    """Store batches, complete their verdicts, and return whether some keys were there before.
+
+    Unless ``staged``, such keys end the attempt with a ``UniqueViolation``, for the price of
+    looking for them first is half of the throughput.
+    """
+    rows, twice = in_order(row for batch in batches for row in batch.rows)
+    labels, _ = in_order(label for batch in batches for label in batch.labels)
+    hours = {(row.layout.spec.model_id, row.ts // HOUR) for row in rows}
+    partitions.ensure(connection, {(model, month_of_hour(hour)) for model, hour in hours})
+    with connection.transaction(), connection.cursor() as cursor:
+        if staged or twice:
+            stored_rows = _store_keys(cursor, IDENTITY, rows)
+        else:
+            if rows:
+                copy_keys(cursor, IDENTITY, rows)
+            stored_rows = (rows, [], [])
+        new_rows, _, row_conflicts = stored_rows
+        _copy_rows(cursor, new_rows)
+        stored_labels = _store_keys(cursor, LABEL, labels)
+        new_labels, _, label_conflicts = stored_labels
+        _mark_rows(cursor, new_rows)
+        mark_labels(cursor, new_labels)
+        _count_faults(cursor, batches, [*row_conflicts, *label_conflicts])
+    for batch in batches:
+        batch.verdicts.accepted += len(batch)
+        batch.verdicts.faults.clear()
+    _tell(stored_rows)
+    _tell(stored_labels)
+    return len(new_rows) < len(rows)
+
+
+def _store_keys(cursor: psycopg.Cursor, target: Target, items: list[Item]) -> Kept[Item]:
+    if not items:
+        return [], [], []
+    new, same = stage_keys(cursor, target, items)
+    known = new | same
+    return (
+        [items[n] for n in sorted(new)],
+        [items[n] for n in sorted(same)],
+        [item for n, item in enumerate(items) if n not in known],
+    )
+
+
+def _copy_rows(cursor: psycopg.Cursor, rows: Iterable[PreparedRow]) -> None:
+    layouts: dict[Layout, list[PreparedRow]] = {}
+    for row in rows:
+        layouts.setdefault(row.layout, []).append(row)
+    for layout, members in layouts.items():
+        count = copy.pack_count(len(layout.columns))
+        copy_into(cursor, "prediction", layout.columns, [count + row.cells for row in members])
+
+
+def _mark_rows(cursor: psycopg.Cursor, rows: Iterable[PreparedRow]) -> None:
+    """Say which hours of which versions have new rows."""
+    marks = {(r.layout.spec.model_id, r.layout.spec.version_id, r.ts // HOUR) for r in rows}
+    if not marks:
+        return
+    models, versions, hours = zip(*sorted(marks), strict=True)
+    cursor.execute(
+        "INSERT INTO arrival (model_id, version_id, bucket, kind) "
+        "SELECT m, v, to_timestamp(h), 'rows' "
+        "FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS marks (m, v, h)",
+        (list(models), list(versions), [hour * _HOUR_SECONDS for hour in hours]),
+    )
+
+
+def _count_faults(
+    cursor: psycopg.Cursor,
+    batches: Iterable[Batch],
+    conflicts: Iterable[PreparedRow | PreparedLabel],
+) -> None:
+    """Count what was wrong with rows, per version and hour."""
+    faults: Counter[Fault] = Counter()
+    for batch in batches:
+        faults.update(batch.verdicts.faults)
+    faults.update(item.fault(item.conflict.code) for item in conflicts)
+    if not faults:
+        return
+    models, versions, hours, fields, codes = zip(*faults, strict=True)
+    cursor.execute(
+        "INSERT INTO ingest_fault (model_id, version_id, bucket, field, code, rows) "
+        "SELECT m, v, to_timestamp(h), f, c, n FROM unnest(%s::bigint[], %s::bigint[], "
+        "%s::bigint[], %s::text[], %s::text[], %s::bigint[]) AS faults (m, v, h, f, c, n)",
+        (
+            list(models),
+            list(versions),
+            [hour * _HOUR_SECONDS for hour in hours],
+            list(fields),
+            list(codes),
+            list(faults.values()),
+        ),
+    )
+
+
+def _tell(kept: Kept[PreparedRow] | Kept[PreparedLabel]) -> None:
+    """Correct the verdicts of requests that repeated something."""
+    _, repeats, conflicts = kept
+    for item in repeats:
+        item.owner.accepted -= 1
+        item.owner.duplicates += 1
+    for item in conflicts:
+        item.owner.accepted -= 1
+        item.owner.refuse(item.index, item.prediction_id, item.conflict)
+
+
+def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
+    return [*batch.rows, *batch.labels]
+
+
+def refuse(batch: Batch) -> Batch:
+    """Refuse what is left of a batch; the rest of it only counts the faults."""
+    error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
+    for item in _items(batch):
+        batch.verdicts.refuse(item.index, item.prediction_id, error)
+        batch.verdicts.faults[item.fault(error.code)] += 1
+    return Batch(batch.verdicts)

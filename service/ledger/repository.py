@@ -1,0 +1,292 @@
+"""Marks, claims and leases.  Every time is the database's, so workers' clocks do not matter."""
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import Session, aliased
+
+from service.ledger.tables import Arrival, DueWork, WorkerHeartbeat
+
+Kind = Literal["bucket_rows", "bucket_labels", "window", "evidently", "report"]
+
+BUCKET_KINDS: tuple[Kind, Kind] = ("bucket_rows", "bucket_labels")
+
+# Steady trickles of labels would put a window off for ever: it waits at most this many times
+# the quiet time since it was first marked.
+PATIENCE = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is due: a kind of work on a span of one version."""
+
+    model_id: int
+    version_id: int
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A piece of work that this worker holds until its lease ends."""
+
+    id: int
+    kind: str
+    item: Item
+    mark: int
+    token: str
+    attempts: int
+    details: dict[str, Any]
+
+
+class ClaimLostError(Exception):
+    """The lease ended and another worker took the work: nothing of ours may be recorded."""
+
+
+# An item is due at once, or `after_end` after its end and once it has been quiet for `quiet`.
+_MARK = text(
+    """
+    INSERT INTO due_work AS due (kind, model_id, version_id, start, "end", due_at, details)
+    SELECT :kind, item.model_id, item.version_id, item.start, item."end",
+           CASE WHEN :at_once THEN clock_timestamp()
+                ELSE greatest(item."end" + :after_end, clock_timestamp() + :quiet) END,
+           CAST(:details AS jsonb)
+    FROM unnest(CAST(:models AS bigint[]), CAST(:versions AS bigint[]),
+                CAST(:starts AS timestamptz[]), CAST(:ends AS timestamptz[]))
+         AS item (model_id, version_id, start, "end")
+    ON CONFLICT (kind, model_id, version_id, start, "end") DO UPDATE SET
+        mark = due.mark + 1,
+        last_marked_at = clock_timestamp(),
+        details = coalesce(due.details, '{}') || coalesce(excluded.details, '{}'),
+        due_at = CASE WHEN :at_once THEN clock_timestamp()
+                      ELSE greatest(due."end" + :after_end,
+                                    least(clock_timestamp() + :quiet,
+                                          due.first_marked_at + :patience * :quiet)) END
+    """
+)
+
+
+def mark(
+    session: Session,
+    kind: Kind,
+    items: Iterable[Item],
+    *,
+    after_end: timedelta | None = None,
+    quiet: timedelta = timedelta(0),
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Make the items due at once; or, with ``after_end``, that long after their end and when quiet.
+
+    Work that is already due is marked again: whoever holds it will not be able to clear it.
+    """
+    ordered = sorted(set(items), key=lambda item: (item.version_id, item.start, item.end))
+    if not ordered:
+        return
+    session.execute(
+        _MARK,
+        {
+            "kind": kind,
+            "at_once": after_end is None,
+            "after_end": after_end or timedelta(0),
+            "quiet": quiet,
+            "patience": PATIENCE,
+            "details": json.dumps(details or {}),
+            "models": [item.model_id for item in ordered],
+            "versions": [item.version_id for item in ordered],
+            "starts": [item.start for item in ordered],
+            "ends": [item.end for item in ordered],
+        },
+    )
+
+
+def claim_one(session: Session, kind: Kind, *, worker: str, lease: timedelta) -> Claim | None:
+    """Take the work of this kind that has been due longest and that nobody holds."""
+    condition = and_(DueWork.kind == kind, _free())
+    if kind == "window":
+        condition = and_(condition, _settled())
+    row = session.scalar(_longest_due(condition))
+    return _take(session, [row.id], worker, lease)[0] if row else None
+
+
+def claim_run(
+    session: Session,
+    kind: Kind,
+    *,
+    worker: str,
+    lease: timedelta,
+    span: timedelta,
+) -> list[Claim]:
+    """Take the longest due work of this kind, and what is due of the same version within ``span``.
+
+    Neighbouring buckets are read together.
+    """
+    first = session.scalar(_longest_due(and_(DueWork.kind == kind, _free())))
+    if first is None:
+        return []
+    ids = session.scalars(
+        select(DueWork.id)
+        .where(
+            DueWork.kind == kind,
+            DueWork.version_id == first.version_id,
+            DueWork.start >= first.start,
+            DueWork.start < first.start + span,
+            _free(),
+        )
+        .order_by(DueWork.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    return _take(session, ids, worker, lease)
+
+
+def _longest_due(condition: ColumnElement[bool]) -> Select[DueWork]:
+    return (
+        select(DueWork)
+        .where(condition)
+        .order_by(DueWork.due_at, DueWork.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _free() -> ColumnElement[bool]:
+    return and_(
+        DueWork.due_at <= func.clock_timestamp(),
+        or_(DueWork.lease_until.is_(None), DueWork.lease_until < func.clock_timestamp()),
+    )
+
+
+def _take(session: Session, ids: Sequence[int], worker: str, lease: timedelta) -> list[Claim]:
+    token = f"{worker}/{uuid.uuid4().hex}"
+    taken = session.scalars(
+        update(DueWork)
+        .where(DueWork.id.in_(ids))
+        .values(
+            claimed_by=token,
+            lease_until=func.clock_timestamp() + lease,
+            attempts=DueWork.attempts + 1,
+        )
+        .returning(DueWork)
+        .execution_options(populate_existing=True)
+    ).all()
+    return [
+        Claim(
+            row.id,
+            row.kind,
+            Item(row.model_id, row.version_id, row.start, row.end),
+            row.mark,
+            token,
+            row.attempts,
+            row.details or {},
+        )
+        for row in sorted(taken, key=lambda row: (row.version_id, row.start))
+    ]
+
+
+def _settled() -> ColumnElement[bool]:
+    # A window with a dirty bucket, or with arrivals that nobody has collected, would be judged
+    # in fragments.
+    bucket = aliased(DueWork)
+    dirty = exists().where(
+        bucket.kind.in_(BUCKET_KINDS),
+        bucket.model_id == DueWork.model_id,
+        bucket.version_id == DueWork.version_id,
+        bucket.start >= DueWork.start,
+        bucket.start < DueWork.end,
+    )
+    arriving = exists().where(
+        Arrival.model_id == DueWork.model_id,
+        or_(
+            Arrival.bucket.is_(None),
+            and_(
+                Arrival.version_id == DueWork.version_id,
+                Arrival.bucket >= DueWork.start,
+                Arrival.bucket < DueWork.end,
+            ),
+        ),
+    )
+    return and_(~dirty, ~arriving)
+
+
+def renew(session: Session, claims: Sequence[Claim], lease: timedelta) -> None:
+    """Put the end of the leases off."""
+    if claims:
+        session.execute(
+            update(DueWork)
+            .where(
+                DueWork.id.in_([c.id for c in claims]),
+                DueWork.claimed_by == claims[0].token,
+            )
+            .values(lease_until=func.clock_timestamp() + lease)
+        )
+
+
+def finish(session: Session, claims: Sequence[Claim]) -> None:
+    """Clear finished work in the transaction that records its results.
+
+    Work that was marked again meanwhile stays due, unclaimed.
+
+    Raises
+    ------
+    ClaimLostError
+        If one of the claims is no longer ours; the caller's transaction must not commit.
+    """
+    if not claims:
+        return
+    held = session.execute(
+        select(DueWork.id, DueWork.mark)
+        .where(DueWork.id.in_([c.id for c in claims]), DueWork.claimed_by == claims[0].token)
+        .order_by(DueWork.id)
+        .with_for_update()
+    ).all()
+    if len(held) != len(claims):
+        raise ClaimLostError
+    marks = {row.id: row.mark for row in held}
+    clean = [c.id for c in claims if marks[c.id] == c.mark]
+    session.execute(delete(DueWork).where(DueWork.id.in_(clean)))
+    again = [c.id for c in claims if marks[c.id] != c.mark]
+    if again:
+        session.execute(
+            update(DueWork)
+            .where(DueWork.id.in_(again))
+            .values(claimed_by=None, lease_until=None, attempts=0, last_error=None)
+        )
+
+
+def release(
+    session: Session,
+    claims: Sequence[Claim],
+    *,
+    retry_in: timedelta,
+    error: str | None = None,
+) -> None:
+    """Give work back, due again after ``retry_in``; a claim that was lost is left alone."""
+    if claims:
+        session.execute(
+            update(DueWork)
+            .where(
+                DueWork.id.in_([c.id for c in claims]),
+                DueWork.claimed_by == claims[0].token,
+            )
+            .values(
+                claimed_by=None,
+                lease_until=None,
+                due_at=func.clock_timestamp() + retry_in,
+                last_error=error,
+            )
+        )
+
+
+def beat(session: Session, worker: str) -> None:
+    """Say that the worker is alive."""
+    statement = pg_insert(WorkerHeartbeat).values(worker=worker)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["worker"], set_={"beat_at": func.clock_timestamp()}
+        )
+    )

@@ -1,0 +1,138 @@
+"""The API process: every router under one application, and the server around it."""
+
+import contextlib
+import gc
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import uvicorn
+from anyio import to_thread
+from fastapi import FastAPI
+
+from service.db.engine import make_engine, make_sessions
+from service.errors import ModelwatchSetupError
+from service.exporter import endpoints as exporter_endpoints
+from service.exporter.refresher import ResultsRefresher
+from service.ingest import endpoints as ingest_endpoints
+from service.ingest.routes import mount_ingest
+from service.ingest.service import create_ingest
+from service.processes import health, overview
+from service.processes.database import required_url
+from service.processes.listening import open_listener
+from service.processes.request_timer import RequestTimer
+from service.processes.stopping import stop_event
+from service.registry import endpoints as registry_endpoints
+from service.runs import endpoints as runs_endpoints
+from service.runs import reference_endpoints, request_endpoints
+from service.settings import Settings
+from service.telemetry import configure_logging, installed_version
+from service.web import install_problems
+
+SHUTDOWN_SECONDS = 2
+GC_THRESHOLD = 50_000
+
+_ROUTERS = (
+    health.router,
+    registry_endpoints.router,
+    reference_endpoints.router,
+    ingest_endpoints.router,
+    runs_endpoints.router,
+    request_endpoints.router,
+    exporter_endpoints.router,
+    overview.router,
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application; it connects to the database on first use."""
+    url = required_url(settings, "serve")
+    engine = make_engine(url, pool=settings.database_pool)
+    sessions = make_sessions(engine)
+    ingest = create_ingest(settings, url, sessions)
+    results = ResultsRefresher(sessions)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        ingest.start()
+        results.start()
+        try:
+            yield
+        finally:
+            # Rows that were taken are committed before anything is let go of.
+            await ingest.stop()
+            await to_thread.run_sync(results.stop)
+            engine.dispose()
+
+    app = FastAPI(
+        title="modelwatch",
+        version=installed_version(),
+        lifespan=lifespan,
+        # FastAPI's own pages load scripts from another host; `overview` has none.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.engine = engine
+    app.state.sessions = sessions
+    app.state.ingest = ingest
+    app.state.results = results
+    app.add_middleware(RequestTimer)
+    install_problems(app)
+    mount_ingest(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """A server that is stopped by an event; signals are the process's affair."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings, listener: socket.socket, stop: threading.Event) -> int:
+    """Serve on the socket until the event is set."""
+    app = create_app(settings)
+    # What the imports left behind lives as long as the process; do not search it for garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            server_header=False,
+        )
+    )
+
+    def await_stop() -> None:
+        stop.wait()
+        server.should_exit = True
+
+    threading.Thread(target=await_stop, name="await-stop", daemon=True).start()
+    server.run(sockets=[listener])
+    if not server.started:
+        message = "the API could not start; its log says why"
+        raise ModelwatchSetupError(message)
+    return 0
+
+
+def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
+    """Serve as a child of ``up``, on the socket that it has opened."""
+    settings = Settings.model_validate(message["settings"])
+    configure_logging(settings.log_level)
+    return serve(settings, socket.socket(fileno=message["listener"]), stop)
+
+
+def run(settings: Settings) -> int:
+    """Serve as a process of its own."""
+    required_url(settings, "serve")
+    configure_logging(settings.log_level)
+    with open_listener(settings.host, settings.port) as listener:
+        return serve(settings, listener, stop_event())

@@ -1,0 +1,200 @@
+"""The demo: a loan model's month replayed over HTTP, and what the service makes of it."""
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from service.clock import now
+from service.errors import ModelwatchSetupError
+from service.processes import generator
+from service.processes.demo_screen import Screen
+from service.processes.generator import LoanRows
+from service.processes.sender import Sender
+
+MODEL: Final = "demo-loans"
+VERSION: Final = "1"
+PATIENCE_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 0.1
+_MONTH_ENDS: Final = "the month ends "
+
+_LABEL_DELAY: Final = np.timedelta64(generator.LABEL_DELAY, "us")
+_VERSION_DOCUMENT: Final = {
+    "features": list(generator.SCHEMA),
+    "classes": ["0", "1"],
+    "positive_class": "1",
+}
+_MONITOR_DOCUMENT: Final = {"model": MODEL, "window": "1d", "every": "1d", "bucket": "1h"}
+
+
+def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
+    """Run as a child of ``up``, until the request is shown."""
+    screen = Screen()
+    with Sender(message["url"], trust_env=False) as sender:
+        try:
+            Demo(sender, screen, stop).run()
+        except ModelwatchSetupError as fault:
+            if not stop.is_set():
+                screen.say(f"The demo stopped: {fault}")
+                return 1
+    return 0
+
+
+class Demo:
+    """Registers and replays the month unless that was done before, then watches."""
+
+    def __init__(self, sender: Sender, screen: Screen, stop: threading.Event) -> None:
+        self._sender = sender
+        self._screen = screen
+        self._stop = stop
+
+    def run(self) -> None:
+        """Replay what is missing, and watch until a request is open."""
+        end = self._recorded_end()
+        if end is not None and self._first_request() is not None:
+            self._screen.say(f"The data of an earlier demo of {MODEL} is still here.")
+        else:
+            self._replay(end or now().replace(hour=0, minute=0, second=0, microsecond=0))
+        if not self._stop.is_set():
+            self._watch()
+
+    def _recorded_end(self) -> datetime | None:
+        """Return where an earlier demo's month ends: the same month gives the same ids."""
+        model = self._sender.get(f"/v1/models/{MODEL}")
+        if model is None:
+            return None
+        _, found, day = str(model.get("description", "")).partition(_MONTH_ENDS)
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(day).replace(tzinfo=UTC) if found else None
+        return None
+
+    def _replay(self, end: datetime) -> None:
+        start = generator.month_start(end)
+        self._register(start, end)
+        began = time.monotonic()
+        sent = labelled = 0
+        month: list[LoanRows] = []
+        for day in range(generator.DAYS):
+            if self._stop.is_set():
+                return
+            month.append(generator.day_rows(start, day))
+            sent += self._send_predictions(month[day])
+            if day >= generator.LABEL_DELAY.days:
+                labelled += self._send_labels(month[day - generator.LABEL_DELAY.days])
+            self._screen.progress(day + 1, generator.DAYS)
+        self._screen.say(
+            f"Replayed {generator.DAYS} days in {time.monotonic() - began:.1f} s: {sent:,}"
+            f" predictions, and the {labelled:,} labels that were known by {end:%Y-%m-%d}."
+        )
+
+    def _register(self, start: datetime, end: datetime) -> None:
+        root = f"/v1/models/{MODEL}"
+        description = f"Will the loan be repaid? A synthetic month; {_MONTH_ENDS}{end:%Y-%m-%d}"
+        model = {"task": "binary", "owner": "demo", "description": description}
+        self._sender.send("PUT", root, model)
+        self._sender.send("PUT", f"{root}/versions/{VERSION}", _VERSION_DOCUMENT)
+        self._sender.send("PUT", f"{root}/monitor", _MONITOR_DOCUMENT)
+        reference = generator.reference_rows(start)
+        answer = self._sender.send_bytes(
+            "PUT",
+            f"{root}/versions/{VERSION}/reference",
+            as_parquet(reference),
+            "application/vnd.apache.parquet",
+        )
+        self._screen.say(
+            f"Registered {MODEL} {VERSION} with a reference of {answer['rows']:,} labelled rows."
+        )
+
+    def _send_predictions(self, rows: LoanRows) -> int:
+        envelope = {"model": MODEL, "version": VERSION, "records": prediction_records(rows)}
+        answer = self._sender.send("POST", "/v1/predictions", envelope)
+        return int(answer["accepted"]) + int(answer["duplicates"])
+
+    def _send_labels(self, rows: LoanRows) -> int:
+        envelope = {"model": MODEL, "records": label_records(rows)}
+        answer = self._sender.send("POST", "/v1/labels", envelope)
+        return int(answer["accepted"]) + int(answer["duplicates"])
+
+    def _first_request(self) -> dict[str, Any] | None:
+        found = self._sender.get("/v1/retraining-requests", model=MODEL)["requests"]
+        live = [request for request in found if request["state"] == "open"]
+        return live[0] if live else None
+
+    def _watch(self) -> None:
+        """Show each window as it is judged, until the first request is open."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        shown: set[tuple[str, int]] = set()
+        while time.monotonic() < deadline:
+            request = self._first_request()
+            # Read after the request, so that the window that opened it is shown above it.
+            self._show_windows(shown)
+            if request is not None:
+                self._screen.request(request, self._sender.url)
+                return
+            if self._stop.wait(POLL_SECONDS):
+                return
+        message = f"no retraining request opened within {PATIENCE_SECONDS:.0f} s"
+        raise ModelwatchSetupError(message)
+
+    def _show_windows(self, shown: set[tuple[str, int]]) -> None:
+        listed = self._sender.get(f"/v1/models/{MODEL}/windows", version=VERSION)
+        for window in listed["windows"] if listed else ():
+            key = (window["start"], window["revision"])
+            if key not in shown:
+                shown.add(key)
+                self._screen.window(window)
+
+
+def as_parquet(rows: LoanRows) -> bytes:
+    """Return labelled rows as the Parquet file of a reference."""
+    table = pa.table(
+        {
+            "ts": pa.array(rows.ts, pa.timestamp("us", "UTC")),
+            **rows.features,
+            "prediction": rows.prediction,
+            "score": rows.score,
+            "label": rows.label,
+        }
+    )
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file)
+    return file.getvalue()
+
+
+def prediction_records(rows: LoanRows) -> list[dict[str, Any]]:
+    """Return rows as records of ``POST /v1/predictions``."""
+    names = list(rows.features)
+    columns = [rows.features[name].tolist() for name in names]
+    return [
+        {
+            "prediction_id": one,
+            "ts": f"{ts}Z",
+            "features": dict(zip(names, values, strict=True)),
+            "prediction": prediction,
+            "score": score,
+        }
+        for one, ts, values, prediction, score in zip(
+            rows.ids,
+            np.datetime_as_string(rows.ts),
+            zip(*columns, strict=True),
+            rows.prediction.tolist(),
+            rows.score.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def label_records(rows: LoanRows) -> list[dict[str, Any]]:
+    """Return rows as records of ``POST /v1/labels``."""
+    known = np.datetime_as_string((rows.ts + _LABEL_DELAY).astype("datetime64[us]"))
+    return [
+        {"prediction_id": one, "label": label, "label_ts": f"{ts}Z"}
+        for one, label, ts in zip(rows.ids, rows.label.tolist(), known, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""A Parquet or CSV file in pieces, its times in UTC, and a name for what it holds."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from service.errors import ModelwatchSetupError
+
+_FINGERPRINT_BYTES: Final = 1 << 16
+
+
+class SourceError(ModelwatchSetupError):
+    """The file cannot be replayed as it was asked for."""
+
+
+def count_rows(path: Path) -> int | None:
+    """Return how many rows the file has, where its format tells without reading it all."""
+    return int(pyarrow.parquet.read_metadata(path).num_rows) if _is_parquet(path) else None
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the file's columns."""
+    with _readable(path):
+        if _is_parquet(path):
+            return list(pyarrow.parquet.read_schema(path).names)
+        with pyarrow.csv.open_csv(path) as reader:
+            return list(reader.schema.names)
+
+
+def pieces(path: Path, rows: int) -> Iterator[pa.Table]:
+    """Yield the file in its own order, at most ``rows`` rows a piece."""
+    with _readable(path):
+        left: pa.Table | None = None
+        for read in _batches(path, rows):
+            table = pa.Table.from_batches([read])
+            if left is not None:
+                table = pa.concat_tables([left, table])
+            whole = table.num_rows - table.num_rows % rows
+            for start in range(0, whole, rows):
+                yield table.slice(start, rows)
+            left = table.slice(whole)
+        if left is not None and left.num_rows:
+            yield left
+
+
+def as_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return times as microseconds in UTC; those without a zone are taken to be UTC."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        try:
+            return column.cast(pa.timestamp("us", "UTC"))
+        except pa.ArrowInvalid:
+            column = column.cast(pa.timestamp("us"))
+    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+        message = f"{column.type} is no time"
+        raise pa.ArrowTypeError(message)
+    zone = getattr(column.type, "tz", None)
+    if zone is None:
+        return pc.assume_timezone(column.cast(pa.timestamp("us"), safe=False), "UTC")
+    return column.cast(pa.timestamp("us", "UTC"), safe=False)
+
+
+def as_values(column: pa.ChunkedArray) -> list[Any]:
+    """Return values that JSON can hold."""
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_temporal(column.type) or pa.types.is_binary(column.type):
+        return [None if value is None else str(value) for value in values]
+    return values
+
+
+def fingerprint(path: Path, identity: Sequence[str]) -> str:
+    """Return a short name of the file's content, the same wherever the file lies."""
+    size = path.stat().st_size
+    digest = hashlib.blake2s("\0".join([*identity, str(size)]).encode(), digest_size=8)
+    with path.open("rb") as file:
+        digest.update(file.read(_FINGERPRINT_BYTES))
+        file.seek(max(0, size - _FINGERPRINT_BYTES))
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in {".parquet", ".pq"}
+
+
+def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+    if _is_parquet(path):
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(rows)
+    else:
+        with pyarrow.csv.open_csv(path) as reader:
+            yield from reader
+
+
+class _readable:  # noqa: N801 - reads as a verb in `with`
+    """Turn what Arrow and the file system say into one line that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
+        if isinstance(fault, (pa.ArrowException, OSError)) and not isinstance(
+            fault, (ConnectionError, TimeoutError)
+        ):
+            cause = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+            message = f"{self._path} cannot be read as Parquet or CSV: {cause}"
+            raise SourceError(message) from fault

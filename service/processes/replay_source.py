@@ -1,0 +1,179 @@
+"""A Parquet or CSV file as prediction and label records, batch by batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from service.processes.replay_file import (
+    SourceError,
+    as_utc,
+    as_values,
+    column_names,
+    fingerprint,
+    pieces,
+)
+
+ROLES: Final = (
+    *("prediction_id", "ts", "prediction", "score", "weight", "subject"),
+    *("label", "label_ts"),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the columns of the file are read, and where its time starts.
+
+    ``columns`` names the column of each role that is not called like its role; ``shift`` is
+    added to every timestamp, and ``start``, when given, is where the first row's time is moved.
+    """
+
+    columns: Mapping[str, str]
+    ignore: frozenset[str] = frozenset()
+    shift: timedelta = timedelta(0)
+    start: datetime | None = None
+    label_delay: timedelta = timedelta(0)
+    batch: int = 1_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of consecutive rows; ``newest`` is the latest time among them."""
+
+    predictions: list[dict[str, Any]]
+    labels: list[tuple[datetime, dict[str, Any]]]
+    newest: datetime
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.predictions)
+
+
+class Source:
+    """A file that gives the same records each time it is read, ids included."""
+
+    def __init__(self, path: Path, identity: Sequence[str], options: Options) -> None:
+        self._path = path
+        self._options = options
+        names = column_names(path)
+        self._roles = _roles(names, options)
+        self._features = [
+            name for name in names if name not in {*self._roles.values(), *options.ignore}
+        ]
+        self._clock = self._roles.get("ts") or self._roles.get("label_ts")
+        if self._clock is None:
+            message = f"{path} has no column `ts`; name the one that holds it: --map ts=COLUMN"
+            raise SourceError(message)
+        self._shift = options.shift
+        if options.start is not None:
+            self._shift += options.start - self._first_time()
+        self._prefix = fingerprint(path, [*identity, str(self._shift)])
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether the rows have a time and a prediction."""
+        return {"ts", "prediction"} <= self._roles.keys()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a label column."""
+        return "label" in self._roles
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the file's records in its own order."""
+        first = 0
+        for piece in pieces(self._path, self._options.batch):
+            yield self._batch(piece, first)
+            first += piece.num_rows
+
+    def _first_time(self) -> datetime:
+        piece = next(pieces(self._path, 1), None)
+        if piece is None:
+            message = f"{self._path} has no rows"
+            raise SourceError(message)
+        assert self._clock is not None
+        return _times(piece, self._clock)[0]
+
+    def _batch(self, piece: pa.Table, first: int) -> Batch:
+        assert self._clock is not None
+        times = [ts + self._shift for ts in _times(piece, self._clock)]
+        roles = {
+            role: as_values(piece.column(name))
+            for role, name in self._roles.items()
+            if role not in {"ts", "label_ts"}
+        }
+        ids = [f"{self._prefix}-{row}" for row in range(first, first + piece.num_rows)]
+        if "prediction_id" in roles:
+            ids = [str(value) for value in roles["prediction_id"]]
+        labels: list[tuple[datetime, dict[str, Any]]] = []
+        if self.has_labels:
+            labels = _labels(ids, roles["label"], self._label_times(piece, times))
+        features = [as_values(piece.column(name)) for name in self._features]
+        return Batch(self._predictions(ids, times, features, roles), labels, max(times))
+
+    def _predictions(
+        self,
+        ids: list[str],
+        times: list[datetime],
+        features: list[list[Any]],
+        roles: Mapping[str, list[Any]],
+    ) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = [
+            {
+                "prediction_id": one,
+                "ts": _text(ts),
+                "features": {
+                    name: column[row] for name, column in zip(self._features, features, strict=True)
+                },
+            }
+            for row, (one, ts) in enumerate(zip(ids, times, strict=True))
+        ]
+        for role in ("prediction", "score", "weight", "subject"):
+            for record, value in zip(records, roles.get(role, ()), strict=False):
+                if value is not None:
+                    record[role] = str(value) if role == "subject" else value
+        return records
+
+    def _label_times(self, piece: pa.Table, times: list[datetime]) -> list[datetime]:
+        if "label_ts" in self._roles:
+            return [ts + self._shift for ts in _times(piece, self._roles["label_ts"])]
+        return [ts + self._options.label_delay for ts in times]
+
+
+def _labels(
+    ids: list[str], labels: list[Any], times: list[datetime]
+) -> list[tuple[datetime, dict[str, Any]]]:
+    return [
+        (ts, {"prediction_id": one, "label": label, "label_ts": _text(ts)})
+        for one, label, ts in zip(ids, labels, times, strict=True)
+        if label is not None
+    ]
+
+
+def _roles(names: Sequence[str], options: Options) -> dict[str, str]:
+    roles = {role: role for role in ROLES if role in names and role not in options.ignore}
+    roles.update(options.columns)
+    missing = sorted({*roles.values(), *options.ignore} - set(names))
+    if missing:
+        message = f"the file has no column {missing[0]!r}; it has {', '.join(names)}"
+        raise SourceError(message)
+    return roles
+
+
+def _times(piece: pa.Table, column: str) -> list[datetime]:
+    try:
+        times: list[datetime] = as_utc(piece.column(column)).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        message = f"column {column!r} cannot be read as time; name another with --map ts=COLUMN"
+        raise SourceError(message) from None
+    if None in times:
+        message = f"column {column!r} has rows without a time"
+        raise SourceError(message)
+    return times
+
+
+def _text(ts: datetime) -> str:
+    return ts.isoformat().replace("+00:00", "Z")

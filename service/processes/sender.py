@@ -1,0 +1,108 @@
+"""Requests to a modelwatch API that outlast a restart of it."""
+
+import random
+import time
+from typing import Any, Self
+
+import httpx
+import orjson
+
+from service.errors import ModelwatchSetupError
+
+RETRIED = frozenset({408, 429, 502, 503, 504})
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+
+
+class UnreachableError(ModelwatchSetupError):
+    """The API does not answer."""
+
+    exit_code = 4
+
+
+class RefusedError(ModelwatchSetupError):
+    """The API answers that the request is wrong."""
+
+
+class Sender:
+    """A keep-alive connection; a request is retried for ``patience`` seconds."""
+
+    def __init__(self, url: str, *, patience: float = 30.0, trust_env: bool = True) -> None:
+        self.url = url.rstrip("/")
+        self._patience = patience
+        self._client = httpx.Client(
+            base_url=self.url, timeout=httpx.Timeout(60.0, connect=3.0), trust_env=trust_env
+        )
+
+    def __enter__(self) -> Self:
+        """Return the sender itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def get(self, path: str, **params: str) -> Any:
+        """Return the document at ``path``, or None where there is none."""
+        answer = self._request("GET", path, params=params)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _document(answer)
+
+    def send(self, method: str, path: str, document: Any) -> Any:
+        """Send a JSON document, and return the answer to it."""
+        body = orjson.dumps(document)
+        return self.send_bytes(method, path, body, "application/json")
+
+    def send_bytes(
+        self, method: str, path: str, body: bytes, kind: str, params: dict[str, str] | None = None
+    ) -> Any:
+        """Send bytes of a content type, and return the answer to them."""
+        headers = {"Content-Type": kind}
+        return _document(
+            self._request(method, path, content=body, headers=headers, params=params or {})
+        )
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        deadline = time.monotonic() + self._patience
+        delay = FIRST_DELAY
+        while True:
+            wait = random.uniform(delay / 2, delay)  # noqa: S311 - spreads clients, no secret
+            try:
+                answer = self._client.request(method, path, **arguments)
+                if answer.status_code not in RETRIED:
+                    return answer
+                cause = f"it answers {_problem(answer)}"
+                wait = max(wait, _retry_after(answer))
+            except httpx.InvalidURL as fault:
+                message = f"{self.url} is not an address: {fault}"
+                raise RefusedError(message) from fault
+            except httpx.TransportError as fault:
+                cause = str(fault) or type(fault).__name__
+            if time.monotonic() + wait > deadline:
+                message = f"the API at {self.url} cannot be reached: {cause}"
+                raise UnreachableError(message)
+            time.sleep(wait)
+            delay = min(2 * delay, LONGEST_DELAY)
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    try:
+        return min(float(answer.headers.get("Retry-After", "0")), LONGEST_DELAY)
+    except ValueError:
+        return 0.0
+
+
+def _document(answer: httpx.Response) -> Any:
+    if answer.is_success:
+        return orjson.loads(answer.content)
+    message = f"{answer.request.method} {answer.request.url.path}: {_problem(answer)}"
+    raise RefusedError(message)
+
+
+def _problem(answer: httpx.Response) -> str:
+    try:
+        problem = orjson.loads(answer.content)
+        text = f"{answer.status_code} {problem['title']}: {problem['detail']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{answer.status_code} {answer.reason_phrase}"
+    first = next(iter(problem.get("rejected") or ()), None)
+    return text if first is None else f"{text} (first: {first})"

@@ -1,0 +1,246 @@
+"""Summarise rows: one pass per column, no Python per row."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from heapq import nsmallest
+
+import numpy as np
+import pyarrow as pa
+
+from service.profiles.arrays import (
+    LABEL,
+    PREDICTION,
+    SCORE,
+    Index,
+    class_codes,
+    find_array,
+    find_floats,
+    find_weights,
+    numeric_index,
+    score_index,
+    text_codes,
+    to_booleans,
+    to_floats,
+    to_text,
+)
+from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
+from service.profiles.columns import Column, Kind
+from service.profiles.profile import ColumnProfile, Counts, FeatureProfile, PerformanceProfile
+
+UNSEEN_NAMES = 64
+# The square of a larger value would overflow the moments.
+LARGEST_IN_SUMS = 1e150
+SCORE_CLIP = 1e-15
+
+
+def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning) -> FeatureProfile:
+    """Summarise rows without their labels.
+
+    Parameters
+    ----------
+    rows
+        A column for each feature under its name; ``prediction`` (text), ``score`` and ``weight``
+        (null or absent: 1) where logged.  Infinite numbers count as missing.
+    columns
+        The features to profile.  Those that neither the rows nor the binning know are left out,
+        so that a version that lacks a feature does not report it as missing.
+    binning
+        The frozen edges.
+
+    Returns
+    -------
+    FeatureProfile
+        Independent of the order of the rows: exactly in counts, to rounding in sums.
+    """
+    weights = find_weights(rows)
+    profiles: dict[str, ColumnProfile] = {}
+    prediction = Column(PREDICTION, Kind.CATEGORICAL)
+    for column in (*columns, prediction):
+        array = find_array(rows, column.name)
+        bins = binning.columns.get(column.name)
+        if array is not None and bins is not None:
+            profiles[column.name] = _profile_column(array, weights, column, bins)
+    scores = find_floats(rows, SCORE)
+    if binning.score_bins is not None and find_array(rows, SCORE) is not None:
+        column = Column(SCORE, Kind.NUMERIC)
+        profiles[SCORE] = _profile_numbers(scores, weights, column, binning.score_bins)
+    predicted = class_codes(rows, PREDICTION, binning.classes)
+    counts, sums = _score_histogram(predicted, scores, weights, binning)
+    total = float(rows.num_rows if weights is None else weights.sum())
+    return FeatureProfile(rows.num_rows, total, profiles, counts, sums)
+
+
+def profile_performance(rows: pa.Table, binning: Binning) -> PerformanceProfile:
+    """Summarise the labelled rows among ``rows``; rows whose ``label`` is null are left out.
+
+    Parameters
+    ----------
+    rows
+        ``label`` and ``prediction`` (text), ``score`` and ``weight`` where logged.
+    binning
+        The frozen edges, and the two classes.
+
+    Returns
+    -------
+    PerformanceProfile
+        Rows with a label whose label or prediction is neither class are in ``unusable`` alone.
+    """
+    label = class_codes(rows, LABEL, binning.classes)
+    predicted = class_codes(rows, PREDICTION, binning.classes)
+    usable = (label >= 0) & (predicted >= 0)
+    labels = find_array(rows, LABEL)
+    present = 0 if labels is None else rows.num_rows - labels.null_count
+    label, predicted = label[usable], predicted[usable]
+    scores, weights = find_floats(rows, SCORE)[usable], find_weights(rows)
+    weights = None if weights is None else weights[usable]
+    confusion = _sums(label * 2 + predicted, weights, 4)
+    score_counts, score_weights = _score_histogram(label, scores, weights, binning)
+    return PerformanceProfile(
+        labelled=len(label),
+        unusable=present - len(label),
+        confusion=confusion[0].reshape(2, 2),
+        confusion_weights=confusion[1].reshape(2, 2),
+        confusion_weights_squared=confusion[2].reshape(2, 2),
+        score_counts=score_counts,
+        score_weights=score_weights,
+        losses=_losses(label, scores, weights),
+    )
+
+
+def keep_unseen(names: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Keep the names with the smallest hashes, a choice that merges exactly."""
+    return dict(nsmallest(UNSEEN_NAMES, names, key=lambda item: (_hash(item[0]), item[0])))
+
+
+def _hash(name: str) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _sums(index: Index, weights: Floats | None, size: int) -> tuple[Counts, Floats, Floats]:
+    """Return rows, Σw and Σw² by position."""
+    counts = np.bincount(index, minlength=size).astype(np.int64, copy=False)
+    if weights is None:
+        ones = counts.astype(np.float64)
+        return counts, ones, ones.copy()
+    return counts, _weigh(index, weights, size), _weigh(index, weights * weights, size)
+
+
+def _weigh(index: Index, values: Floats, size: int) -> Floats:
+    return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)
+
+
+def _profile_column(
+    array: pa.Array,
+    weights: Floats | None,
+    column: Column,
+    bins: NumericBins | CategoricalBins,
+) -> ColumnProfile:
+    if isinstance(bins, NumericBins):
+        return _profile_numbers(to_floats(array), weights, column, bins)
+    if column.kind is Kind.BOOLEAN:
+        array = to_booleans(array)
+    return _profile_texts(array, weights, bins)
+
+
+def _profile_numbers(
+    values: Floats, weights: Floats | None, column: Column, bins: NumericBins
+) -> ColumnProfile:
+    rows = len(values)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = values[finite]
+        weights = None if weights is None else weights[finite]
+    index = numeric_index(values, bins)
+    counts, sums, squares = _sums(index, weights, bins.n_bins)
+    empty = ColumnProfile(
+        counts, sums, squares, np.zeros(bins.n_bins), rows - len(values),
+        len(values), None, None, 0.0, 0.0, 0, {},
+    )  # fmt: skip
+    if not len(values):
+        return empty
+    low, high = float(values.min()), float(values.max())
+    outside = _out_of_range(values, column, bins, counts)
+    if max(-low, high) > LARGEST_IN_SUMS:
+        values = values.clip(-LARGEST_IN_SUMS, LARGEST_IN_SUMS)
+    mean = float(values.mean())
+    deviations = values - mean
+    return replace(
+        empty,
+        sums=_weigh(index, values, bins.n_bins),
+        minimum=low,
+        maximum=high,
+        mean=mean,
+        m2=float(deviations @ deviations),
+        out_of_range=outside,
+    )
+
+
+def _out_of_range(values: Floats, column: Column, bins: NumericBins, counts: Counts) -> int:
+    if column.minimum is None and column.maximum is None:
+        if bins.minimum is None:
+            return 0
+        return int(counts[0] + counts[max(len(bins.edges) - 1, 0) + 1])
+    outside = 0
+    if column.minimum is not None:
+        outside += int(np.count_nonzero(values < column.minimum))
+    if column.maximum is not None:
+        outside += int(np.count_nonzero(values > column.maximum))
+    return outside
+
+
+def _profile_texts(array: pa.Array, weights: Floats | None, bins: CategoricalBins) -> ColumnProfile:
+    rows = len(array)
+    if pa.types.is_null(array.type):
+        array = pa.array([], type=pa.string())
+        weights = None if weights is None else weights[:0]
+    elif array.null_count:
+        valid = array.is_valid()
+        weights = None if weights is None else weights[valid.to_numpy(zero_copy_only=False)]
+        array = array.filter(valid)
+    text = to_text(array)
+    index = text_codes(text, bins.categories)
+    names: dict[str, int] = {}
+    unknown = index < 0
+    if unknown.any():
+        index[unknown], names = _rest_or_unseen(text.filter(pa.array(unknown)), bins)
+    counts, sums, squares = _sums(index, weights, bins.n_bins)
+    return ColumnProfile(
+        counts, sums, squares, np.zeros(bins.n_bins), rows - len(text),
+        len(text), None, None, 0.0, 0.0, 0, names,
+    )  # fmt: skip
+
+
+def _rest_or_unseen(text: pa.Array, bins: CategoricalBins) -> tuple[Index, dict[str, int]]:
+    """Tell ``other`` from ``unseen`` by the distinct names, and count those that are unseen."""
+    encoded = text.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    names = encoded.dictionary.to_pylist()
+    unseen = np.array([name not in bins.rest for name in names], dtype=np.int64)
+    tally = np.bincount(codes, minlength=len(names)).tolist()
+    found = ((name, tally[i]) for i, name in enumerate(names) if unseen[i])
+    return len(bins.categories) + unseen[codes], keep_unseen(found)
+
+
+def _score_histogram(
+    group: Index, scores: Floats, weights: Floats | None, binning: Binning
+) -> tuple[Counts, Floats]:
+    """Return rows and Σw by group (0 or 1) and score bin, shape ``(2, n_score_bins)`` each."""
+    size = len(binning.score_edges) + 1
+    known = np.isfinite(scores) & (group >= 0)
+    index = group[known] * size + score_index(scores[known], binning.score_edges)
+    counts, sums, _ = _sums(index, None if weights is None else weights[known], 2 * size)
+    return counts.reshape(2, size), sums.reshape(2, size)
+
+
+def _losses(label: Index, scores: Floats, weights: Floats | None) -> Floats:
+    """Return Σw·b, Σw·b², Σw·l, Σw·l² by label, shape ``(2, 4)``."""
+    known = np.isfinite(scores)
+    truth, scores = label[known], scores[known].clip(0.0, 1.0)
+    weight = np.ones(len(scores)) if weights is None else weights[known]
+    brier = (scores - truth) ** 2
+    clipped = scores.clip(SCORE_CLIP, 1 - SCORE_CLIP)
+    log_loss = -np.log(np.where(truth == 1, clipped, 1 - clipped))
+    parts = (brier, brier * brier, log_loss, log_loss * log_loss)
+    sums = [_weigh(truth, weight * part, 2) for part in parts]
+    return np.stack(sums, axis=1)

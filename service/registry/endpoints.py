@@ -1,0 +1,107 @@
+"""Routes of the catalogue: models, versions and monitors."""
+
+from fastapi import APIRouter
+
+from service.errors import InvalidDocumentError
+from service.registry import repository, service
+from service.registry.documents import read
+from service.registry.schemas import (
+    ModelAnswer,
+    ModelDocument,
+    ModelList,
+    MonitorAnswer,
+    MonitorDocument,
+    VersionAnswer,
+    VersionDocument,
+    VersionList,
+)
+from service.registry.values import VersionSpec
+from service.registry.views import SCHEMA, quote, view_name
+from service.web import Body, ReadSession, WriteSession, documented_body
+
+router = APIRouter(prefix="/v1/models", tags=["registry"])
+
+_MODEL = {"task": "binary", "owner": "risk", "description": "Will the loan be repaid?"}
+_VERSION = {
+    "features": [
+        {"name": "income", "kind": "numeric", "importance": 0.31, "min": 0},
+        {"name": "region", "kind": "categorical", "importance": 0.02},
+    ],
+    "classes": ["0", "1"],
+    "positive_class": "1",
+    "stage": "live",
+}
+_MONITOR = {
+    "model": "loans",
+    "window": "1d",
+    "drift": {"features": {"income": {"min_effect": 0.2}, "row_hash": {"ignore": True}}},
+    "performance": {"metrics": ["roc_auc", "accuracy", "recall"]},
+}
+
+
+@router.get("")
+def list_models(session: ReadSession) -> ModelList:
+    """List the models."""
+    models = repository.list_models(session)
+    return ModelList(models=[ModelAnswer.model_validate(model) for model in models])
+
+
+@router.put("/{model}", openapi_extra=documented_body(ModelDocument, _MODEL))
+def put_model(model: str, body: Body, session: WriteSession) -> ModelAnswer:
+    """Register a model, or change what is said about it."""
+    stored = service.put_model(session, model, read(ModelDocument, body))
+    return ModelAnswer.model_validate(stored)
+
+
+@router.get("/{model}")
+def get_model(model: str, session: ReadSession) -> ModelAnswer:
+    """Return a model."""
+    return ModelAnswer.model_validate(repository.find_model(session, model))
+
+
+@router.get("/{model}/versions")
+def list_versions(model: str, session: ReadSession) -> VersionList:
+    """List a model's versions, oldest first."""
+    found = repository.list_versions(session, model)
+    return VersionList(versions=[_answer(version) for version in found])
+
+
+@router.put("/{model}/versions/{version}", openapi_extra=documented_body(VersionDocument, _VERSION))
+def put_version(model: str, version: str, body: Body, session: WriteSession) -> VersionAnswer:
+    """Register a version, or add features to it."""
+    return _answer(service.put_version(session, model, version, read(VersionDocument, body)))
+
+
+@router.get("/{model}/versions/{version}")
+def get_version(model: str, version: str, session: ReadSession) -> VersionAnswer:
+    """Return a version with its schema."""
+    return _answer(repository.find_version(session, model, version))
+
+
+@router.put("/{model}/monitor", openapi_extra=documented_body(MonitorDocument, _MONITOR))
+def put_monitor(model: str, body: Body, session: WriteSession) -> MonitorAnswer:
+    """Store the monitor document; an unchanged one keeps its revision.
+
+    What ``GET`` answers may be edited and put: its ``revision`` guards against lost updates.
+    """
+    content, read_at = body, None
+    if isinstance(body, dict):
+        # The address says which model it is; the document may leave it out.
+        content = {"model": model, **body}
+        read_at = content.pop("revision", None)
+        if read_at is not None and type(read_at) is not int:
+            message = "revision: must be a number"
+            raise InvalidDocumentError(message)
+    document = read(MonitorDocument, content)
+    return MonitorAnswer.of(service.put_monitor(session, model, document, read_at=read_at))
+
+
+@router.get("/{model}/monitor")
+def get_monitor(model: str, session: ReadSession) -> MonitorAnswer:
+    """Return the monitor document in force; the defaults as revision 0."""
+    owner = repository.find_model(session, model)
+    return MonitorAnswer.of(repository.find_monitor(session, owner.id))
+
+
+def _answer(version: VersionSpec) -> VersionAnswer:
+    return VersionAnswer.of(version, f"{SCHEMA}.{quote(view_name(version))}")

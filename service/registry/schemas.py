@@ -1,0 +1,248 @@
+"""The catalogue's documents: what is put, and what is answered."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from service.errors import NotImplementedYetError
+from service.registry.classes import class_text
+from service.registry.documents import Document
+from service.registry.monitor import MonitorDocument
+from service.registry.values import FeatureSpec, MonitorSpec, VersionSpec
+
+__all__ = [
+    "FeatureDocument",
+    "ModelAnswer",
+    "ModelDocument",
+    "ModelList",
+    "MonitorAnswer",
+    "MonitorDocument",
+    "VersionAnswer",
+    "VersionDocument",
+    "VersionList",
+    "is_reserved",
+]
+
+RESERVED = frozenset(
+    {"prediction_id", "ts", "prediction", "score", "scores", "label", "weight", "subject", "tags"}
+)
+LONGEST_FEATURE = 200
+LONGEST_CLASS = 200
+LATER_TASKS = ("multiclass", "regression")
+LATER_KINDS = ("datetime", "text", "embedding")
+LATER_PII = ("hash", "drop")
+
+# NUL and its like cannot be stored or would garble every page and log that shows them.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
+Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether a column of that name is one of ours and never a feature."""
+    return name in RESERVED or name.startswith(("scores.", "tags."))
+
+
+class ModelDocument(Document):
+    """A monitored model."""
+
+    task: Literal["binary"] = "binary"
+    owner: Text = ""
+    description: Text = ""
+    auto_register: bool = False
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _task_of_this_release(cls, value: object) -> object:
+        return _later(value, LATER_TASKS, "the task")
+
+
+def _kind(value: object) -> object:
+    return _later(value, LATER_KINDS, "the kind")
+
+
+def _pii(value: object) -> object:
+    return _later(value, LATER_PII, "the pii policy")
+
+
+class FeatureDocument(Document):
+    """One feature of a version."""
+
+    part: ClassVar[str] = "features.*."
+
+    name: Annotated[
+        str, StringConstraints(min_length=1, max_length=LONGEST_FEATURE, pattern=PRINTABLE)
+    ]
+    kind: Annotated[Literal["numeric", "categorical", "boolean"], BeforeValidator(_kind)]
+    importance: float | None = Field(default=None, ge=0)
+    min: float | None = None
+    max: float | None = None
+    pii: Annotated[Literal["keep"], BeforeValidator(_pii)] = "keep"
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if is_reserved(value):
+            message = "the name is reserved; choose another"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.kind != "numeric" and (self.min is not None or self.max is not None):
+            message = "only a numeric feature has a range"
+            raise ValueError(message)
+        if self.min is not None and self.max is not None and self.min > self.max:
+            message = "min is larger than max"
+            raise ValueError(message)
+        return self
+
+
+class VersionDocument(Document):
+    """A version; what is left out is inferred from its reference."""
+
+    features: tuple[FeatureDocument, ...] | None = None
+    classes: tuple[str, str] | None = None
+    positive_class: str | None = None
+    stage: Literal["live", "shadow", "retired"] = "live"
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _class_texts(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        words = {str(each).lower() for each in value if isinstance(each, bool)}
+        return [class_text(each, words) for each in value]
+
+    @field_validator("classes")
+    @classmethod
+    def _two_classes(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        if value is not None and (
+            len(set(value)) != len(value) or not all(_is_class(name) for name in value)
+        ):
+            message = "classes are two different names of at most 200 printable characters"
+            raise ValueError(message)
+        return value
+
+    @field_validator("positive_class", mode="before")
+    @classmethod
+    def _class_text(cls, value: object) -> object:
+        return (
+            class_text(value, ("true", "false")) if isinstance(value, bool) else (class_text(value))
+        )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [feature.name for feature in self.features or ()]
+        if len(set(names)) != len(names):
+            message = "a feature is listed twice"
+            raise ValueError(message)
+        if self.positive_class is not None and self.classes is None:
+            message = "positive_class needs classes beside it"
+            raise ValueError(message)
+        return self
+
+
+class ModelAnswer(BaseModel):
+    """A model as it is stored."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str = Field(serialization_alias="model")
+    task: str
+    owner: str
+    description: str
+    auto_register: bool
+    created_at: datetime
+
+
+class ModelList(BaseModel):
+    """All models, ordered by name."""
+
+    models: list[ModelAnswer]
+
+
+class FeatureAnswer(BaseModel):
+    """A feature as it is stored."""
+
+    name: str
+    kind: str
+    importance: float | None
+    min: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, feature: FeatureSpec) -> Self:
+        """Build the answer from the stored feature."""
+        return cls(
+            name=feature.name,
+            kind=feature.kind,
+            importance=feature.importance,
+            min=feature.minimum,
+            max=feature.maximum,
+        )
+
+
+class VersionAnswer(BaseModel):
+    """A version as it is stored; ``view`` is the table of its rows in the database."""
+
+    model: str
+    version: str
+    stage: str
+    features: list[FeatureAnswer]
+    classes: list[str]
+    positive_class: str | None
+    inferred: bool
+    view: str
+
+    @classmethod
+    def of(cls, version: VersionSpec, view: str) -> Self:
+        """Build the answer from the stored version."""
+        return cls(
+            model=version.model,
+            version=version.version,
+            stage=version.stage,
+            features=[FeatureAnswer.of(feature) for feature in version.features],
+            classes=list(version.classes),
+            positive_class=version.positive_class,
+            inferred=version.inferred,
+            view=view,
+        )
+
+
+class VersionList(BaseModel):
+    """A model's versions, oldest first."""
+
+    versions: list[VersionAnswer]
+
+
+class MonitorAnswer(MonitorDocument):
+    """The monitor document in force, all its defaults filled in, and its revision."""
+
+    revision: int
+
+    @classmethod
+    def of(cls, monitor: MonitorSpec) -> Self:
+        """Build the answer from the stored revision."""
+        content: dict[str, Any] = monitor.document.model_dump()
+        return cls.model_validate({**content, "revision": monitor.revision})
+
+
+def _is_class(name: str) -> bool:
+    return 0 < len(name) <= LONGEST_CLASS and name.isprintable()
+
+
+def _later(value: object, later: tuple[str, ...], what: str) -> object:
+    if value in later:
+        part = f"{what} {value}"
+        raise NotImplementedYetError(part)
+    return value

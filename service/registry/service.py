@@ -1,0 +1,187 @@
+"""Changing the catalogue.  Each function is a step of the caller's transaction."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import Session
+
+from service.errors import ConflictError, InvalidDocumentError, UnknownModelError
+from service.registry.monitor import MonitorDocument
+from service.registry.repository import (
+    find_model,
+    find_monitor,
+    find_version_by_id,
+    is_name,
+    next_revision,
+)
+from service.registry.schemas import FeatureDocument, ModelDocument, VersionDocument
+from service.registry.slots import allocate
+from service.registry.tables import Feature, Model, Monitor, Version
+from service.registry.values import MonitorSpec, VersionSpec
+from service.registry.views import create_view
+
+# The positive one of two classes that need no explanation.
+_POSITIVE = {frozenset({"0", "1"}): "1", frozenset({"false", "true"}): "true"}
+
+
+class BadNameError(InvalidDocumentError):
+    """A model or version cannot have that name."""
+
+    code = "bad-name"
+    title = "Bad name"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a name has 1 to 63 of the characters a-z 0-9 . _ - and begins with a letter or digit"
+        )
+
+
+def put_model(session: Session, name: str, document: ModelDocument) -> Model:
+    """Register a model, or change what is said about it."""
+    _require_name(name)
+    content = document.model_dump()
+    statement = pg_insert(Model).values(name=name, **content)
+    session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=content))
+    return find_model(session, name)
+
+
+def put_version(
+    session: Session, model: str, version: str, document: VersionDocument
+) -> VersionSpec:
+    """Register a version, or add to its schema; nothing is taken from a schema."""
+    _require_name(version)
+    owner = lock_model(session, model)
+    row = session.scalar(
+        select(Version).where(Version.model_id == owner.id, Version.name == version)
+    )
+    if row is None:
+        row = Version(model_id=owner.id, name=version, classes=[], inferred=False)
+        session.add(row)
+    row.stage = document.stage
+    if document.classes is not None:
+        declare_classes(row, document.classes, document.positive_class)
+    session.flush()
+    add_features(session, row, document.features or ())
+    return _finished(session, row)
+
+
+def declare_classes(row: Version, classes: tuple[str, str], positive: str | None) -> None:
+    """Set a version's classes, negative first; they cannot change afterwards."""
+    chosen = positive if positive is not None else _POSITIVE.get(frozenset(classes))
+    if chosen is None:
+        message = "positive_class must say which of the classes the score is the probability of"
+        raise InvalidDocumentError(message)
+    if chosen not in classes:
+        message = "positive_class must be one of the classes"
+        raise InvalidDocumentError(message)
+    ordered = sorted(classes, key=lambda name: name == chosen)
+    if row.classes and (row.classes != ordered or row.positive_class != chosen):
+        message = "the classes of a version cannot change; register another version"
+        raise ConflictError(message)
+    row.classes = list(ordered)
+    row.positive_class = chosen
+
+
+def add_features(session: Session, row: Version, features: Sequence[FeatureDocument]) -> None:
+    """Add features to a version, and update what is declared of those it has.
+
+    The caller holds the model's lock, so no two features get one slot.
+    """
+    every = session.scalars(
+        select(Feature).where(Feature.model_id == row.model_id).order_by(Feature.id)
+    ).all()
+    mine = {feature.name: feature for feature in every if feature.version_id == row.id}
+    fresh = [feature for feature in features if feature.name not in mine]
+    slots = allocate(
+        ((feature.name, feature.kind, feature.slot) for feature in every),
+        ((feature.name, feature.kind) for feature in fresh),
+    )
+    for feature in features:
+        stored = mine.get(feature.name)
+        if stored is None:
+            stored = Feature(
+                model_id=row.model_id,
+                version_id=row.id,
+                position=len(mine),
+                name=feature.name,
+                kind=feature.kind,
+                slot=slots[feature.name],
+            )
+            mine[feature.name] = stored
+            session.add(stored)
+        elif stored.kind != feature.kind:
+            message = (
+                f"feature {feature.name!r} is {stored.kind} in this version, and cannot become "
+                f"{feature.kind}; register another version"
+            )
+            raise ConflictError(message)
+        stored.importance = feature.importance
+        stored.minimum = feature.min
+        stored.maximum = feature.max
+    session.flush()
+
+
+def infer_schema(
+    session: Session,
+    version: VersionSpec,
+    features: Sequence[FeatureDocument],
+    classes: tuple[str, str] | None,
+) -> VersionSpec:
+    """Add what a reference says to a version's schema, marked as inferred."""
+    lock_model(session, version.model)
+    row = session.get_one(Version, version.version_id, populate_existing=True)
+    known = {feature.name for feature in find_version_by_id(session, row.id).features}
+    added = [feature for feature in features if feature.name not in known]
+    if classes is not None and not row.classes:
+        declare_classes(row, classes, classes[1])
+        row.inferred = True
+    if added:
+        add_features(session, row, added)
+        row.inferred = True
+    return _finished(session, row)
+
+
+def put_monitor(
+    session: Session, model: str, document: MonitorDocument, *, read_at: int | None = None
+) -> MonitorSpec:
+    """Store a monitor document as the next revision, unless it is the one in force.
+
+    ``read_at`` is the revision that the caller has edited; another one in force is a conflict.
+    """
+    owner = lock_model(session, model)
+    if document.model != model:
+        message = "the document names another model than the address"
+        raise InvalidDocumentError(message)
+    current = find_monitor(session, owner.id)
+    if current.revision and current.document == document:
+        return current
+    if read_at is not None and read_at != current.revision:
+        message = f"the monitor is at revision {current.revision} by now; read it again"
+        raise ConflictError(message)
+    revision = next_revision(session, Monitor, owner.id)
+    session.add(
+        Monitor(model_id=owner.id, revision=revision, document=document.model_dump(mode="json"))
+    )
+    return MonitorSpec(revision, document)
+
+
+def lock_model(session: Session, name: str) -> Model:
+    """Return the model, locked until the end of the transaction."""
+    statement = select(Model).where(Model.name == name).with_for_update()
+    row = session.scalar(statement) if is_name(name) else None
+    if row is None:
+        raise UnknownModelError
+    return row
+
+
+def _finished(session: Session, row: Version) -> VersionSpec:
+    session.flush()
+    version = find_version_by_id(session, row.id)
+    create_view(session, version)
+    return version
+
+
+def _require_name(name: str) -> None:
+    if not is_name(name):
+        raise BadNameError

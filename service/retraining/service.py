@@ -1,0 +1,68 @@
+"""Opening retraining requests."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.errors import UnknownVersionError
+from service.retraining import repository
+from service.retraining.events import requested_event
+from service.retraining.tables import RetrainingRequest
+
+
+def request_retraining(
+    session: Session,
+    *,
+    model_id: int,
+    version_id: int,
+    model: str,
+    version: str,
+    action: str,
+    reason: str,
+    start: datetime,
+    end: datetime,
+    signals: Sequence[dict[str, Any]],
+) -> int | None:
+    """Link the window [start, end) to the version's live request, or open one and announce it.
+
+    Returns the request's id.  Repeating a call changes nothing: a window that has been evidence
+    once, of a request that is closed by now, does not open another.  A retired version gets none,
+    hence ``None``.
+
+    Raises
+    ------
+    UnknownVersionError
+        If no such version is registered.
+    """
+    stage = repository.lock_version(session, version_id)
+    if stage is None:
+        raise UnknownVersionError
+    known = repository.request_of_window(session, version_id, start, end)
+    if known is not None:
+        return known
+    live = repository.live_request(session, version_id)
+    if live is not None:
+        repository.link_window(session, live, start, end)
+        return live
+    if stage == "retired":
+        return None
+    request = RetrainingRequest(
+        model_id=model_id, version_id=version_id, state="open", action=action, reason=reason
+    )
+    session.add(request)
+    session.flush()
+    repository.link_window(session, request.id, start, end)
+    event = requested_event(
+        request_id=request.id,
+        opened_at=request.opened_at,
+        model=model,
+        version=version,
+        action=action,
+        reason=reason,
+        window=(start, end),
+        signals=signals,
+    )
+    repository.enqueue(session, request.id, event)
+    return request.id

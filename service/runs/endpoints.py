@@ -1,0 +1,173 @@
+"""Read routes over judged windows, and the request to evaluate."""
+
+import zlib
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import AwareDatetime
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.errors import InvalidDocumentError
+from service.ledger.repository import Item, mark
+from service.ledger.tables import DueWork
+from service.registry.repository import find_model
+from service.runs import queries
+from service.runs.schemas import (
+    AcceptedOut,
+    EvaluateIn,
+    EvaluationOut,
+    MeasurementOut,
+    SeriesOut,
+    WindowsOut,
+    WindowWithMeasurementsOut,
+    point_out,
+    window_out,
+)
+from service.runs.tables import Evaluation, Window
+from service.web import ReadSession, WriteSession
+
+router = APIRouter(prefix="/v1", tags=["windows"])
+
+From = Annotated[AwareDatetime | None, Query(alias="from")]
+
+# Evidently's page runs its own scripts: it gets an origin of its own and nothing else.
+REPORT_HEADERS = {
+    "Content-Security-Policy": (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; connect-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@router.get("/models/{model}/windows")
+def list_windows(
+    model: str,
+    session: ReadSession,
+    version: str | None = None,
+    from_: From = None,
+    to: AwareDatetime | None = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=queries.PAGE)] = queries.PAGE,
+) -> WindowsOut:
+    """List judged windows, their verdicts and counts, ordered by start."""
+    found, cursor_next = queries.page_of_windows(
+        session,
+        find_model(session, model).id,
+        version=version,
+        start=from_,
+        end=to,
+        cursor=cursor,
+        limit=limit,
+    )
+    return WindowsOut.model_validate(
+        {"windows": [window_out(*row) for row in found], "next": cursor_next}
+    )
+
+
+@router.get("/models/{model}/windows/{start}")
+def read_window(
+    model: str, start: AwareDatetime, session: ReadSession, version: str | None = None
+) -> WindowWithMeasurementsOut:
+    """Return one window with all its measurements; the newest version's if none is named."""
+    window, name = queries.find_window(session, find_model(session, model).id, start, version)
+    return WindowWithMeasurementsOut.model_validate(
+        {
+            **window_out(window, name),
+            "measurements": [
+                MeasurementOut.model_validate(row)
+                for row in queries.measurements_of(session, window.id)
+            ],
+        }
+    )
+
+
+@router.get(
+    "/models/{model}/windows/{start}/report",
+    response_class=HTMLResponse,
+    responses={202: {"description": "the worker is rendering it: ask again"}},
+)
+def read_report(
+    model: str, start: AwareDatetime, session: WriteSession, version: str | None = None
+) -> Response:
+    """Return Evidently's report of a window; 202 with Retry-After while it is being rendered."""
+    window, _ = queries.find_window(session, find_model(session, model).id, start, version)
+    if window.reference_revision is None:
+        detail = "the window was judged without a reference: Evidently has nothing to compare"
+        raise InvalidDocumentError(detail, code="no-reference")
+    content = queries.report_of(session, window.id)
+    if content is not None:
+        return HTMLResponse(zlib.decompress(content), headers=REPORT_HEADERS)
+    if not _report_is_due(session, window):
+        mark(
+            session,
+            "report",
+            [Item(window.model_id, window.version_id, window.start, window.end)],
+        )
+    return JSONResponse({"state": "queued"}, status_code=202, headers={"Retry-After": "2"})
+
+
+@router.get("/models/{model}/measurements")
+def list_measurements(
+    model: str,
+    metric: str,
+    session: ReadSession,
+    subject: str | None = None,
+    slice_: Annotated[str | None, Query(alias="slice")] = None,
+    version: str | None = None,
+    from_: From = None,
+    to: AwareDatetime | None = None,
+    cursor: str | None = None,
+) -> SeriesOut:
+    """Return one metric over time."""
+    found, cursor_next = queries.series(
+        session,
+        find_model(session, model).id,
+        metric=metric,
+        subject=subject,
+        slice_=slice_,
+        version=version,
+        start=from_,
+        end=to,
+        cursor=cursor,
+    )
+    return SeriesOut(measurements=[point_out(*row) for row in found], next=cursor_next)
+
+
+@router.post("/models/{model}/evaluate", status_code=202)
+def evaluate(model: str, body: EvaluateIn, session: WriteSession) -> AcceptedOut:
+    """Evaluate every due window now; with ``from``, judge the windows of a span again."""
+    if body.from_ is not None and body.until - body.from_ <= timedelta(0):
+        detail = "until must be later than from"
+        raise InvalidDocumentError(detail)
+    evaluation = Evaluation(
+        model_id=find_model(session, model).id,
+        from_=body.from_,
+        until=body.until,
+        alert=body.alert,
+    )
+    session.add(evaluation)
+    session.flush()
+    return AcceptedOut(evaluation=evaluation.id)
+
+
+@router.get("/evaluations/{evaluation}")
+def read_evaluation(evaluation: int, session: ReadSession) -> EvaluationOut:
+    """Return the progress of an evaluation."""
+    return EvaluationOut.model_validate(queries.evaluation_progress(session, evaluation))
+
+
+def _report_is_due(session: Session, window: Window) -> bool:
+    found = session.scalar(
+        select(DueWork.id).where(
+            DueWork.kind == "report",
+            DueWork.version_id == window.version_id,
+            DueWork.start == window.start,
+            DueWork.end == window.end,
+        )
+    )
+    return found is not None

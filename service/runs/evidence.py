@@ -1,0 +1,99 @@
+"""Why a retraining was asked for: the latest revisions of the windows that asked, and labels."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from sqlalchemy import and_, exists, select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session
+
+from service.buckets.tables import BucketProfile
+from service.evaluation.measurement import Verdict
+from service.profiles.serialise import performance_from_bytes
+from service.registry.values import VersionSpec
+from service.retraining.tables import RequestWindow, RetrainingRequest
+from service.runs.tables import Measurement, Window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEvidence:
+    """The latest revision of a linked window, and those of its measurements that alert."""
+
+    window: Window
+    alerting: list[Measurement] = field(default_factory=list)
+
+
+def windows_of(session: Session, request_ids: Sequence[int]) -> dict[int, list[WindowEvidence]]:
+    """Return the evidence of each request, in order of time.
+
+    It is read when asked for, so that it follows a window that late rows or labels revise.
+    """
+    linked = session.execute(
+        select(RequestWindow.request_id, Window)
+        .join(RetrainingRequest, RetrainingRequest.id == RequestWindow.request_id)
+        .join(
+            Window,
+            and_(
+                Window.version_id == RetrainingRequest.version_id,
+                Window.start == RequestWindow.start,
+                Window.end == RequestWindow.end,
+                Window.latest,
+            ),
+        )
+        .where(RequestWindow.request_id.in_(request_ids))
+        .order_by(RequestWindow.request_id, Window.start, Window.end)
+    ).all()
+    alerting = _alerting(session, {window.id for _, window in linked})
+    evidence: dict[int, list[WindowEvidence]] = {request_id: [] for request_id in request_ids}
+    for request_id, window in linked:
+        evidence[request_id].append(WindowEvidence(window, alerting[window.id]))
+    return evidence
+
+
+def _alerting(session: Session, window_ids: Iterable[int]) -> defaultdict[int, list[Measurement]]:
+    found: defaultdict[int, list[Measurement]] = defaultdict(list)
+    rows = session.scalars(
+        select(Measurement)
+        .where(Measurement.window_id.in_(window_ids), Measurement.verdict == Verdict.ALERT)
+        .order_by(Measurement.window_id, Measurement.position)
+    )
+    for row in rows:
+        found[row.window_id].append(row)
+    return found
+
+
+def labelled_rows(
+    session: Session, request: RetrainingRequest, version: VersionSpec
+) -> dict[str, int] | None:
+    """Return how many labelled rows of each class the request's windows hold, or None.
+
+    None means that the classes are not known.  The windows of one request may overlap: a bucket
+    counts once, under the newest binning that it was profiled with.
+    """
+    if version.positive_class is None or len(version.classes) != _BINARY:
+        return None
+    linked = exists().where(
+        RequestWindow.request_id == request.id,
+        BucketProfile.start >= RequestWindow.start,
+        BucketProfile.start < RequestWindow.end,
+    )
+    contents = session.scalars(
+        select(BucketProfile.content)
+        .ext(distinct_on(BucketProfile.start))
+        .where(
+            BucketProfile.version_id == request.version_id,
+            BucketProfile.family == "performance",
+            linked,
+        )
+        .order_by(BucketProfile.start, BucketProfile.binning_id.desc())
+    )
+    by_label = np.zeros(_BINARY, dtype=np.int64)
+    for content in contents:
+        by_label += performance_from_bytes(content).confusion.sum(axis=1)
+    negative = next(name for name in version.classes if name != version.positive_class)
+    return {negative: int(by_label[0]), version.positive_class: int(by_label[1])}
+
+
+_BINARY = 2

@@ -1,0 +1,247 @@
+"""The steps of the worker: arrivals, buckets, windows.  Each claims, works and records."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.buckets.arrivals import collect_arrivals
+from service.buckets.reader import RowReader
+from service.buckets.repository import (
+    Family,
+    binnings_in_use,
+    load_profiles,
+    starts_lacking,
+    store_profiles,
+)
+from service.buckets.service import profile_buckets
+from service.evaluation.window import Judgement, judge
+from service.ledger.calendar import BUCKET
+from service.ledger.repository import (
+    BUCKET_KINDS,
+    Claim,
+    ClaimLostError,
+    Item,
+    claim_one,
+    claim_run,
+    finish,
+    mark,
+    release,
+)
+from service.profiles.binning import Binning
+from service.profiles.merge import (
+    empty_features,
+    empty_performance,
+    merge_features,
+    merge_performance,
+)
+from service.profiles.serialise import features_from_bytes, performance_from_bytes
+from service.registry.repository import (
+    find_monitor,
+    find_reference,
+    find_version_by_id,
+    latest_reference,
+)
+from service.registry.values import MonitorSpec, ReferenceSpec, VersionSpec
+from service.runs.binnings import binning_id_of
+from service.runs.knowledge import Knowledge, LoadedReference
+from service.runs.leases import LeaseKeeper
+from service.runs.planning import mark_windows, plan_evaluation
+from service.runs.policies import policies_of
+from service.runs.recording import record, record_outcome
+from service.runs.tables import Window
+
+log = logging.getLogger(__name__)
+
+FAMILIES: dict[str, Family] = {"bucket_rows": "features", "bucket_labels": "performance"}
+
+# Neighbouring dirty buckets are read in one query of at most this span.
+SPAN = timedelta(days=7)
+RETRY = timedelta(seconds=1)
+LONGEST_RETRY = timedelta(minutes=10)
+# An evaluation that waits for a window stops waiting after this many failures of it.
+PATIENCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    version: VersionSpec
+    monitor: MonitorSpec
+    revision: int | None
+    reference: LoadedReference | None
+    binning: Binning
+    features: list[bytes]
+    performance: list[bytes]
+
+
+class Pipeline:
+    """Takes one piece of work after the other; holds nothing that another worker needs."""
+
+    def __init__(
+        self,
+        sessions: sessionmaker[Session],
+        reader: RowReader,
+        leases: LeaseKeeper,
+        *,
+        worker: str,
+        lease: timedelta,
+        quiet: timedelta,
+        second_instrument: bool,
+    ) -> None:
+        self._sessions = sessions
+        self._reader = reader
+        self._leases = leases
+        self._worker = worker
+        self._lease = lease
+        self._quiet = quiet
+        self._second_instrument = second_instrument
+        self._knowledge = Knowledge()
+
+    def collect(self) -> bool:
+        """Collect arrivals; return whether there were any."""
+        with self._sessions.begin() as session:
+            return collect_arrivals(session) > 0
+
+    def plan(self) -> bool:
+        """Plan one requested evaluation; return whether there was one."""
+        with self._sessions.begin() as session:
+            return plan_evaluation(session)
+
+    def profile(self) -> bool:
+        """Profile a run of dirty buckets; return whether there were any."""
+        for kind in BUCKET_KINDS:
+            with self._sessions.begin() as session:
+                claims = claim_run(session, kind, worker=self._worker, lease=self._lease, span=SPAN)
+            if claims:
+                with self._held(claims):
+                    self._profile(claims, FAMILIES[kind])
+                return True
+        return False
+
+    def judge(self) -> bool:
+        """Judge one due window; return whether there was one."""
+        with self._sessions.begin() as session:
+            claim = claim_one(session, "window", worker=self._worker, lease=self._lease)
+        if claim is None:
+            return False
+        with self._held([claim]):
+            inputs = self._load(claim)
+            if inputs is not None:
+                self._record(claim, inputs, self._judge(inputs))
+        return True
+
+    @contextmanager
+    def _held(self, claims: list[Claim]) -> Iterator[None]:
+        # The job's boundary: whatever fails is put off, says why, and holds nothing else up.
+        try:
+            with self._leases.hold(claims):
+                yield
+        except ClaimLostError:
+            log.warning("lost the claim on %s %s", claims[0].kind, claims[0].item)
+        except Exception as error:
+            log.exception("%s of version %s failed", claims[0].kind, claims[0].item.version_id)
+            self._put_off(claims, error)
+
+    def _put_off(self, claims: list[Claim], error: Exception) -> None:
+        delay = min(RETRY * 2 ** min(claims[0].attempts, 12), LONGEST_RETRY)
+        with self._sessions.begin() as session:
+            release(session, claims, retry_in=delay, error=type(error).__name__)
+            if claims[0].kind == "window" and claims[0].attempts >= PATIENCE:
+                record_outcome(session, claims[0].item, "failed")
+
+    def _profile(self, claims: list[Claim], family: Family) -> None:
+        items = [claim.item for claim in claims]
+        version_id = items[0].version_id
+        with self._sessions() as session:
+            version = find_version_by_id(session, version_id)
+            monitor = find_monitor(session, version.model_id)
+            start, end = items[0].start, max(item.end for item in items)
+            ids = binnings_in_use(session, version_id, family, start, end)
+        ids.add(binning_id_of(self._sessions, self._reader, version))
+        with self._sessions() as session:
+            binnings = {known: self._knowledge.binning(session, known) for known in sorted(ids)}
+        contents = profile_buckets(self._reader, version, family, items, binnings)
+        with self._sessions.begin() as session:
+            finish(session, claims)
+            store_profiles(session, family, items, contents)
+            starts = [item.start for item in items]
+            mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
+
+    def _load(self, claim: Claim) -> _Inputs | None:
+        """Read what the window needs; where buckets lack its binning, mark them and wait."""
+        item = claim.item
+        with self._sessions() as session:
+            version = find_version_by_id(session, item.version_id)
+            monitor = find_monitor(session, version.model_id)
+            reference = self._reference(session, claim)
+        binning_id = (
+            reference.binning_id
+            if reference
+            else binning_id_of(self._sessions, self._reader, version)
+        )
+        with self._sessions.begin() as session:
+            lacking = starts_lacking(session, item.version_id, binning_id, item.start, item.end)
+            if lacking:
+                stale = [Item(item.model_id, item.version_id, at, at + BUCKET) for at in lacking]
+                for kind in BUCKET_KINDS:
+                    mark(session, kind, stale)
+                release(session, [claim], retry_in=timedelta(0))
+                return None
+            found = load_profiles(session, item.version_id, binning_id, item.start, item.end)
+            return _Inputs(
+                version,
+                monitor,
+                reference.revision if reference else None,
+                self._knowledge.reference(session, reference.id) if reference else None,
+                self._knowledge.binning(session, binning_id),
+                found["features"],
+                found["performance"],
+            )
+
+    def _reference(self, session: Session, claim: Claim) -> ReferenceSpec | None:
+        # A window keeps the reference that it was first judged with, unless an evaluation asks
+        # for the current one.
+        item = claim.item
+        if not claim.details.get("current_reference"):
+            revision = session.scalar(
+                select(Window.reference_revision).where(
+                    Window.version_id == item.version_id,
+                    Window.start == item.start,
+                    Window.end == item.end,
+                    Window.latest,
+                )
+            )
+            if revision is not None:
+                return find_reference(session, item.version_id, revision)
+        return latest_reference(session, item.version_id)
+
+    def _judge(self, inputs: _Inputs) -> Judgement:
+        features = merge_features(
+            [empty_features(inputs.binning), *map(features_from_bytes, inputs.features)]
+        )
+        performance = merge_performance(
+            [empty_performance(inputs.binning), *map(performance_from_bytes, inputs.performance)]
+        )
+        baseline = (
+            self._knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
+            if inputs.reference is not None
+            else None
+        )
+        policies = policies_of(inputs.monitor.document)
+        return judge(inputs.binning, baseline, features, performance, policies)
+
+    def _record(self, claim: Claim, inputs: _Inputs, judgement: Judgement) -> None:
+        with self._sessions.begin() as session:
+            record(
+                session,
+                claim,
+                inputs.version,
+                judgement,
+                reference_revision=inputs.revision,
+                config_revision=inputs.monitor.revision,
+                second_instrument=self._second_instrument,
+            )

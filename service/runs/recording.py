@@ -1,0 +1,255 @@
+"""A judgement is recorded: claim, window, measurements, pointers, request and outbox together."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+
+from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import Session
+
+from service.evaluation.measurement import Measurement as Measured
+from service.evaluation.measurement import Verdict
+from service.evaluation.policy import Action, family_of
+from service.evaluation.window import Judgement
+from service.ledger.repository import Claim, Item, finish, mark
+from service.registry.values import VersionSpec
+from service.retraining.service import request_retraining
+from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Window
+
+# The second instrument imports for seconds; it waits until the verdicts that people wait for are
+# out.
+SECOND_INSTRUMENT_DELAY = timedelta(seconds=15)
+
+
+def record(
+    session: Session,
+    claim: Claim,
+    version: VersionSpec,
+    judgement: Judgement,
+    *,
+    reference_revision: int | None,
+    config_revision: int,
+    second_instrument: bool,
+) -> None:
+    """Record a judgement in the caller's transaction, or raise ``ClaimLostError``.
+
+    A judgement that says nothing new keeps the revision; a different one becomes the next.
+    """
+    finish(session, [claim])
+    silent = bool(claim.details.get("silent"))
+    previous = session.scalar(
+        select(Window).where(
+            Window.version_id == version.version_id,
+            Window.start == claim.item.start,
+            Window.end == claim.item.end,
+            Window.latest,
+        )
+    )
+    digests = _digests(judgement, reference_revision, config_revision)
+    if previous is None or previous.digest != digests[1]:
+        window = _insert_revision(
+            session,
+            claim,
+            judgement,
+            previous,
+            digests,
+            {
+                "silent": silent,
+                "reference_revision": reference_revision,
+                "config_revision": config_revision,
+            },
+        )
+        if previous is not None and previous.data_digest == digests[0]:
+            _carry_second_instrument(session, previous.id, window, len(judgement.measurements))
+        elif second_instrument and reference_revision is not None:
+            mark(
+                session,
+                "evidently",
+                [claim.item],
+                after_end=timedelta(0),
+                quiet=SECOND_INSTRUMENT_DELAY,
+            )
+        _point_latest(session, claim.item, judgement)
+    if judgement.action is Action.RETRAIN and not silent and version.stage == "live":
+        request_retraining(
+            session,
+            model_id=version.model_id,
+            version_id=version.version_id,
+            model=version.model,
+            version=version.version,
+            action=judgement.action.value,
+            reason=judgement.reason,
+            start=claim.item.start,
+            end=claim.item.end,
+            signals=_signals(judgement.measurements),
+        )
+    record_outcome(
+        session,
+        claim.item,
+        "evaluated" if previous is None or previous.digest == digests[1] else "revised",
+        insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
+    )
+
+
+def record_outcome(
+    session: Session, item: Item, outcome: str, *, insufficient: bool = False
+) -> None:
+    """Tell the evaluations that wait for this window how it ended."""
+    session.execute(
+        update(EvaluationWindow)
+        .where(
+            EvaluationWindow.version_id == item.version_id,
+            EvaluationWindow.start == item.start,
+            EvaluationWindow.end == item.end,
+            EvaluationWindow.outcome.is_(None),
+        )
+        .values(outcome=outcome, insufficient=insufficient)
+    )
+
+
+def append_measurements(session: Session, window_id: int, measurements: Iterable[Measured]) -> None:
+    """Add what another instrument measured to a recorded window."""
+    first = session.scalar(
+        select(func.coalesce(func.max(Measurement.position) + 1, 0)).where(
+            Measurement.window_id == window_id
+        )
+    )
+    assert first is not None
+    _insert_measurements(session, window_id, measurements, first)
+
+
+def _insert_revision(
+    session: Session,
+    claim: Claim,
+    judgement: Judgement,
+    previous: Window | None,
+    digests: tuple[str, str],
+    provenance: dict[str, object],
+) -> int:
+    if previous is not None:
+        previous.latest = False
+        session.flush()
+    window = Window(
+        model_id=claim.item.model_id,
+        version_id=claim.item.version_id,
+        start=claim.item.start,
+        end=claim.item.end,
+        revision=previous.revision + 1 if previous else 1,
+        latest=True,
+        rows=judgement.rows,
+        labelled=judgement.labelled,
+        label_coverage=judgement.label_coverage,
+        verdicts={family: verdict.value for family, verdict in judgement.verdicts.items()},
+        drifted_features=list(judgement.drifted_features),
+        alerting_metrics=list(judgement.alerting_metrics),
+        warnings=list(judgement.warnings),
+        action=judgement.action.value,
+        reason=judgement.reason,
+        data_digest=digests[0],
+        digest=digests[1],
+        **provenance,
+    )
+    session.add(window)
+    session.flush()
+    _insert_measurements(session, window.id, judgement.measurements, 0)
+    return window.id
+
+
+def _insert_measurements(
+    session: Session, window_id: int, measurements: Iterable[Measured], first: int
+) -> None:
+    rows = [
+        {
+            **asdict(measured),
+            "direction": measured.direction.value,
+            "verdict": measured.verdict.value if measured.verdict else None,
+            "window_id": window_id,
+            "position": position,
+        }
+        for position, measured in enumerate(measurements, first)
+    ]
+    if rows:
+        session.execute(insert(Measurement), rows)
+
+
+def _carry_second_instrument(
+    session: Session, previous_id: int, window_id: int, first: int
+) -> None:
+    # New labels do not move the rows that it measured.
+    copied = [
+        column
+        for column in Measurement.__table__.columns
+        if column.name not in {"window_id", "position"}
+    ]
+    position = func.row_number().over(order_by=Measurement.position) - 1 + first
+    session.execute(
+        insert(Measurement).from_select(
+            ["window_id", "position", *(column.name for column in copied)],
+            select(literal(window_id), position, *copied).where(
+                Measurement.window_id == previous_id, Measurement.engine == "evidently"
+            ),
+        )
+    )
+
+
+def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
+    families = ["data"]
+    families += [
+        family
+        for family, verdict in (
+            ("estimate", judgement.verdicts["estimated_performance"]),
+            ("performance", judgement.verdicts["performance"]),
+        )
+        if verdict is not Verdict.INSUFFICIENT_DATA
+    ]
+    statement = pg_insert(LatestWindow)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["version_id", "family"],
+            set_={"start": statement.excluded.start, "end": statement.excluded.end},
+            where=LatestWindow.start <= statement.excluded.start,
+        ),
+        [
+            {
+                "version_id": item.version_id,
+                "family": family,
+                "model_id": item.model_id,
+                "start": item.start,
+                "end": item.end,
+            }
+            for family in families
+        ],
+    )
+
+
+def _signals(measurements: Sequence[Measured]) -> list[dict[str, object]]:
+    return [
+        {
+            "metric": measured.metric,
+            "subject": measured.subject,
+            "value": measured.value,
+            "threshold": measured.threshold,
+            "reference_value": measured.reference_value,
+            "n": measured.n,
+        }
+        for measured in measurements
+        if measured.verdict is Verdict.ALERT
+    ]
+
+
+def _digests(
+    judgement: Judgement, reference_revision: int | None, config_revision: int
+) -> tuple[str, str]:
+    data = [
+        measured
+        for measured in judgement.measurements
+        if family_of(measured) in {"drift", "quality"}
+    ]
+    of_data = repr((reference_revision, judgement.rows, data))
+    whole = repr((of_data, config_revision, judgement.labelled, judgement.measurements))
+    return (
+        hashlib.sha256(of_data.encode()).hexdigest(),
+        hashlib.sha256(whole.encode()).hexdigest(),
+    )

@@ -1,0 +1,267 @@
+"""From a file's columns to the row table that profiles read; every bad value is located."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.errors import InvalidDocumentError
+from service.registry.classes import class_text
+from service.registry.documents import printable, read
+from service.registry.schemas import FeatureDocument, is_reserved
+
+TIME = pa.timestamp("us", tz="UTC")
+
+# Pairs of classes, negative first, that nobody needs to declare.
+_PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("-1", "1"))
+_CLASSES = 2
+
+
+class BadColumnError(InvalidDocumentError):
+    """A column of a reference holds something that it must not."""
+
+    code = "bad-column"
+    title = "Bad column"
+
+    def __init__(self, column: str, detail: str, row: int | None = None) -> None:
+        name = printable(column)
+        where = "" if row is None else f" (first in row {row})"
+        rejected: dict[str, object] = {"field": name, "code": self.code, "detail": detail}
+        if row is not None:
+            rejected["index"] = row
+        super().__init__(f"column {name!r}: {detail}{where}", rejected=[rejected])
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRows:
+    """A reference as the row table, with what was inferred from it."""
+
+    table: pa.Table
+    features: tuple[FeatureDocument, ...]
+    classes: tuple[str, str] | None
+
+
+def conform(
+    table: pa.Table,
+    names: Mapping[str, str],
+    declared: Mapping[str, str],
+    classes: Sequence[str],
+    positive: str | None,
+) -> ReferenceRows:
+    """Make the row table of a file.
+
+    ``names`` maps our reserved columns to the file's; ``declared`` are the kinds of the
+    version's features; ``classes`` (negative first) are empty where they are to be inferred.
+    """
+    own = _own_columns(table, names)
+    columns: dict[str, pa.Array] = {}
+    features = []
+    for name in table.column_names:
+        if name in own.values() or is_reserved(name):
+            continue
+        array = _plain(table, name)
+        kind = declared.get(name) or infer_kind(name, array)
+        features.append(_feature(name, kind))
+        columns[name] = to_kind(name, array, kind)
+    texts = {
+        ours: to_classes(own[ours], _plain(table, own[ours]), classes)
+        for ours in ("prediction", "label")
+        if ours in own
+    }
+    inferred = None if classes else infer_classes(texts.values())
+    known = classes or inferred or ()
+    for ours, array in texts.items():
+        _require(own[ours], array, _is_in(array, known), "is none of the version's two classes")
+        columns[ours] = array
+    columns.update(_numbers(table, own, positive or (inferred[1] if inferred else None)))
+    if "ts" in own:
+        columns["ts"] = to_times(own["ts"], _plain(table, own["ts"]))
+    return ReferenceRows(pa.table(columns), tuple(features), inferred)
+
+
+def _own_columns(table: pa.Table, names: Mapping[str, str]) -> dict[str, str]:
+    own = {}
+    for ours in ("ts", "prediction", "score", "label", "weight"):
+        theirs = names.get(ours)
+        if theirs is not None and theirs not in table.column_names:
+            raise BadColumnError(theirs, f"the file has no such column, which {ours} was to be")
+        if theirs is not None and theirs != ours and ours in table.column_names:
+            raise BadColumnError(ours, f"the name means {ours}, which is another column; ignore it")
+        if theirs is not None or ours in table.column_names:
+            own[ours] = theirs or ours
+    if len(set(own.values())) != len(own):
+        message = "one column cannot have two meanings"
+        raise InvalidDocumentError(message)
+    return own
+
+
+def _numbers(table: pa.Table, own: Mapping[str, str], positive: str | None) -> dict[str, pa.Array]:
+    columns = {}
+    score = own.get("score")
+    if score is None and positive is not None and f"scores.{positive}" in table.column_names:
+        score = f"scores.{positive}"
+    if score is not None:
+        columns["score"] = to_kind(score, _plain(table, score), "numeric")
+        fits = pc.and_(pc.greater_equal(columns["score"], 0), pc.less_equal(columns["score"], 1))
+        _require(score, columns["score"], fits, "is no probability from 0 to 1")
+    if "weight" in own:
+        columns["weight"] = to_kind(own["weight"], _plain(table, own["weight"]), "numeric")
+        fits = pc.greater_equal(columns["weight"], 0)
+        _require(own["weight"], columns["weight"], fits, "is negative")
+    return columns
+
+
+def infer_kind(name: str, array: pa.Array) -> str:
+    """Infer a feature's kind from its type; a column of 0 and 1 is numeric unless declared."""
+    kind = array.type
+    if pa.types.is_null(kind) or _is_number(kind):
+        return "numeric"
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if _is_text(kind):
+        return "categorical"
+    raise BadColumnError(name, f"{kind} is no type of a feature; ignore it")
+
+
+def to_kind(name: str, array: pa.Array, kind: str) -> pa.Array:
+    """Return a column as its kind is stored: numbers, booleans or text."""
+    if kind == "numeric":
+        numbers = _cast(name, array, pa.float64(), "is no number")
+        return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
+    if kind == "boolean":
+        if _is_number(array.type):
+            array = to_kind(name, array, "numeric")
+            fits = pc.or_(pc.equal(array, 0), pc.equal(array, 1))
+            _require(name, array, fits, "is no boolean")
+        return _cast(name, array, pa.bool_(), "is no boolean")
+    text = to_text(name, array)
+    bad = pc.match_substring_regex(text, r"[\x00-\x1f\x7f]")
+    _require(name, text, pc.invert(bad), "has a control character")
+    return text
+
+
+def to_text(name: str, array: pa.Array) -> pa.Array:
+    """Return a column as text; ``1.0`` reads ``1``, and a boolean is a word."""
+    if _is_text(array.type):
+        return array.cast(pa.string())
+    return _by_value(name, array, lambda value: class_text(value, ("true", "false")))
+
+
+def to_classes(name: str, array: pa.Array, classes: Sequence[str]) -> pa.Array:
+    """Return predictions or labels as the text of their classes."""
+    if _is_text(array.type):
+        return array.cast(pa.string())
+    return _by_value(name, array, lambda value: class_text(value, classes))
+
+
+def infer_classes(columns: Iterable[pa.Array]) -> tuple[str, str] | None:
+    """Infer the two classes, negative first, or ``None`` where no row has one."""
+    found: set[str] = set()
+    for array in columns:
+        distinct = pc.drop_null(pc.unique(array))
+        found.update(distinct.slice(0, _CLASSES + 1).to_pylist())
+    if not found:
+        return None
+    if len(found) > _CLASSES:
+        message = "predictions and labels have more than two classes; this release is for binary"
+        raise InvalidDocumentError(message, code="too-many-classes")
+    for pair in _PAIRS:
+        if found <= set(pair):
+            return pair
+        spelled = {name.lower(): name for name in found}
+        if spelled.keys() == set(pair):
+            return spelled[pair[0]], spelled[pair[1]]
+    message = "declare classes and positive_class with the version: they cannot be told apart"
+    raise InvalidDocumentError(message, code="unknown-classes")
+
+
+def to_times(name: str, array: pa.Array) -> pa.Array:
+    """Return a column as times; one without a zone is in UTC."""
+    if _is_text(array.type):
+        try:
+            return array.cast(TIME)
+        except pa.ArrowInvalid:
+            return _cast(name, array, pa.timestamp("us"), "is no time").cast(TIME)
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        naive = array.cast(pa.timestamp("us", tz=getattr(array.type, "tz", None)), safe=False)
+        return naive.cast(TIME)
+    raise BadColumnError(name, "is neither a time nor ISO 8601 text")
+
+
+def first_bad(array: pa.Array, fits: Callable[[pa.Array], bool]) -> int:
+    """Return the index of the first value that does not fit; one of them must not."""
+    low, high = 0, len(array)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(array.slice(low, middle - low)):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _cast(name: str, array: pa.Array, kind: pa.DataType, detail: str) -> pa.Array:
+    def fits(part: pa.Array) -> bool:
+        try:
+            part.cast(kind, safe=False)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return False
+        return True
+
+    try:
+        return array.cast(kind, safe=False)
+    except pa.ArrowNotImplementedError:
+        raise BadColumnError(name, f"{array.type} {detail}") from None
+    except pa.ArrowInvalid:
+        raise BadColumnError(name, f"a value {detail}", first_bad(array, fits)) from None
+
+
+def _require(name: str, array: pa.Array, fits: pa.Array, detail: str) -> None:
+    """Refuse the column unless every value fits; null is for missing, and always does."""
+    bad = pc.and_(pc.is_valid(array), pc.invert(pc.fill_null(fits, fill_value=False)))
+    row = pc.index(bad, value=True).as_py()
+    if row >= 0:
+        raise BadColumnError(name, f"a value {detail}", row)
+
+
+def _is_in(array: pa.Array, names: Sequence[str]) -> pa.Array:
+    return pc.is_in(array, value_set=pa.array(list(names), pa.string()))
+
+
+def _by_value(name: str, array: pa.Array, text: Callable[[object], str | None]) -> pa.Array:
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), pa.string())
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    if not (_is_number(array.type) or pa.types.is_boolean(array.type)):
+        raise BadColumnError(name, f"{array.type} is no type of a category; ignore it")
+    encoded = array.dictionary_encode()
+    texts = pa.array([text(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return texts.take(encoded.indices)
+
+
+def _plain(table: pa.Table, name: str) -> pa.Array:
+    array = table.column(name).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    return array
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _feature(name: str, kind: str) -> FeatureDocument:
+    try:
+        return read(FeatureDocument, {"name": name, "kind": kind})
+    except InvalidDocumentError as error:
+        raise BadColumnError(name, f"{error.detail}; ignore it") from None

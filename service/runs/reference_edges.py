@@ -1,0 +1,83 @@
+"""Which edges a new reference is profiled with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from service.profiles.binning import Binning, CategoricalBins, NumericBins
+from service.profiles.build import profile_features
+from service.profiles.columns import Classes, Column, Kind
+from service.profiles.freeze import TOP_CATEGORIES, freeze_binning
+from service.profiles.profile import ColumnProfile
+
+# Edges that leave more of a new reference outside than this no longer describe it.
+OUTSIDE_SHARE = 0.01
+# A quantile bin held 1/32 of the rows that it was made from.
+CROWDED_SHARE = 0.25
+
+
+def choose_edges(
+    known: Binning | None, rows: pa.Table, columns: Sequence[Column], classes: Classes
+) -> Binning:
+    """Keep the model's edges, so that windows stay comparable, as far as they fit the reference.
+
+    Returns ``known`` itself where nothing has changed.  Otherwise columns that are new, of
+    another kind, or no longer described by their edges are frozen on this reference, and the
+    others keep theirs.
+    """
+    if known is None or known.classes != classes:
+        return freeze_binning(rows, columns, classes)
+    wanted = {column.name: column for column in columns if column.name in rows.column_names}
+    fitting = [column for column in columns if _has_kind(known, column)]
+    profile = profile_features(rows, fitting, known)
+    stale = {
+        name
+        for name, column in wanted.items()
+        if column not in fitting or _is_stale(known.columns[name], profile.columns[name])
+    }
+    absent = {column.name for column in columns} - set(known.columns)
+    scored = profile.columns.get("score")
+    new_score = "score" in rows.column_names and (
+        known.score_bins is None or (scored is not None and _is_stale(known.score_bins, scored))
+    )
+    if not (stale or absent or new_score):
+        return known
+    fresh = freeze_binning(rows, columns, classes)
+    kept = {
+        name: bins
+        for name, bins in known.columns.items()
+        if name not in stale and _still_fits(name, bins, columns)
+    }
+    return Binning(
+        {**fresh.columns, **kept},
+        classes,
+        fresh.score_edges if new_score else known.score_edges,
+        fresh.score_bins if new_score else known.score_bins,
+    )
+
+
+def _has_kind(known: Binning, column: Column) -> bool:
+    bins = known.columns.get(column.name)
+    return bins is not None and isinstance(bins, NumericBins) == (column.kind is Kind.NUMERIC)
+
+
+def _still_fits(name: str, bins: NumericBins | CategoricalBins, columns: Sequence[Column]) -> bool:
+    """Say whether no column of this version needs other edges; other versions' may be kept."""
+    kinds = [column.kind for column in columns if column.name == name]
+    return all(isinstance(bins, NumericBins) == (kind is Kind.NUMERIC) for kind in kinds)
+
+
+def _is_stale(bins: NumericBins | CategoricalBins, profile: ColumnProfile) -> bool:
+    rows = int(profile.counts.sum())
+    if not rows:
+        return False
+    if isinstance(bins, NumericBins):
+        fine = profile.counts[1 : 1 + max(len(bins.edges) - 1, 0)]
+        above = int(profile.counts[1 + len(fine)])
+        outside = int(profile.counts[0]) + above
+        crowded = len(fine) > 1 and float(np.max(fine)) > CROWDED_SHARE * rows
+        return outside > OUTSIDE_SHARE * rows or crowded
+    # A column of thousands of categories has rare ones that no other sample shows.
+    full = len(bins.categories) >= TOP_CATEGORIES
+    return not full and int(profile.counts[-1]) > OUTSIDE_SHARE * rows

@@ -1,0 +1,48 @@
+"""What is odd about a reference, though it can be used."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from service.profiles.freeze import TOP_CATEGORIES
+from service.registry.values import VersionSpec
+
+SMALL_REFERENCE = 1_000
+
+
+def find_warnings(rows: pa.Table, version: VersionSpec) -> list[dict[str, Any]]:
+    """List what is odd, the whole reference first, then column by column."""
+    return [*_of_rows(rows), *_of_columns(rows, version)]
+
+
+def _of_rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    if rows.num_rows < SMALL_REFERENCE:
+        yield {"code": "small-reference", "rows": rows.num_rows}
+    for name, none, some in (
+        ("label", "no-labels", None),
+        ("score", "no-scores", "rows-without-score"),
+        ("prediction", "no-predictions", "rows-without-prediction"),
+        ("ts", "no-times", "rows-without-time"),
+    ):
+        without = rows[name].null_count if name in rows.column_names else rows.num_rows
+        if without == rows.num_rows:
+            yield {"code": none}
+        elif without and some is not None:
+            yield {"code": some, "rows": without}
+
+
+def _of_columns(rows: pa.Table, version: VersionSpec) -> Iterator[dict[str, Any]]:
+    for feature in version.features:
+        if feature.name not in rows.column_names:
+            yield {"code": "missing-column", "column": feature.name}
+            continue
+        column = rows[feature.name]
+        distinct = pc.count_distinct(column, mode="only_valid").as_py()
+        if distinct == 0:
+            yield {"code": "all-missing", "column": feature.name}
+        elif distinct == 1 and column.null_count == 0:
+            yield {"code": "constant-column", "column": feature.name}
+        elif feature.kind == "categorical" and distinct > TOP_CATEGORIES:
+            yield {"code": "high-cardinality", "column": feature.name}

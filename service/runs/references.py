@@ -1,0 +1,227 @@
+"""Storing a reference: its schema, the edges, its profiles, the calibrator and a sample."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.buckets.service import columns_of
+from service.detection.estimation import calibrator_to_bytes, fit_calibrator
+from service.errors import ConflictError, InvalidDocumentError
+from service.ledger.calendar import calendar_start
+from service.profiles.arrays import class_codes, find_floats, find_weights
+from service.profiles.binning import Binning as Edges
+from service.profiles.columns import Classes
+from service.profiles.segments import (
+    Segment,
+    chunk_segments,
+    segment_reference,
+    segments_to_bytes,
+)
+from service.profiles.serialise import binning_from_bytes, binning_to_bytes
+from service.registry.monitor import MonitorDocument
+from service.registry.repository import (
+    find_monitor,
+    find_version,
+    latest_binning,
+    next_revision,
+)
+from service.registry.service import infer_schema, lock_model
+from service.registry.tables import Binning, Reference
+from service.registry.values import FeatureSpec, VersionSpec
+from service.runs.binnings import classes_of
+from service.runs.reference_columns import ReferenceRows, conform
+from service.runs.reference_edges import choose_edges
+from service.runs.reference_files import read_file
+from service.runs.reference_warnings import find_warnings
+
+SAMPLE_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on disk, and how its columns are to be read."""
+
+    path: Path
+    media: str
+    names: Mapping[str, str]
+    ignore: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReference:
+    """What the sender of a reference is told."""
+
+    version: VersionSpec
+    revision: int
+    binning_revision: int
+    rows: int
+    labelled: int
+    chunks: int
+    warnings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    version: VersionSpec
+    monitor: MonitorDocument
+    binning_id: int | None
+    edges: Edges | None
+
+
+def store_reference(
+    sessions: sessionmaker[Session], model: str, version: str, upload: Upload
+) -> StoredReference:
+    """Read, profile and store a reference; nothing of it is stored if anything is wrong."""
+    with sessions() as session:
+        known = _load(session, model, version)
+    rows, warnings = _read(upload, known.version)
+    planned = _planned(known.version, rows)
+    columns = columns_of(planned)
+    edges = choose_edges(known.edges, rows.table, columns, classes_of(planned))
+    segments = segment_reference(rows.table, columns, edges)
+    label = pc.is_valid(rows.table["label"]) if "label" in rows.table.column_names else None
+    labelled = int(pc.sum(label).as_py() or 0) if label is not None else 0
+    values = {
+        "rows": rows.table.num_rows,
+        "labelled": labelled,
+        "chunks": len(chunk_segments(segments, _calendar(known.monitor, segments), 1)),
+        "warnings": warnings + find_warnings(rows.table, planned),
+        "segments": segments_to_bytes(segments),
+        "calibrator": _calibrator(rows.table, edges.classes),
+        "sample": sample_file(rows.table),
+    }
+    with sessions.begin() as session:
+        return _record(session, known, rows, edges, values)
+
+
+def _load(session: Session, model: str, version: str) -> _Known:
+    spec = find_version(session, model, version)
+    monitor = find_monitor(session, spec.model_id).document
+    stored = latest_binning(session, spec.model_id)
+    # Edges that were frozen on a model's first rows make way for those of its first reference.
+    referenced = session.scalar(
+        select(func.count()).select_from(Reference).where(Reference.model_id == spec.model_id)
+    )
+    edges = binning_from_bytes(stored.content) if stored and referenced else None
+    return _Known(spec, monitor, stored.id if stored else None, edges)
+
+
+def _read(upload: Upload, version: VersionSpec) -> tuple[ReferenceRows, list[dict[str, Any]]]:
+    declared = {feature.name: feature.kind for feature in version.features}
+    texts = {name for name, kind in declared.items() if kind == "categorical"}
+    table, unnamed = read_file(upload.path, upload.media, upload.ignore, texts - upload.ignore)
+    if not table.num_rows:
+        message = "the reference has no rows"
+        raise InvalidDocumentError(message, code="empty-reference")
+    rows = conform(table, upload.names, declared, version.classes, version.positive_class)
+    return rows, [{"code": "unnamed-column", "column": name} for name in unnamed]
+
+
+def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
+    """Return the version as it will be; slots come with the transaction that stores it."""
+    known = {feature.name for feature in version.features}
+    added = tuple(
+        FeatureSpec(feature.name, feature.kind, "", None, None, None)
+        for feature in rows.features
+        if feature.name not in known
+    )
+    classes = version.classes or rows.classes or ()
+    positive = version.positive_class or (rows.classes[1] if rows.classes else None)
+    return replace(
+        version,
+        features=version.features + added,
+        classes=classes,
+        positive_class=positive,
+    )
+
+
+def _calibrator(rows: pa.Table, classes: Classes) -> bytes | None:
+    labels = class_codes(rows, "label", classes)
+    usable = labels >= 0
+    scores = find_floats(rows, "score")
+    if not usable.any() or not np.isfinite(scores[usable]).any():
+        return None
+    weights = find_weights(rows)
+    predicted = class_codes(rows, "prediction", classes)
+    calibrator = fit_calibrator(
+        scores[usable],
+        labels[usable],
+        None if weights is None else weights[usable],
+        # Without predictions only the optimism of the AUC can be known.
+        predicted[usable] if bool((predicted[usable] >= 0).all()) else None,
+    )
+    return calibrator_to_bytes(calibrator) if calibrator is not None else None
+
+
+def _calendar(
+    monitor: MonitorDocument, segments: Sequence[Segment]
+) -> Callable[[datetime], datetime] | None:
+    if any(segment.start is None for segment in segments):
+        return None
+    return partial(calendar_start, length=monitor.window, zone=ZoneInfo(monitor.timezone))
+
+
+def sample_file(rows: pa.Table) -> bytes:
+    """Return a sample of the rows as a Parquet file; the same rows give the same sample."""
+    if rows.num_rows > SAMPLE_ROWS:
+        chosen = np.random.default_rng(0).choice(rows.num_rows, SAMPLE_ROWS, replace=False)
+        rows = rows.take(pa.array(np.sort(chosen)))
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _record(
+    session: Session,
+    known: _Known,
+    rows: ReferenceRows,
+    edges: Edges,
+    values: Mapping[str, Any],
+) -> StoredReference:
+    lock_model(session, known.version.model)
+    current = latest_binning(session, known.version.model_id)
+    if (current.id if current else None) != known.binning_id:
+        message = "another reference of the model was stored meanwhile; send this one again"
+        raise ConflictError(message)
+    version = infer_schema(session, known.version, rows.features, rows.classes)
+    if current is None or edges is not known.edges:
+        current = Binning(
+            model_id=version.model_id,
+            revision=next_revision(session, Binning, version.model_id),
+            content=binning_to_bytes(edges),
+        )
+        session.add(current)
+        session.flush()
+    newest = session.scalar(
+        select(func.max(Reference.revision)).where(Reference.version_id == version.version_id)
+    )
+    reference = Reference(
+        model_id=version.model_id,
+        version_id=version.version_id,
+        revision=(newest or 0) + 1,
+        binning_id=current.id,
+        **values,
+    )
+    session.add(reference)
+    session.flush()
+    return StoredReference(
+        version,
+        reference.revision,
+        current.revision,
+        reference.rows,
+        reference.labelled,
+        reference.chunks,
+        reference.warnings,
+    )

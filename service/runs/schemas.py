@@ -1,0 +1,137 @@
+"""The documents of the read routes."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from service.runs.tables import Measurement, Window
+
+
+class EvaluateIn(BaseModel):
+    """Which windows to evaluate now."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"until": "2026-12-01T00:00:00Z"}]},
+    )
+
+    from_: AwareDatetime | None = Field(
+        default=None,
+        alias="from",
+        description="judge every window from here on again, against the current reference",
+    )
+    until: AwareDatetime = Field(description="the last moment that a window may end")
+    alert: bool = Field(default=True, description="false: judge and record, but alert nobody")
+
+
+class EvaluationOut(BaseModel):
+    """How far an evaluation has come."""
+
+    evaluation: int
+    state: str
+    done: int
+    of: int
+    evaluated: int
+    revised: int
+    insufficient: int
+    failed: int
+
+
+class AcceptedOut(BaseModel):
+    """The number under which to ask for the progress."""
+
+    evaluation: int
+
+
+class MeasurementOut(BaseModel):
+    """One number of one window."""
+
+    metric: str
+    subject: str | None
+    slice: str | None
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    n_eff: float | None
+    n_reference: int | None
+    method: str
+    engine: str
+    direction: str
+    reference_value: float | None
+    threshold: float | None
+    p_value: float | None
+    verdict: str | None
+    reason: str | None
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class WindowOut(BaseModel):
+    """One judged window."""
+
+    start: datetime
+    end: datetime
+    version: str
+    revision: int
+    rows: int
+    labelled: int
+    label_coverage: float | None
+    verdicts: dict[str, str]
+    drifted_features: list[str]
+    alerting_metrics: list[str]
+    warnings: list[dict[str, Any]]
+    action: str
+    reason: str
+    silent: bool
+    evaluated_at: datetime
+    reference_revision: int | None
+    config_revision: int
+
+
+class WindowWithMeasurementsOut(WindowOut):
+    """One judged window with all its measurements."""
+
+    measurements: list[MeasurementOut]
+
+
+class WindowsOut(BaseModel):
+    """A page of windows; ``next`` is the cursor of the next page."""
+
+    windows: list[WindowOut]
+    next: str | None
+
+
+class PointOut(MeasurementOut):
+    """One point of a series."""
+
+    start: datetime
+    end: datetime
+    version: str
+    revision: int
+
+
+class SeriesOut(BaseModel):
+    """A page of one metric over time."""
+
+    measurements: list[PointOut]
+    next: str | None
+
+
+def window_out(window: Window, version: str) -> dict[str, Any]:
+    """Return the fields of a window's document."""
+    fields = {name: getattr(window, name) for name in WindowOut.model_fields if name != "version"}
+    return {**fields, "version": version}
+
+
+def point_out(window: Window, version: str, measurement: Measurement) -> PointOut:
+    """Return one point of a series."""
+    fields = {name: getattr(measurement, name) for name in MeasurementOut.model_fields}
+    return PointOut(
+        **fields,
+        start=window.start,
+        end=window.end,
+        version=version,
+        revision=window.revision,
+    )

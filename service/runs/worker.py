@@ -1,0 +1,120 @@
+"""The worker: a loop over the pipeline's steps, and two side threads that never delay it."""
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.buckets.reader import RowReader
+from service.db.engine import make_engine, make_sessions
+from service.errors import ModelwatchSetupError
+from service.retraining.delivery import deliver_due, make_client, target_from
+from service.runs.leases import LeaseKeeper
+from service.runs.pipeline import Pipeline
+from service.runs.second_instrument import SecondInstrument
+from service.settings import Settings
+from service.telemetry import JOB_DURATION, JOB_RUNS
+
+log = logging.getLogger(__name__)
+
+DATABASE_RETRY_SECONDS = 1.0
+
+
+class Worker:
+    """One worker process; any number of them may run side by side."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.database_url is None:
+            message = "the worker needs MODELWATCH_DATABASE_URL"
+            raise ModelwatchSetupError(message)
+        self._settings = settings
+        self._url = settings.database_url.get_secret_value()
+        self._engine = make_engine(self._url, pool=settings.database_pool)
+        self._sessions: sessionmaker[Session] = make_sessions(self._engine)
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
+        self._target = target_from(settings)
+        self._leases = LeaseKeeper(self._sessions, self._name, settings.lease)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; a piece of work that is under way is finished."""
+        settings = self._settings
+        reader = RowReader(self._url)
+        pipeline = Pipeline(
+            self._sessions,
+            reader,
+            self._leases,
+            worker=self._name,
+            lease=settings.lease,
+            quiet=settings.quiet,
+            second_instrument=settings.evidently,
+        )
+        steps: dict[str, Callable[[], bool]] = {
+            "collect": pipeline.collect,
+            "plan": pipeline.plan,
+            "profile": pipeline.profile,
+            "judge": pipeline.judge,
+        }
+        sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
+        if settings.evidently:
+            instrument = SecondInstrument(
+                self._sessions, self._url, self._leases, worker=self._name, lease=settings.lease
+            )
+            sides.append(
+                threading.Thread(target=instrument.run, args=(stop,), name="second-instrument")
+            )
+        self._leases.start()
+        for side in sides:
+            side.start()
+        log.info("worker %s is running", self._name)
+        try:
+            while not stop.is_set():
+                if not self._round(steps):
+                    stop.wait(settings.poll.total_seconds())
+        finally:
+            stop.set()
+            for side in sides:
+                side.join()
+            self._leases.stop()
+            reader.close()
+            self._engine.dispose()
+
+    def _round(self, steps: dict[str, Callable[[], bool]]) -> bool:
+        busy = False
+        for name, step in steps.items():
+            started = time.perf_counter()
+            try:
+                worked = step()
+            except SQLAlchemyError as error:
+                # Claims end by themselves; what is due stays due.
+                log.warning("%s: the database does not answer (%s)", name, type(error).__name__)
+                JOB_RUNS.labels(name, "error").inc()
+                time.sleep(DATABASE_RETRY_SECONDS)
+                return False
+            if worked:
+                JOB_RUNS.labels(name, "done").inc()
+                JOB_DURATION.labels(name).observe(time.perf_counter() - started)
+            busy = busy or worked
+        return busy
+
+    def _deliver(self, stop: threading.Event) -> None:
+        target = self._target
+        if target is None:
+            return
+        randomness = random.Random()  # noqa: S311  it spreads retries
+        with make_client() as client:
+            while not stop.is_set():
+                try:
+                    attempted = deliver_due(
+                        self._sessions, target, client=client, randomness=randomness
+                    )
+                except SQLAlchemyError as error:
+                    log.warning("delivery: the database fails (%s)", type(error).__name__)
+                    attempted = 0
+                if not attempted:
+                    stop.wait(1.0)

@@ -1,0 +1,195 @@
+"""Logs as lines a person can read, or as JSON; and the metrics of this process."""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Any, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+
+# A `_created` series beside each counter doubles their number and tells nothing that
+# `process_start_time_seconds` does not.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+# Not the client's global registry: a test, or a library that has metrics too, would share it.
+REGISTRY = CollectorRegistry(auto_describe=False)
+
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+_REQUEST_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0),
+)
+_JOB_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+INGEST_ROWS = Counter(
+    "modelwatch_ingest_rows",
+    "Rows of predictions or labels, by what became of them.",
+    ["model", "kind", "result"],
+    registry=REGISTRY,
+)
+INGEST_BATCHES = Counter(
+    "modelwatch_ingest_batches",
+    "Ingest requests, by how they were answered.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+INGEST_BATCH_DURATION = Histogram(
+    "modelwatch_ingest_batch_duration_seconds",
+    "Time from the first byte of an ingest request to its answer.",
+    ["kind"],
+    buckets=_REQUEST_BUCKETS,
+    registry=REGISTRY,
+)
+HTTP_REQUEST_DURATION = Histogram(
+    "modelwatch_http_request_duration_seconds",
+    "Time to answer a request; route is its template.",
+    ["method", "route", "code"],
+    buckets=_REQUEST_BUCKETS,
+    registry=REGISTRY,
+)
+JOB_RUNS = Counter(
+    "modelwatch_job_runs",
+    "Jobs that this worker has run, by how they ended.",
+    ["job_name", "outcome"],
+    registry=REGISTRY,
+)
+JOB_DURATION = Histogram(
+    "modelwatch_job_duration_seconds",
+    "Time that a job took.",
+    ["job_name"],
+    buckets=_JOB_BUCKETS,
+    registry=REGISTRY,
+)
+JOB_LAST_SUCCESS = Gauge(
+    "modelwatch_job_last_success_timestamp_seconds",
+    "When a job last succeeded in this worker.",
+    ["job_name"],
+    registry=REGISTRY,
+)
+WEBHOOK_DELIVERIES = Counter(
+    "modelwatch_webhook_deliveries",
+    "Attempts to deliver an event, by how the target answered.",
+    ["target", "outcome"],
+    registry=REGISTRY,
+)
+BUILD_INFO = Gauge(
+    "modelwatch_build_info",
+    "Constant 1; the labels say what is running.",
+    ["version", "python"],
+    registry=REGISTRY,
+)
+
+PROCESS_METRICS = (
+    INGEST_ROWS,
+    INGEST_BATCHES,
+    INGEST_BATCH_DURATION,
+    HTTP_REQUEST_DURATION,
+    JOB_RUNS,
+    JOB_DURATION,
+    JOB_LAST_SUCCESS,
+    WEBHOOK_DELIVERIES,
+    BUILD_INFO,
+)
+
+
+@cache
+def installed_version() -> str:
+    """Return the version of the installed distribution, or ``0+unknown`` in a bare checkout."""
+    try:
+        return version("modelwatch-server")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+BUILD_INFO.labels(installed_version(), python_version()).set(1)
+
+
+def serve_metrics(host: str, port: int) -> tuple[int, Callable[[], None]]:
+    """Serve ``/metrics`` for a process without an API (a worker); return its port and a stop."""
+    server, thread = start_http_server(port, host, registry=REGISTRY)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return server.server_port, stop
+
+
+_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {k: v for k, v in vars(record).items() if k not in _ORDINARY}
+
+
+def _time(record: logging.LogRecord) -> str:
+    at = datetime.fromtimestamp(record.created, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class PlainFormatter(logging.Formatter):
+    """``time LEVEL logger: message key=value``; a message never breaks the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        extras = "".join(f" {key}={value!r}" for key, value in _extras(record).items())
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}{extras}"
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            **_extras(record),
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+_configuring = threading.Lock()
+
+
+def configure_logging(level: str = "INFO", *, style: Literal["plain", "json"] = "plain") -> None:
+    """Send the log to standard error; calling it again replaces what it set up before.
+
+    Nothing that clients send is logged: no bodies, and libraries that log URLs (which can hold
+    tokens) only speak from WARNING.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else PlainFormatter())
+    handler.set_name("modelwatch")
+    with _configuring:
+        root = logging.getLogger()
+        for old in [h for h in root.handlers if h.get_name() == "modelwatch"]:
+            root.removeHandler(old)
+        root.addHandler(handler)
+        root.setLevel(level.upper())
+    for noisy in ("httpx", "httpcore", "alembic.runtime.migration", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,188 @@
+"""What the endpoints share: sessions, documents, and failures as ``application/problem+json``."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import orjson
+import psycopg
+import yaml
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+from starlette.exceptions import HTTPException
+
+from service.errors import (
+    BadRequestError,
+    DatabaseAwayError,
+    ServiceError,
+    TooLargeError,
+    UnsupportedTypeError,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_DOCUMENT_BYTES = 1 << 20
+LONGEST_INSTANCE = 300
+MOST_LISTED = 100
+
+JSON_TYPES = frozenset({"application/json"})
+YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
+
+_TITLES = {404: ("not-found", "Not found"), 405: ("method-not-allowed", "Method not allowed")}
+
+
+def _read_session(request: Request) -> Iterator[Session]:
+    with request.app.state.sessions() as session, session.begin():
+        session.connection(execution_options={"postgresql_readonly": True})
+        yield session
+
+
+def _write_session(request: Request) -> Iterator[Session]:
+    with request.app.state.sessions() as session, session.begin():
+        yield session
+
+
+# The scope makes the commit happen before the answer is sent.
+ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
+WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+
+
+def content_type(request: Request) -> str:
+    """Return the media type of the body; a charset other than UTF-8 is refused."""
+    media, _, parameters = request.headers.get("content-type", "").partition(";")
+    for parameter in parameters.split(";"):
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "charset" and value.strip(" \"'").lower() not in {
+            "utf-8",
+            "utf8",
+            "us-ascii",
+        }:
+            message = "the charset must be UTF-8"
+            raise UnsupportedTypeError(message)
+    return media.strip().lower()
+
+
+async def _document(request: Request) -> Any:
+    """Read a JSON or YAML body of limited size; only reading it is asynchronous."""
+    media = content_type(request)
+    if media not in JSON_TYPES | YAML_TYPES:
+        message = "the content type must be application/json or application/yaml"
+        raise UnsupportedTypeError(message)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        message = "a document is sent without a content encoding"
+        raise UnsupportedTypeError(message)
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_DOCUMENT_BYTES:
+            message = "the document is too large"
+            raise TooLargeError(message, limit=MAX_DOCUMENT_BYTES)
+    return _parse(bytes(body), media)
+
+
+def _parse(body: bytes, media: str) -> Any:
+    try:
+        if media in JSON_TYPES:
+            return orjson.loads(body)
+        return yaml.safe_load(body.decode())
+    except orjson.JSONDecodeError:
+        message = "the body is not JSON"
+        raise BadRequestError(message, code="malformed-json", title="Malformed JSON") from None
+    # PyYAML lets the errors of impossible dates and of deep nesting through.
+    except (yaml.YAMLError, ValueError, RecursionError):
+        message = "the body is not YAML in UTF-8"
+        raise BadRequestError(message, code="malformed-yaml", title="Malformed YAML") from None
+
+
+Body = Annotated[Any, Depends(_document)]
+
+
+def documented_body(kind: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a body that is read by ``Body``, for a route's ``openapi_extra``."""
+    content = {"schema": kind.model_json_schema(), "example": dict(example)}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": content, "application/yaml": content},
+        }
+    }
+
+
+def problem(
+    request: Request, error: ServiceError, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Render a failure as RFC 9457 has it."""
+    content: dict[str, Any] = {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "instance": request.url.path[:LONGEST_INSTANCE],
+    }
+    if error.limit is not None:
+        content["limit"] = error.limit
+    if error.rejected:
+        content["rejected"] = list(error.rejected[:MOST_LISTED])
+    sent = dict(headers or {})
+    if error.retry_after is not None:
+        sent["Retry-After"] = str(error.retry_after)
+    return Response(
+        orjson.dumps(content), error.status, sent, media_type="application/problem+json"
+    )
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every failure of the application a problem document."""
+
+    @app.exception_handler(ServiceError)
+    def deliberate(request: Request, error: ServiceError) -> Response:
+        return problem(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem(request, _invalid_request(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    def routing(request: Request, error: HTTPException) -> Response:
+        code, title = _TITLES.get(error.status_code, ("bad-request", "Bad request"))
+        answer = ServiceError(title, code=code, title=title)
+        return problem(request, _with_status(answer, error.status_code), headers=error.headers)
+
+    @app.exception_handler(PoolTimeoutError)
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(psycopg.OperationalError)
+    def away(request: Request, error: Exception) -> Response:
+        log.warning("the database did not answer: %s", type(error).__name__)
+        return problem(request, DatabaseAwayError())
+
+    @app.exception_handler(Exception)
+    def unhandled(request: Request, _error: Exception) -> Response:
+        return problem(request, ServiceError("the service failed; its log says why"))
+
+
+def _invalid_request(errors: Sequence[Mapping[str, Any]]) -> ServiceError:
+    rejected = [
+        {
+            "field": ".".join(str(part) for part in error["loc"]),
+            "code": str(error["type"]).replace("_", "-"),
+            "detail": str(error["msg"]),
+        }
+        for error in errors[:MOST_LISTED]
+    ]
+    first = rejected[0]
+    detail = f"{first['field']}: {first['detail']}"
+    answer = ServiceError(
+        detail, code="invalid-request", title="Invalid request", rejected=rejected
+    )
+    return _with_status(answer, 422)
+
+
+def _with_status(error: ServiceError, status: int) -> ServiceError:
+    error.status = status  # type: ignore[misc]  # the framework chose it, not one of our classes
+    return error

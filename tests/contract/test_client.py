@@ -1,0 +1,300 @@
+import gzip
+import json
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import modelwatch.sender
+from modelwatch import Monitor, new_prediction_id
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """Answers with what the script holds, and then takes every record."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = deque()
+        self.bodies = []
+        self.headers = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def records(self):
+        return [record for _, body in self.bodies for record in body["records"]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ScriptedServer
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        document = json.loads(body, parse_constant=pytest.fail)
+        step = self.server.script.popleft() if self.server.script else accept
+        status, headers, answer = step(document)
+        if status == 200:
+            self.server.bodies.append((self.path, document))
+        self.server.headers.append(dict(self.headers))
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def accept(document):
+    return 200, {}, {"accepted": len(document["records"]), "duplicates": 0, "rejected": []}
+
+
+def refuse(status, **headers):
+    return lambda _document: (status, headers, {"detail": "not now"})
+
+
+@pytest.fixture
+def server():
+    with ScriptedServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(modelwatch.sender, "FIRST_DELAY", 0.001)
+    for name in ("MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def a_monitor(server, **options):
+    return Monitor("loans", "7", **{"url": server.url, "interval": 0.01, **options})
+
+
+def test_a_prediction_arrives_as_the_interface_has_it(server):
+    monitor = a_monitor(server)
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    made = monitor.log(
+        {"income": 41_000, "region": "north"}, "1",
+        score=0.83, ts=at, weight=2.0, tags={"channel": "web"}, subject="customer-17",
+    )  # fmt: skip
+    assert monitor.flush(10)
+    assert server.bodies == [
+        (
+            "/v1/predictions",
+            {
+                "model": "loans",
+                "version": "7",
+                "records": [
+                    {
+                        "prediction_id": made,
+                        "ts": "2026-11-20T10:00:00.000000Z",
+                        "features": {"income": 41_000, "region": "north"},
+                        "prediction": "1",
+                        "score": 0.83,
+                        "weight": 2.0,
+                        "tags": {"channel": "web"},
+                        "subject": "customer-17",
+                    }
+                ],
+            },
+        )
+    ]
+
+
+def test_a_label_names_its_model_only(server):
+    monitor = a_monitor(server)
+    monitor.label("some-id", 1, label_ts=datetime(2026, 12, 1, tzinfo=UTC))
+    assert monitor.flush(10)
+    (path, body) = server.bodies[0]
+    assert path == "/v1/labels"
+    assert body == {
+        "model": "loans",
+        "records": [
+            {"prediction_id": "some-id", "label": 1, "label_ts": "2026-12-01T00:00:00.000000Z"}
+        ],
+    }
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(server, status):
+    server.script.extend([refuse(status), refuse(status, **{"Retry-After": "0.01"})])
+    monitor = a_monitor(server)
+    made = [monitor.log({"x": row}, 0) for row in range(3)]
+    assert monitor.flush(10)
+    assert [record["prediction_id"] for record in server.records()] == made
+    assert monitor.stats()["retries"] == 2
+    assert monitor.stats()["accepted"] == 3
+
+
+def test_what_the_server_refuses_is_not_sent_again(server, caplog):
+    server.script.append(refuse(404))
+    monitor = a_monitor(server)
+    with caplog.at_level(logging.WARNING, "modelwatch"):
+        monitor.log({"x": 1}, 0)
+        assert monitor.flush(10)
+    assert monitor.stats()["rejected"] == 1
+    assert len(server.headers) == 1
+    assert "404" in caplog.text
+
+
+def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(server):
+    def no_sevens(document):
+        if any(record["features"]["x"] == 7 for record in document["records"]):
+            return refuse(400)(document)
+        return accept(document)
+
+    server.script.extend([no_sevens] * 50)
+    monitor = a_monitor(server, interval=0.2)
+    for row in range(16):
+        monitor.log({"x": row}, 0)
+    assert monitor.flush(10)
+    assert sorted(record["features"]["x"] for record in server.records()) == [
+        row for row in range(16) if row != 7
+    ]
+    assert monitor.stats()["rejected"] == 1
+
+
+def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(server):
+    monitor = a_monitor(server)
+    monitor.log({"a": float("nan"), "b": np.float32(0.5), "c": np.int64(3), "d": np.nan}, 0)
+    monitor.log({"e": np.float64("inf"), "f": np.float32("nan"), "g": np.bool_(True)}, 0)
+    assert monitor.flush(10)
+    assert [record["features"] for record in server.records()] == [
+        {"a": None, "b": 0.5, "c": 3, "d": None},
+        {"e": None, "f": None, "g": True},
+    ]
+
+
+def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server):
+    monitor = a_monitor(server)
+    monitor.log({"x": object()}, 0)
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(10)
+    assert [record["features"] for record in server.records()] == [{"x": 1}]
+    assert monitor.stats()["unserialisable"] == 1
+
+
+def test_log_never_raises(server):
+    monitor = a_monitor(server)
+    assert isinstance(monitor.log(None, 0), str)  # type: ignore[arg-type]
+    assert isinstance(monitor.log({}, 0, ts="yesterday"), str)  # type: ignore[arg-type]
+    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]
+    assert monitor.stats()["errors"] == 3
+
+
+def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted():
+    monitor = Monitor("loans", "7", url="http://127.0.0.1:1", max_rows=10)
+    for row in range(25):
+        monitor.log({"x": row}, 0)
+    stats = monitor.stats()
+    assert stats["queued"] <= 10
+    assert stats["queued"] + stats["dropped"] == 25
+    began = time.monotonic()
+    assert not monitor.flush(0.05)
+    assert time.monotonic() - began < 2
+
+
+def test_mode_off_gives_ids_and_starts_nothing(server):
+    monitor = a_monitor(server, mode="off")
+    threads = threading.active_count()
+    assert len(monitor.log({"x": 1}, 0)) == 32
+    monitor.label("id", 1)
+    assert monitor.flush(0)
+    assert threading.active_count() == threads
+    assert monitor.stats()["queued"] == 0
+
+
+def test_the_key_is_sent(server):
+    monitor = a_monitor(server, api_key="mw_test")
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(10)
+    assert server.headers[0]["Authorization"] == "Bearer mw_test"
+
+
+def test_the_features_are_those_at_the_time_of_the_call(server):
+    monitor = a_monitor(server, interval=0.1)
+    features = {"x": 1}
+    monitor.log(features, 0)
+    features["x"] = 2
+    assert monitor.flush(10)
+    assert server.records()[0]["features"] == {"x": 1}
+
+
+def test_ids_are_version_seven_and_sort_by_time():
+    ids = []
+    for _ in range(5):
+        ids.append(new_prediction_id())
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    assert {one[12] for one in ids} == {"7"}
+    assert {one[16] for one in ids} <= set("89ab")
+
+
+def _logged_in_child(url, queue):
+    child = Monitor("loans", "7", url=url, interval=0.01)
+    queue.put(child.log({"x": 2}, 0))
+    child.flush(10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_sends_its_own_records(server):
+    monitor = a_monitor(server)
+    first = monitor.log({"x": 1}, 0)
+    assert monitor.flush(10)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_logged_in_child, args=(server.url, queue))
+    child.start()
+    second = queue.get(timeout=10)
+    child.join(10)
+    assert child.exitcode == 0
+    assert [record["prediction_id"] for record in server.records()] == [first, second]
+
+
+def test_what_is_queued_at_the_end_of_the_process_is_sent(server):
+    code = (
+        "import modelwatch\n"
+        f"m = modelwatch.Monitor('loans', '7', url={server.url!r}, interval=60)\n"
+        "m.log({'x': 1}, 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    assert len(server.records()) == 1
+
+
+def test_the_import_needs_the_standard_library_only():
+    code = (
+        "import sys, modelwatch\n"
+        "tops = {name.partition('.')[0] for name in sys.modules} - {'modelwatch'}\n"
+        "print([t for t in tops if t not in sys.stdlib_module_names and not t.startswith('_')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(modelwatch.sender.__file__).parents[1])},
+    )
+    assert json.loads(done.stdout.replace("'", '"')) == []

@@ -1,0 +1,118 @@
+import threading
+import time
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from modelwatch import Monitor
+from service.processes.api import create_app
+from service.settings import Settings
+
+
+@pytest.fixture
+def api(database_url):
+    """Serve the real application over the test's database, and return its address."""
+    app = create_app(Settings(database_url=SecretStr(database_url)))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(api):
+    with httpx.Client(base_url=api, trust_env=False) as client:
+        yield client
+
+
+def register(client):
+    assert client.put("/v1/models/loans", json={"task": "binary"}).status_code == 200
+    version = {
+        "features": [
+            {"name": "income", "kind": "numeric"},
+            {"name": "region", "kind": "categorical"},
+            {"name": "employed", "kind": "boolean"},
+        ],
+        "classes": ["0", "1"],
+        "positive_class": "1",
+    }
+    assert client.put("/v1/models/loans/versions/7", json=version).status_code == 200
+
+
+def test_a_logged_prediction_and_its_label_are_read_back(api, client):
+    register(client)
+    monitor = Monitor("loans", "7", url=api, interval=0.01)
+    made = monitor.log(
+        {"income": 41_000.0, "region": "north", "employed": True},
+        1,
+        score=0.83,
+        tags={"channel": "web"},
+        subject="customer-17",
+    )
+    assert monitor.flush(20)
+    monitor.label(made, 1)
+    assert monitor.flush(20)
+    assert monitor.stats() == {
+        "accepted": 2,
+        "duplicates": 0,
+        "rejected": 0,
+        "unserialisable": 0,
+        "retries": 0,
+        "dropped": 0,
+        "errors": 0,
+        "queued": 0,
+    }
+    logged = client.get(f"/v1/models/loans/predictions/{made}").json()
+    assert logged["label"] == "1"
+    row = logged["predictions"][0]
+    assert row["features"] == {"income": 41_000.0, "region": "north", "employed": True}
+    assert (row["prediction"], row["score"]) == ("1", 0.83)
+
+
+def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(api, client):
+    register(client)
+    monitor = Monitor("loans", "7", url=api, interval=0.01)
+    for _ in range(2):
+        for row in range(100):
+            monitor.log({"income": row}, row % 2, prediction_id=f"p{row}", ts=1_700_000_000 + row)
+        assert monitor.flush(20)
+    assert monitor.stats()["accepted"] == 100
+    assert monitor.stats()["duplicates"] == 100
+
+
+def test_a_model_that_is_not_registered_costs_its_rows_only(api):
+    monitor = Monitor("nobody", "1", url=api, interval=0.01)
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(20)
+    assert monitor.stats()["rejected"] == 1
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+def test_every_plain_address_answers(client, path):
+    assert client.get(path).status_code == 200
+
+
+def test_the_page_of_routes_lists_them_and_loads_nothing(client):
+    page = client.get("/docs")
+    assert "/v1/retraining-requests" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "http://" not in page.text.replace("http://127.0.0.1", "")
+    assert "https://" not in page.text
+
+
+def test_requests_are_timed_by_route_and_not_by_path(client):
+    client.get("/v1/models/some-name-that-is-in-no-metric")
+    exposition = client.get("/metrics").text
+    assert 'route="/v1/models/{model}"' in exposition
+    assert "some-name-that-is-in-no-metric" not in exposition

@@ -1,0 +1,240 @@
+"""Recorded results are exported as they are; a scrape neither waits nor forgets."""
+
+import subprocess
+import threading
+import time
+import warnings
+from shutil import which
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Engine, delete, text, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from service import telemetry
+from service.exporter.catalogue import CATALOGUE
+from service.exporter.collector import collect
+from service.exporter.endpoints import router
+from service.exporter.refresher import ResultsRefresher
+from service.registry.tables import Version
+from service.runs.tables import Window
+from service.web import install_problems
+from tests.integration.seeded import DAY, HOSTILE, START, add_window, register, seed
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+Sessions = sessionmaker[Session]
+
+
+def exported(content: bytes) -> dict[tuple[Any, ...], float]:
+    return {
+        (
+            sample.name.removeprefix("modelwatch_"),
+            *(v for k, v in sample.labels.items() if k not in {"model", "model_version"}),
+        ): sample.value
+        for family in text_string_to_metric_families(content.decode())
+        for sample in family.samples
+    }
+
+
+def collected(sessions: Sessions, **options: Any) -> dict[tuple[Any, ...], float]:
+    with sessions() as session:
+        return exported(collect(session, **options))
+
+
+def test_the_newest_results_of_a_live_version_are_exported(sessions: Sessions) -> None:
+    seed(sessions)
+    found = collected(sessions)
+    expected = {
+        ("model_info", "binary", "live", "risk"): 1.0,
+        ("evaluation_window_end_timestamp_seconds", "data"): (START + DAY).timestamp(),
+        ("evaluation_interval_seconds",): 86_400.0,
+        ("evaluation_window_rows", "data"): 5000.0,
+        ("evaluation_window_rows", "performance"): 4100.0,
+        ("verdict", "quality"): 0.0,
+        ("verdict", "drift"): 1.0,
+        ("verdict", "estimated_performance"): 2.0,
+        ("verdict", "performance"): 1.0,
+        ("features_monitored",): 2.0,
+        ("features_drifting",): 1.0,
+        ("feature_drift_score", "income", "jensen_shannon"): 0.31,
+        ("feature_drift_threshold", "income", "jensen_shannon"): 0.1,
+        ("feature_drift_score", HOSTILE, "jensen_shannon"): 0.01,
+        ("feature_drift_score", "income", "evidently_wasserstein"): 0.5,
+        ("drift_score", "score", "jensen_shannon"): 0.2,
+        ("feature_missing_ratio", "income"): 0.25,
+        ("performance_ratio", "roc_auc"): 0.8,
+        ("performance_baseline_ratio", "roc_auc"): 0.9,
+        ("performance_ci_lower_ratio", "roc_auc"): 0.78,
+        ("performance_tolerance_ratio", "roc_auc"): 0.01,
+        ("estimated_performance_ratio", "roc_auc"): 0.81,
+        ("label_coverage_ratio",): 0.82,
+        ("label_coverage_floor_ratio",): 0.5,
+        ("retraining_requests", "open"): 1.0,
+        ("retraining_requests", "resolved"): 0.0,
+        ("jobs_pending", "window"): 1.0,
+        ("jobs_pending", "webhooks"): 1.0,
+        ("jobs_pending", "report"): 0.0,
+        ("export_series_dropped",): 0.0,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+    assert found["export_series",] == len(found)
+    assert ("performance_ratio", "recall") not in found, "what has no value has no series"
+    assert found["worker_heartbeat_timestamp_seconds",] == pytest.approx(time.time(), abs=60)
+    assert found["job_oldest_pending_age_seconds", "window"] > 0
+    assert {f"modelwatch_{key[0]}" for key in found} <= set(CATALOGUE)
+
+
+def test_a_version_that_is_retired_vanishes(sessions: Sessions) -> None:
+    seed(sessions)
+    with sessions() as session:
+        assert b'model_version="6"' not in collect(session)
+    with sessions.begin() as session:
+        session.execute(update(Version).values(stage="retired"))
+    with sessions() as session:
+        assert b"model_version" not in collect(session)
+
+
+def test_a_new_revision_replaces_what_was_exported(sessions: Sessions) -> None:
+    version = seed(sessions)
+    with sessions.begin() as session:
+        session.execute(update(Window).values(latest=False))
+        add_window(session, version, revision=2, rows=5001)
+    assert collected(sessions)["evaluation_window_rows", "data"] == 5001
+
+
+def test_the_time_of_the_newest_prediction_is_read_across_partitions(sessions: Sessions) -> None:
+    version = register(sessions, "7")
+    with sessions.begin() as session:
+        session.execute(
+            text(
+                f"CREATE TABLE p_model PARTITION OF prediction FOR VALUES IN ({version.model_id})"
+                " PARTITION BY RANGE (ts)"
+            )
+        )
+        for month in (10, 11):
+            session.execute(
+                text(
+                    f"CREATE TABLE p_{month} PARTITION OF p_model FOR VALUES"
+                    f" FROM ('2026-{month}-01Z') TO ('2026-{month + 1}-01Z')"
+                )
+            )
+            session.execute(
+                text(
+                    "INSERT INTO prediction (model_id, version_id, prediction_id, ts)"
+                    f" VALUES ({version.model_id}, {version.version_id}, 'a', '2026-{month}-01Z')"
+                )
+            )
+    assert collected(sessions)["last_prediction_timestamp_seconds",] == START.timestamp()
+
+
+def test_the_budget_is_kept_and_what_is_left_out_is_counted(sessions: Sessions) -> None:
+    seed(sessions)
+    everything = collected(sessions)
+    found = collected(sessions, budget=len(everything) - 3)
+    assert len(found) == len(everything) - 3
+    assert found["export_series_dropped",] == 3
+    assert ("feature_drift_score", HOSTILE, "jensen_shannon") not in found
+    assert ("feature_drift_score", "income", "jensen_shannon") in found
+
+
+@pytest.fixture
+def app(sessions: Sessions) -> FastAPI:
+    app = FastAPI()
+    app.state.sessions = sessions
+    app.state.results = ResultsRefresher(sessions, interval=60)
+    app.include_router(router)
+    install_problems(app)
+    return app
+
+
+def test_both_endpoints_pass_the_lint_of_prometheus(app: FastAPI, sessions: Sessions) -> None:
+    promtool = which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    seed(sessions)
+    app.state.results.refresh()
+    telemetry.WEBHOOK_DELIVERIES.labels("webhook", "delivered")
+    telemetry.JOB_DURATION.labels("window").observe(0.1)
+    with TestClient(app) as client:
+        for path in ("/metrics", "/metrics/models"):
+            answer = client.get(path)
+            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            lint = subprocess.run(
+                [promtool, "check", "metrics"],
+                input=answer.content,
+                capture_output=True,
+                check=False,
+            )
+            assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
+
+
+def test_before_the_first_rendering_the_scrape_fails_instead_of_showing_nothing(
+    app: FastAPI,
+) -> None:
+    with TestClient(app) as client:
+        assert client.get("/metrics/models").status_code == 503
+        assert client.get("/metrics").status_code == 200
+
+
+def test_an_outage_leaves_the_last_rendering(
+    app: FastAPI, sessions: Sessions, engine: Engine
+) -> None:
+    seed(sessions)
+    results = app.state.results
+    results.refresh()
+    before = results.content()
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
+    results.refresh()
+    assert results.content() is before
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
+    results.refresh()
+    assert results.content() is not before
+
+
+def test_a_scrape_does_not_wait_for_a_refresh(
+    app: FastAPI, sessions: Sessions, engine: Engine
+) -> None:
+    seed(sessions)
+    results = app.state.results
+    results.refresh()
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
+        refreshing = threading.Thread(target=results.refresh)
+        refreshing.start()
+        with TestClient(app) as client:
+            assert client.get("/metrics/models").status_code == 200
+        assert refreshing.is_alive()
+    refreshing.join(timeout=20)
+    assert not refreshing.is_alive()
+
+
+def test_the_thread_renders_at_once_and_again(sessions: Sessions) -> None:
+    seed(sessions)
+    results = ResultsRefresher(sessions, interval=0.05)
+    results.start()
+    try:
+        seen: set[bytes] = set()
+        deadline = time.monotonic() + 20
+        while len(seen) < 2 and time.monotonic() < deadline:
+            content = results.content()
+            if content is not None:
+                seen.add(content)
+            time.sleep(0.01)
+        assert len(seen) == 2
+    finally:
+        results.stop()
+
+
+def test_without_any_model_the_service_still_speaks_of_itself(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(delete(Version))
+    found = collected(sessions)
+    assert found["jobs_pending", "window"] == 0
+    assert ("worker_heartbeat_timestamp_seconds",) not in found

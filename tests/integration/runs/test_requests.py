@@ -1,0 +1,129 @@
+"""A retraining request says why: by the latest revisions of its windows."""
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.retraining.tables import RetrainingRequest
+from service.runs.request_endpoints import router
+from service.runs.tables import Window
+from service.web import install_problems
+from tests.integration.seeded import (
+    DAY,
+    START,
+    add_labels,
+    add_measurement,
+    add_window,
+    ask,
+    register,
+    seed,
+)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture
+def client(sessions: Sessions) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.state.sessions = sessions
+    app.include_router(router)
+    install_problems(app)
+    with TestClient(app) as client:
+        yield client
+
+
+def test_a_request_bears_its_evidence_and_its_deliveries(
+    client: TestClient, sessions: Sessions
+) -> None:
+    seed(sessions)
+    page = client.get("/v1/retraining-requests", params={"model": "loans"}).json()
+    assert page["next"] is None
+    (request,) = page["requests"]
+    assert (request["model"], request["version"], request["state"]) == ("loans", "7", "open")
+    (window,) = request["evidence"]["windows"]
+    assert (window["start"], window["revision"]) == ("2026-11-01T00:00:00Z", 1)
+    assert window["verdicts"]["performance"] == "alert"
+    alerting = [(m["metric"], m["subject"], m["value"]) for m in window["measurements"]]
+    assert ("drift", "income", 0.31) in alerting
+    assert ("roc_auc", None, 0.8) in alerting
+    assert all(m["verdict"] == "alert" for m in window["measurements"])
+    assert request["evidence"]["labelled_rows_per_class"] == {"0": 30, "1": 12}
+    (delivery,) = request["deliveries"]
+    assert (delivery["state"], delivery["attempts"]) == ("pending", 0)
+    assert delivery["event_id"] == f"retraining-request-{request['id']}-opened"
+    assert client.get(f"/v1/retraining-requests/{request['id']}").json() == request
+
+
+def test_a_revised_window_revises_the_evidence(client: TestClient, sessions: Sessions) -> None:
+    version = seed(sessions)
+    with sessions.begin() as session:
+        session.execute(update(Window).values(latest=False))
+        window = add_window(session, version, revision=2)
+        add_measurement(session, window, 0, metric="accuracy", value=0.5)
+    (request,) = client.get("/v1/retraining-requests").json()["requests"]
+    (window,) = request["evidence"]["windows"]
+    assert window["revision"] == 2
+    assert [m["metric"] for m in window["measurements"]] == ["accuracy"]
+
+
+def test_overlapping_windows_count_a_bucket_once(client: TestClient, sessions: Sessions) -> None:
+    version = register(sessions, "7")
+    with sessions.begin() as session:
+        for day, length in ((0, 1), (0, 2), (1, 1)):
+            end = START + (day + length) * DAY
+            ask(session, version, add_window(session, version, day, end=end))
+        add_labels(session, version, START, [3, 1])
+        add_labels(session, version, START.replace(day=2, hour=1), [10, 5])
+        add_labels(session, version, START.replace(day=3, hour=2), [100, 100])
+    (request,) = client.get("/v1/retraining-requests").json()["requests"]
+    assert len(request["evidence"]["windows"]) == 3
+    assert request["evidence"]["labelled_rows_per_class"] == {"0": 13, "1": 6}
+
+
+def test_requests_are_filtered_and_paged_in_the_order_of_their_ids(
+    client: TestClient, sessions: Sessions
+) -> None:
+    version = register(sessions, "7")
+    opened = []
+    for day in range(3):
+        with sessions.begin() as session:
+            session.execute(update(RetrainingRequest).values(state="dismissed"))
+            opened.append(ask(session, version, add_window(session, version, day)))
+
+    def ids(**params: str | int | None) -> tuple[list[int], str | None]:
+        page = client.get("/v1/retraining-requests", params=params).json()
+        return [request["id"] for request in page["requests"]], page["next"]
+
+    assert ids() == (opened, None)
+    assert ids(state="open") == (opened[2:], None)
+    first, cursor = ids(limit=2)
+    assert first == opened[:2]
+    assert ids(limit=2, cursor=cursor) == (opened[2:], None)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/retraining-requests/1", 404, "unknown-retraining-request"),
+        ("/v1/retraining-requests/99999999999999999999999", 404, "unknown-retraining-request"),
+        ("/v1/retraining-requests?model=nothing", 404, "unknown-model"),
+        ("/v1/retraining-requests?state=lost", 422, None),
+        ("/v1/retraining-requests?cursor=-1", 422, None),
+        ("/v1/retraining-requests?cursor=99999999999999999999999", 422, None),
+    ],
+)
+def test_what_does_not_exist_is_a_problem(
+    client: TestClient, path: str, status: int, code: str | None
+) -> None:
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert code is None or answer.json()["code"] == code

@@ -1,0 +1,137 @@
+"""Real processes of the service on loopback, for tests that talk to it as its users do."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(what: Callable[[], T | None], *, seconds: float, message: str) -> T:
+    """Return the first true answer, or fail when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = what()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(message)
+
+
+class Service:
+    """An API on a free port, and workers, over one database."""
+
+    def __init__(self, database_url: str, logs: Path, **environment: str) -> None:
+        self._logs = logs
+        self._environment = {
+            **os.environ,
+            "MODELWATCH_DATABASE_URL": database_url,
+            "MODELWATCH_QUIET": "PT0.3S",
+            "MODELWATCH_LEASE": "PT2S",
+            "MODELWATCH_POLL": "PT0.05S",
+            "MODELWATCH_EVIDENTLY": "false",
+            **environment,
+        }
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start_api(self) -> None:
+        """Start the API, and return when it is ready."""
+        self._spawn("serve", "--host", "127.0.0.1", "--port", str(self.port))
+        eventually(self._ready, seconds=START_SECONDS, message="the API did not become ready")
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        return self._spawn("worker")
+
+    def stop(self) -> None:
+        """End what was started."""
+        self.client.close()
+        for child in self._children:
+            if child.poll() is None:
+                child.terminate()
+        for child in self._children:
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def evaluate(self, model: str, until: datetime, **body: Any) -> dict[str, Any]:
+        """Ask for an evaluation, and return its final state."""
+        answer = self.client.post(
+            f"/v1/models/{model}/evaluate", json={"until": until.isoformat(), **body}
+        )
+        assert answer.status_code == 202, answer.text
+        number = answer.json()["evaluation"]
+
+        def finished() -> dict[str, Any] | None:
+            progress: dict[str, Any] = self.get(f"/v1/evaluations/{number}")
+            return progress if progress["state"] in {"done", "failed"} else None
+
+        progress = eventually(finished, seconds=120, message="the evaluation did not end")
+        assert progress["state"] == "done", progress
+        return progress
+
+    def get(self, path: str, **params: str) -> Any:
+        """Return a document, which must be there."""
+        answer = self.client.get(path, params=params)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:300]}"
+        return answer.json()
+
+    def put(self, path: str, document: dict[str, Any]) -> Any:
+        """Store a document, which must be accepted."""
+        answer = self.client.put(path, json=document)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:300]}"
+        return answer.json()
+
+    def _ready(self) -> bool:
+        try:
+            return self.client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        log = self._logs / f"{arguments[0]}-{len(self._children)}.log"
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "service.processes.cli", *arguments],
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        self._children.append(child)
+        return child
+
+
+@contextmanager
+def running(database_url: str, logs: Path, **environment: str) -> Iterator[Service]:
+    """Run an API over the database; workers are the test's to start."""
+    service = Service(database_url, logs, **environment)
+    try:
+        service.start_api()
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,291 @@
+"""The figures of nannyml_car_loan, through the running service: what the world published.
+
+Ten chunks of 5,000 rows, each replayed as a day of its own; the drift starts with the sixth.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psycopg
+import pytest
+
+from tests.conftest import TEMPLATE, with_database
+from tests.system.harness import Service, eventually, running
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "nannyml_car_loan"
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason="the data set nannyml_car_loan is not beside the project"
+)
+
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+CHUNK = 5_000
+BATCH = 2_500
+MOVED = {"car_value", "salary_range", "loan_length", "repaid_loan_on_prev_car"}
+FEATURES = [
+    "car_value",
+    "salary_range",
+    "debt_to_income_ratio",
+    "loan_length",
+    "repaid_loan_on_prev_car",
+    "size_of_downpayment",
+    "driver_tenure",
+]
+
+
+@dataclass(frozen=True)
+class Batches:
+    predictions: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[dict[str, Any]]:
+    document = json.loads((DATA / "expected.json").read_text())
+    chunks: list[dict[str, Any]] = document["chunks"]
+    return chunks
+
+
+@pytest.fixture(scope="module")
+def days() -> list[Batches]:
+    frame = pd.read_parquet(DATA / "analysis.parquet")
+    return [_day(frame, index) for index in range(10)]
+
+
+def _day(frame: pd.DataFrame, index: int) -> Batches:
+    chunk = frame.iloc[index * CHUNK : (index + 1) * CHUNK]
+    start = FIRST + timedelta(days=index)
+    step = timedelta(days=1) / CHUNK
+    features = chunk[FEATURES].to_dict("records")
+    predictions = [
+        {
+            "prediction_id": f"loan-{index}-{number:04}",
+            "ts": (start + number * step).isoformat(),
+            "features": features[number],
+            "prediction": str(row.y_pred),
+            "score": row.y_pred_proba,
+        }
+        for number, row in enumerate(chunk.itertuples())
+    ]
+    labels = [
+        {
+            "prediction_id": f"loan-{index}-{number:04}",
+            "label": str(int(value)),
+            "label_ts": (start + timedelta(days=10) + number * step).isoformat(),
+        }
+        for number, value in enumerate(chunk["repaid"])
+    ]
+    return Batches(predictions, labels)
+
+
+def _register(service: Service) -> None:
+    service.put("/v1/models/loans", {"task": "binary", "owner": "risk"})
+    service.put("/v1/models/loans/versions/7", {"stage": "live"})
+    answer = service.client.put(
+        "/v1/models/loans/versions/7/reference",
+        params={
+            "ts": "timestamp",
+            "score": "y_pred_proba",
+            "prediction": "y_pred",
+            "label": "repaid",
+        },
+        content=(DATA / "reference.parquet").read_bytes(),
+        headers={"Content-Type": "application/vnd.apache.parquet"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"] == answer.json()["labelled"] == 50_000
+    service.put(
+        "/v1/models/loans/monitor",
+        {
+            "model": "loans",
+            "window": "1d",
+            "performance": {"metrics": ["roc_auc", "accuracy", "recall"]},
+        },
+    )
+
+
+def _send(service: Service, path: str, records: list[dict[str, Any]], *, version: str) -> int:
+    """Send in batches; return how many rows were duplicates."""
+    duplicates = 0
+    for first in range(0, len(records), BATCH):
+        batch = records[first : first + BATCH]
+        envelope: dict[str, Any] = {"model": "loans", "records": batch}
+        if path.endswith("predictions"):
+            envelope["version"] = version
+        answer = service.client.post(path, json=envelope)
+        assert answer.status_code == 200, answer.text[:300]
+        counts = answer.json()
+        assert counts["accepted"] + counts["duplicates"] == len(batch), counts
+        assert counts["rejected"] == []
+        duplicates += counts["duplicates"]
+    return duplicates
+
+
+def _figures(service: Service) -> list[dict[str, Any]]:
+    """Return the ten windows with their measurements, without what names the evaluation."""
+    windows = service.get("/v1/models/loans/windows", version="7")["windows"]
+    found = []
+    for window in windows:
+        whole = service.get(f"/v1/models/loans/windows/{window['start']}", version="7")
+        for name in ("revision", "evaluated_at", "config_revision"):
+            whole.pop(name)
+        found.append(whole)
+    return found
+
+
+def _value(window: dict[str, Any], metric: str) -> dict[str, Any]:
+    (found,) = (m for m in window["measurements"] if m["metric"] == metric)
+    return found
+
+
+@pytest.fixture(scope="module")
+def module_database(cluster_url: str) -> Iterator[str]:
+    with psycopg.connect(cluster_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE car_loan TEMPLATE {TEMPLATE}")
+        yield with_database(cluster_url, "car_loan")
+        connection.execute("DROP DATABASE car_loan WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Straight:
+    estimated: list[dict[str, Any]]
+    windows: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
+    requests_before_labels: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def straight(
+    module_database: str, days: list[Batches], tmp_path_factory: pytest.TempPathFactory
+) -> Straight:
+    """Replay in order: predictions, evaluation, labels, evaluation."""
+    with running(module_database, tmp_path_factory.mktemp("logs")) as service:
+        service.start_worker()
+        _register(service)
+        for day in days:
+            _send(service, "/v1/predictions", day.predictions, version="7")
+        until = FIRST + timedelta(days=10)
+        service.evaluate("loans", until)
+        estimated = _figures(service)
+        early = service.get("/v1/retraining-requests", model="loans")["requests"]
+        for day in days:
+            _send(service, "/v1/labels", day.labels, version="7")
+        _settle(service)
+        return Straight(
+            estimated,
+            _figures(service),
+            service.get("/v1/retraining-requests", model="loans")["requests"],
+            early,
+        )
+
+
+def _settle(service: Service) -> None:
+    """Wait until every day has been judged on all of its rows and labels."""
+
+    def judged() -> bool:
+        windows = service.get("/v1/models/loans/windows", version="7")["windows"]
+        return len(windows) == 10 and all(
+            window["rows"] == window["labelled"] == CHUNK for window in windows
+        )
+
+    eventually(judged, seconds=120, message="the windows were not judged on all labels")
+
+
+def test_realised_performance_is_what_was_published(straight, expected):
+    for window, chunk in zip(straight.windows, expected, strict=True):
+        realised = chunk["realised"]
+        assert window["rows"] == window["labelled"] == CHUNK
+        assert _value(window, "roc_auc")["value"] == pytest.approx(realised["roc_auc"], abs=1e-4)
+        for metric in ("accuracy", "f1"):
+            value = _value(window, metric)["value"]
+            assert value == pytest.approx(realised[metric], abs=1e-6), metric
+
+
+def test_performance_is_estimated_before_any_label(straight, expected):
+    for window, chunk in zip(straight.estimated, expected, strict=True):
+        assert window["labelled"] == 0
+        assert window["verdicts"]["performance"] == "insufficient_data"
+        estimate = _value(window, "estimated_roc_auc")["value"]
+        assert estimate == pytest.approx(chunk["published"]["cbpe_auc"], abs=0.005)
+
+
+def test_performance_alerts_in_the_last_five_days_only(straight):
+    verdicts = [window["verdicts"]["performance"] for window in straight.windows]
+    assert verdicts == ["ok"] * 5 + ["alert"] * 5
+    for metric in ("accuracy", "recall"):
+        shown = [_value(window, metric)["verdict"] for window in straight.windows]
+        assert shown == ["ok"] * 5 + ["alert"] * 5, metric
+
+
+def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight):
+    for index, window in enumerate(straight.windows):
+        drifted = set(window["drifted_features"])
+        if index < 5:
+            assert not drifted & set(FEATURES), window["start"]
+        else:
+            assert drifted >= MOVED
+            assert drifted & set(FEATURES) == MOVED
+
+
+def test_one_retraining_request_says_why_and_on_which_windows(straight):
+    (request,) = straight.requests
+    assert (request["model"], request["version"]) == ("loans", "7")
+    assert (request["state"], request["action"]) == ("open", "retrain")
+    starts = [window["start"] for window in request["evidence"]["windows"]]
+    assert starts == [window["start"] for window in straight.windows[5:]]
+    assert request["evidence"]["labelled_rows_per_class"]
+    assert request["reason"]
+
+
+@pytest.mark.parametrize("variant", ["twice", "reversed", "labels-first", "killed", "two-workers"])
+def test_the_figures_do_not_depend_on_how_the_rows_came(
+    variant, straight, days, database_url, tmp_path
+):
+    with running(database_url, tmp_path) as service:
+        worker = service.start_worker()
+        if variant == "two-workers":
+            service.start_worker()
+        _register(service)
+        ordered = list(reversed(days)) if variant == "reversed" else days
+        kinds = ["predictions", "labels"]
+        if variant == "labels-first":
+            kinds.reverse()
+        for kind in kinds:
+            for index, day in enumerate(ordered):
+                records = getattr(day, kind)
+                _send(service, f"/v1/{kind}", records, version="7")
+                if variant == "twice":
+                    again = _send(service, f"/v1/{kind}", records, version="7")
+                    assert again == CHUNK
+                if variant == "killed" and kind == "labels" and index % 2:
+                    worker.kill()
+                    worker.wait()
+                    worker = service.start_worker()
+        _settle(service)
+        # What is still due would only be judged again to the same result.
+        service.evaluate("loans", FIRST + timedelta(days=10))
+        windows = _figures(service)
+        requests = service.get("/v1/retraining-requests", model="loans")["requests"]
+    _assert_identical(windows, straight.windows)
+    (request,) = requests
+    starts = [window["start"] for window in request["evidence"]["windows"]]
+    assert starts == [window["start"] for window in straight.windows[5:]]
+
+
+def _assert_identical(found: Any, wanted: Any) -> None:
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            _assert_identical(found[key], wanted[key])
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            _assert_identical(one, other)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=1e-12, rel=0)
+    else:
+        assert found == wanted

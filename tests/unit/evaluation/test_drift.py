@@ -1,0 +1,287 @@
+"""Drift verdicts on windows that are drawn, drifted, degenerate and real."""
+
+from collections import Counter
+from functools import partial
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from service.evaluation.drift import (
+    ColumnDriftPolicy,
+    DriftPolicy,
+    drift_warnings,
+    judge_drift,
+)
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.profiles.build import profile_features
+from service.profiles.columns import Classes, Column, Kind
+from service.profiles.freeze import freeze_binning
+from service.profiles.merge import empty_features
+from tests.benchmarks.false_alarms import SHIFTED, TWENTY, judge_window, run
+
+LOANS = Path(__file__).parents[3] / "../shared/data/nannyml_car_loan"
+CLASSES = Classes("0", "1")
+DRIFTING = {"car_value", "salary_range", "loan_length", "repaid_loan_on_prev_car"}
+
+
+def judge_column(
+    old: pa.Array | list[object] | np.ndarray,
+    new: pa.Array | list[object] | np.ndarray,
+    kind: Kind = Kind.NUMERIC,
+    *,
+    chunks: int = 0,
+    policy: DriftPolicy | None = None,
+) -> Measurement:
+    columns = [Column("x", kind)]
+    before, after = pa.table({"x": pa.array(old)}), pa.table({"x": pa.array(new)})
+    binning = freeze_binning(before, columns, CLASSES)
+    profile = partial(profile_features, columns=columns, binning=binning)
+    size = before.num_rows // max(chunks, 1)
+    pieces = [profile(before.slice(i * size, size)) for i in range(chunks)]
+    found = judge_drift(binning, profile(before), pieces, profile(after), policy or DriftPolicy())
+    return next(m for m in found if m.subject == "x")
+
+
+def texts(**counts: int) -> list[object]:
+    return [name for name, count in counts.items() for _ in range(count)]
+
+
+def normal(seed: int, n: int, mean: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, 1, n)
+
+
+def test_a_shifted_column_is_an_alert_with_score_threshold_and_p_value() -> None:
+    found = judge_column(normal(1, 5000), normal(2, 1000, mean=1.0))
+    assert found.verdict is Verdict.ALERT
+    assert found.value is not None
+    assert found.threshold is not None
+    assert found.p_value is not None
+    assert found.value > found.threshold >= 0.1
+    assert found.p_value < 1e-20
+    assert (found.metric, found.method, found.n, found.n_reference) == (
+        "drift", "jensen_shannon", 1000, 5000,
+    )  # fmt: skip
+    assert found.direction is Direction.HIGHER_IS_WORSE
+    assert "jensen_shannon" in str(found.reason)
+
+
+def test_a_window_with_the_reference_itself_is_ok_and_zero() -> None:
+    values = normal(1, 3000)
+    found = judge_column(values, values)
+    assert (found.verdict, found.value) == (Verdict.OK, 0.0)
+
+
+def test_a_change_that_is_certain_but_small_is_ok_until_the_minimum_effect_is_lowered() -> None:
+    old, new = normal(1, 200_000), normal(2, 200_000, mean=0.05)
+    assert judge_column(old, new).verdict is Verdict.OK
+    assert judge_column(old, new, policy=DriftPolicy(min_effect=0.0)).verdict is Verdict.ALERT
+
+
+def test_a_large_distance_in_a_small_window_may_be_chance() -> None:
+    found = judge_column(normal(1, 5000), normal(3, 100), policy=DriftPolicy(min_effect=0.01))
+    assert found.value is not None
+    assert found.value > 0.01
+    assert found.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("method", ["jensen_shannon", "psi"])
+@pytest.mark.parametrize("mean", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.4])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_column_alerts_exactly_where_its_score_passes_the_threshold_shown(
+    method: str, mean: float, seed: int
+) -> None:
+    policy = DriftPolicy(method=method, min_effect=0.05)
+    found = judge_column(normal(seed, 2000), normal(seed + 9, 1500, mean), policy=policy)
+    assert found.method == method
+    assert found.value is not None
+    assert found.threshold is not None
+    assert (found.value >= found.threshold) == (found.verdict is Verdict.ALERT)
+
+
+def test_a_rare_category_that_triples_is_named() -> None:
+    old = texts(common=4000, other=950, rare=50)
+    new = texts(common=790, other=179, rare=31)
+    found = judge_column(old, new, Kind.CATEGORICAL)
+    assert found.verdict is Verdict.ALERT
+    assert found.value is not None
+    assert found.value < 0.1, "the distance hides it"
+    assert found.reason == "rare category rare: 1.0 % -> 3.1 %"
+
+
+def test_a_rare_category_that_grows_by_less_than_the_ratio_is_ok() -> None:
+    old, new = texts(common=49_000, rare=1_000), texts(common=48_200, rare=1_800)
+    assert judge_column(old, new, Kind.CATEGORICAL).verdict is Verdict.OK
+    policy = DriftPolicy(rare_ratio=1.5)
+    assert judge_column(old, new, Kind.CATEGORICAL, policy=policy).verdict is Verdict.ALERT
+
+
+def test_a_rare_atom_of_a_numeric_column_is_named_by_its_value() -> None:
+    old = np.concatenate((normal(1, 9700), np.full(300, 99.0)))
+    new = np.concatenate((normal(2, 1820), np.full(180, 99.0)))
+    assert "rare value 99: 3.0 % -> 9.0 %" in str(judge_column(old, new).reason)
+
+
+def test_a_rare_category_that_jumps_in_the_reference_as_well_is_its_own_variability() -> None:
+    chunks = [texts(common=1000 - k, rare=k) for k in (0, 60, 5, 40, 0, 55, 3, 50, 0, 30)]
+    old = [value for chunk in chunks for value in chunk]
+    new = texts(common=945, rare=55)
+    assert judge_column(old, new, Kind.CATEGORICAL).verdict is Verdict.ALERT
+    assert judge_column(old, new, Kind.CATEGORICAL, chunks=10).verdict is Verdict.OK
+
+
+def test_months_that_differ_in_the_reference_do_not_drift_from_it() -> None:
+    rng = np.random.default_rng(4)
+    old = np.concatenate([rng.normal(rng.normal(0, 0.3), 1, 1000) for _ in range(20)])
+    new = rng.normal(0.45, 1, 1000)
+    assert judge_column(old, new).verdict is Verdict.ALERT
+    assert judge_column(old, new, chunks=20).verdict is Verdict.OK
+    assert judge_column(old, rng.normal(3, 1, 1000), chunks=20).verdict is Verdict.ALERT
+
+
+def test_a_new_value_in_a_constant_column_is_drift() -> None:
+    found = judge_column(np.full(1000, 5.0), np.full(200, 7.0))
+    assert (found.verdict, found.value) == (Verdict.ALERT, 1.0)
+
+
+def test_a_constant_column_that_stays_constant_is_ok() -> None:
+    assert judge_column(np.full(1000, 5.0), np.full(200, 5.0)).verdict is Verdict.OK
+
+
+def test_missing_values_are_no_drift() -> None:
+    values = normal(1, 2000).tolist()
+    found = judge_column(values, [v if i % 2 else None for i, v in enumerate(values)])
+    assert (found.verdict, found.n) == (Verdict.OK, 1000)
+
+
+def test_too_few_rows_are_no_verdict_whatever_they_say() -> None:
+    found = judge_column(normal(1, 1000), normal(1, 99, mean=9))
+    assert found.verdict is Verdict.INSUFFICIENT_DATA
+    assert found.reason == "99 rows have a value, fewer than 100"
+    found = judge_column(normal(1, 99), normal(1, 1000, mean=9))
+    assert found.reason == "99 rows of the reference have a value, fewer than 100"
+
+
+def test_a_column_of_nothing_but_rare_categories_is_no_verdict() -> None:
+    names = [f"id{i}" for i in range(1000)]
+    found = judge_column(names, names[::2], Kind.CATEGORICAL)
+    assert (found.verdict, found.value) == (Verdict.INSUFFICIENT_DATA, None)
+    assert found.reason == "every category has less than 2.0 % of the rows"
+
+
+DEGENERATE: dict[str, tuple[Kind, pa.Array]] = {
+    "constant": (Kind.NUMERIC, pa.array(np.full(500, 3.0))),
+    "all missing": (Kind.NUMERIC, pa.nulls(500, pa.float64())),
+    "all missing texts": (Kind.CATEGORICAL, pa.nulls(500, pa.string())),
+    "no type": (Kind.CATEGORICAL, pa.nulls(500)),
+    "a single value": (Kind.CATEGORICAL, pa.array(["a"] * 500)),
+    "one row": (Kind.NUMERIC, pa.array([1.0])),
+    "one text": (Kind.CATEGORICAL, pa.array(["a"])),
+    "empty": (Kind.NUMERIC, pa.array([], pa.float64())),
+    "empty texts": (Kind.CATEGORICAL, pa.array([], pa.string())),
+    "infinite": (Kind.NUMERIC, pa.array([np.inf, -np.inf, np.nan] * 200)),
+    "some infinite": (Kind.NUMERIC, pa.array([np.inf, 1.0, 2.0, 1e308, -1e308] * 100)),
+    "100,000 categories": (Kind.CATEGORICAL, pa.array([f"v{i}" for i in range(100_000)])),
+    "true": (Kind.BOOLEAN, pa.array([True] * 500)),
+    "normal": (Kind.NUMERIC, pa.array(normal(0, 500))),
+}
+
+
+@pytest.mark.parametrize("old", DEGENERATE)
+@pytest.mark.parametrize("new", DEGENERATE)
+@pytest.mark.parametrize("method", ["jensen_shannon", "psi"])
+def test_any_column_gets_a_verdict_or_null_with_a_reason(old: str, new: str, method: str) -> None:
+    (kind, before), (other, after) = DEGENERATE[old], DEGENERATE[new]
+    if kind is not other:
+        return
+    policy = DriftPolicy(method=method, min_rows=1)
+    found = judge_column(before, after, kind, chunks=3, policy=policy)
+    assert found.verdict is not None
+    assert found.value is None or isfinite(found.value)
+    assert found.value is not None or found.reason
+    if found.verdict is Verdict.INSUFFICIENT_DATA:
+        assert found.reason
+
+
+def test_a_column_that_the_window_lacks_has_no_value() -> None:
+    columns = [Column("x", Kind.NUMERIC)]
+    rows = pa.table({"x": normal(1, 500)})
+    binning = freeze_binning(rows, columns, CLASSES)
+    reference = profile_features(rows, columns, binning)
+    found = judge_drift(binning, reference, [], empty_features(binning), DriftPolicy())
+    assert {m.verdict for m in found} == {Verdict.INSUFFICIENT_DATA}
+    assert {m.value for m in found} == {None}
+
+
+def test_columns_may_be_ignored_or_have_their_own_method_and_effect() -> None:
+    own = {"x": ColumnDriftPolicy(method="psi", min_effect=0.7)}
+    found = judge_column(normal(1, 500), normal(2, 500), policy=DriftPolicy(columns=own))
+    assert (found.method, found.threshold) == ("psi", 0.7)
+    ignored = DriftPolicy(columns={"x": ColumnDriftPolicy(ignore=True)})
+    with pytest.raises(StopIteration):
+        judge_column(normal(1, 500), normal(2, 500), policy=ignored)
+
+
+def test_a_reference_smaller_than_the_window_is_worth_a_warning() -> None:
+    columns = [Column("x", Kind.NUMERIC)]
+    small, large = pa.table({"x": normal(1, 200)}), pa.table({"x": normal(2, 300)})
+    binning = freeze_binning(small, columns, CLASSES)
+    a, b = (profile_features(rows, columns, binning) for rows in (small, large))
+    assert not drift_warnings(b, a)
+    assert "200 rows" in drift_warnings(a, b)[0]
+
+
+def test_undrifted_windows_rarely_alert_and_a_quarter_of_a_deviation_mostly_does() -> None:
+    windows, sizes = 40, (100, 1_000, 1_000_000)
+    judge = partial(judge_window, sizes=sizes, shift_sizes=(1_000,))
+    found: Counter[tuple[str, ...]] = run(range(windows), judge, 1)
+    for effect in ("0", "default"):
+        alerts = sum(found["any", str(rows), effect] for rows in sizes)
+        # 120 windows at 1 %: more than 6 alerts have a probability of 3e-4.
+        assert alerts <= 6
+        assert found["power", "1000", effect] >= 0.8 * windows
+    assert SHIFTED in TWENTY
+    assert len(TWENTY) == 20
+
+
+@pytest.fixture(scope="module")
+def loan_windows() -> list[dict[str, Measurement]]:
+    if not LOANS.exists():
+        pytest.skip("needs the public data set in ../shared/data/nannyml_car_loan")
+    tables = [loan_rows(name) for name in ("reference", "analysis")]
+    kinds = {pa.bool_(): Kind.BOOLEAN, pa.float64(): Kind.NUMERIC}
+    columns = [
+        Column(field.name, kinds.get(field.type, Kind.CATEGORICAL))
+        for field in tables[0].schema
+        if field.name not in {"prediction", "score"}
+    ]
+    binning = freeze_binning(tables[0], columns, CLASSES)
+    profile = partial(profile_features, columns=columns, binning=binning)
+    chunks, windows = ([profile(t.slice(k * 5000, 5000)) for k in range(10)] for t in tables)
+    reference = profile(tables[0])
+    policy = DriftPolicy()
+    return [
+        {str(m.subject): m for m in judge_drift(binning, reference, chunks, window, policy)}
+        for window in windows
+    ]
+
+
+def loan_rows(name: str) -> pa.Table:
+    rows = pq.read_table(LOANS / f"{name}.parquet").drop_columns(["timestamp", "repaid"])
+    prediction = pc.cast(rows["y_pred"], pa.string())
+    rows = rows.drop_columns(["y_pred"]).append_column("prediction", prediction)
+    return rows.rename_columns({"y_pred_proba": "score"})
+
+
+def test_the_loan_data_drifts_from_the_sixth_window_on(
+    loan_windows: list[dict[str, Measurement]],
+) -> None:
+    for k, window in enumerate(loan_windows):
+        alerts = {name for name, m in window.items() if m.verdict is Verdict.ALERT}
+        features = alerts - {"prediction", "score"}
+        assert features == (DRIFTING if k >= 5 else set()), f"window {k}"
+        assert Verdict.INSUFFICIENT_DATA not in {m.verdict for m in window.values()}

@@ -1,0 +1,186 @@
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.quality import QualityPolicy, judge_quality
+from service.profiles.build import profile_features
+from service.profiles.columns import Classes, Column, Kind
+from service.profiles.freeze import freeze_binning
+from service.profiles.merge import empty_features
+
+CLASSES = Classes("0", "1")
+
+
+def judge(
+    old: object,
+    new: object,
+    column: Column,
+    *,
+    chunks: int = 0,
+    policy: QualityPolicy | None = None,
+) -> dict[str, Measurement]:
+    before, after = (pa.table({column.name: pa.array(values)}) for values in (old, new))
+    binning = freeze_binning(before, [column], CLASSES)
+    profile = partial(profile_features, columns=[column], binning=binning)
+    size = before.num_rows // max(chunks, 1)
+    pieces = [profile(before.slice(i * size, size)) for i in range(chunks)]
+    found = judge_quality(
+        binning, profile(before), pieces, profile(after), policy or QualityPolicy(),
+        columns=[column],
+    )  # fmt: skip
+    return {m.metric: m for m in found}
+
+
+NUMBER = Column("x", Kind.NUMERIC)
+TEXT = Column("x", Kind.CATEGORICAL)
+
+
+def with_missing(rows: int, missing: int) -> list[float | None]:
+    return [None] * missing + [float(i % 100) for i in range(rows - missing)]
+
+
+def test_rows_are_information() -> None:
+    found = judge(with_missing(500, 0), with_missing(300, 0), NUMBER)["rows"]
+    assert (found.value, found.verdict, found.direction) == (300, None, Direction.INFORMATION)
+
+
+def test_missing_beyond_the_tolerance_is_an_alert_and_within_it_is_not() -> None:
+    old = with_missing(1000, 20)
+    within = judge(old, with_missing(1000, 69), NUMBER)["missing_ratio"]
+    beyond = judge(old, with_missing(1000, 71), NUMBER)["missing_ratio"]
+    assert (within.value, within.reference_value) == (0.069, 0.02)
+    assert within.threshold == pytest.approx(0.07)
+    assert within.verdict is Verdict.OK
+    assert beyond.verdict is Verdict.ALERT
+    assert beyond.reason == "7.1 % is beyond 7.0 %"
+
+
+def test_missing_beyond_the_tolerance_in_few_rows_may_be_chance() -> None:
+    found = judge(with_missing(120, 2), with_missing(100, 7), NUMBER)["missing_ratio"]
+    assert found.value is not None
+    assert found.threshold is not None
+    assert found.value > found.threshold
+    assert found.verdict is Verdict.OK
+
+
+def test_a_column_that_is_nearly_always_missing_can_still_get_worse() -> None:
+    found = judge(with_missing(10_000, 9_700), with_missing(1000, 1000), NUMBER)
+    assert found["missing_ratio"].threshold == pytest.approx(0.985)
+    assert found["missing_ratio"].verdict is Verdict.ALERT
+    assert found["out_of_range_ratio"].verdict is Verdict.INSUFFICIENT_DATA
+    assert found["out_of_range_ratio"].value is None
+
+
+def test_missing_that_comes_and_goes_in_the_reference_is_its_own_variability() -> None:
+    old = [value for k in (0, 300, 10, 200, 0) for value in with_missing(1000, k)] * 2
+    new = with_missing(1000, 250)
+    assert judge(old, new, NUMBER)["missing_ratio"].verdict is Verdict.ALERT
+    assert judge(old, new, NUMBER, chunks=10)["missing_ratio"].verdict is Verdict.OK
+
+
+def test_values_beyond_the_reference_are_an_alert() -> None:
+    old, new = np.linspace(0, 1, 1000), np.linspace(0, 1.05, 1000)
+    found = judge(old, new, NUMBER)["out_of_range_ratio"]
+    assert found.value == pytest.approx(0.047, abs=0.002)
+    assert (found.verdict, found.method) == (Verdict.ALERT, "beta_binomial")
+
+
+def test_beyond_a_short_reference_lies_much_by_chance() -> None:
+    old, new = np.linspace(0, 1, 100), np.linspace(0, 1.05, 1000)
+    assert judge(old, new, NUMBER)["out_of_range_ratio"].verdict is Verdict.OK
+
+
+def test_beyond_a_declared_range_only_the_tolerance_counts() -> None:
+    declared = Column("x", Kind.NUMERIC, 0.0, 1.0)
+    old = np.linspace(0.4, 0.6, 500)
+    inside = judge(old, np.linspace(0, 1, 1000), declared)["out_of_range_ratio"]
+    outside = judge(old, np.linspace(0, 1.05, 1000), declared)["out_of_range_ratio"]
+    assert (inside.value, inside.verdict, inside.method) == (0.0, Verdict.OK, "binomial")
+    assert outside.verdict is Verdict.ALERT
+    # 13 of 1,000 are beyond 1 %, but chance at 1 % gives as many in one window of five.
+    few = judge(old, np.append(np.full(987, 0.5), np.full(13, 2.0)), declared)
+    assert few["out_of_range_ratio"].verdict is Verdict.OK
+
+
+def test_new_values_are_an_alert() -> None:
+    old, new = ["a", "b"] * 500, ["a"] * 480 + ["c"] * 20
+    found = judge(old, new, TEXT)["unseen_ratio"]
+    assert (found.value, found.reference_value, found.verdict) == (0.04, 0.0, Verdict.ALERT)
+
+
+def test_new_values_of_a_column_that_always_has_new_ones_are_expected() -> None:
+    rng = np.random.default_rng(8)
+
+    def draw(rows: int) -> list[str]:
+        return [str(value) for value in rng.zipf(1.6, rows).tolist()]
+
+    old = draw(5000)
+    found = judge(old, draw(5000), TEXT)["unseen_ratio"]
+    assert found.value is not None
+    assert found.value > 0.03
+    assert found.reference_value == pytest.approx(found.value, abs=0.015)
+    assert found.verdict is Verdict.OK
+    more = draw(4000) + [f"new {i}" for i in range(1000)]
+    assert judge(old, more, TEXT)["unseen_ratio"].verdict is Verdict.ALERT
+
+
+def test_too_few_rows_are_no_verdict() -> None:
+    found = judge(with_missing(500, 0), with_missing(99, 99), NUMBER)
+    assert found["missing_ratio"].verdict is Verdict.INSUFFICIENT_DATA
+    assert found["missing_ratio"].reason == "the window has 99 rows, fewer than 100"
+
+
+def test_a_window_without_the_column_has_no_value() -> None:
+    rows = pa.table({"x": np.arange(500.0)})
+    binning = freeze_binning(rows, [NUMBER], CLASSES)
+    reference = profile_features(rows, [NUMBER], binning)
+    found = judge_quality(binning, reference, [], empty_features(binning), QualityPolicy())
+    assert [(m.metric, m.value) for m in found] == [
+        ("rows", 0), ("missing_ratio", None), ("out_of_range_ratio", None),
+    ]  # fmt: skip
+    assert {m.verdict for m in found[1:]} == {Verdict.INSUFFICIENT_DATA}
+
+
+def test_healthy_windows_rarely_alert_even_without_any_tolerance() -> None:
+    rng, alerts, windows = np.random.default_rng(2), 0, 100
+    policy = QualityPolicy(missing=0.0, out_of_range=0.0, unseen=0.0)
+    columns = [Column(f"n{i}", Kind.NUMERIC) for i in range(4)]
+    columns += [Column(f"c{i}", Kind.CATEGORICAL) for i in range(4)]
+
+    def draw(rows: int) -> pa.Table:
+        numbers = {f"n{i}": rng.standard_cauchy(rows) for i in range(4)}
+        names = {f"c{i}": rng.zipf(1.5 + i / 2, rows).astype(str) for i in range(4)}
+        gaps = {k: pa.array(v, mask=rng.random(rows) < 0.1) for k, v in (numbers | names).items()}
+        return pa.table(gaps)
+
+    for _ in range(windows):
+        old, new = draw(1000), draw(500)
+        binning = freeze_binning(old, columns, CLASSES)
+        profile = partial(profile_features, columns=columns, binning=binning)
+        found = judge_quality(binning, profile(old), [], profile(new), policy)
+        alerts += any(m.verdict is Verdict.ALERT for m in found)
+    # At 1 % more than 6 of 100 have a probability of 1e-4.
+    assert alerts <= 6
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("old", [0, 1, 300])
+@pytest.mark.parametrize("new", [0, 1, 300])
+@pytest.mark.parametrize("missing", [False, True])
+def test_any_column_gets_a_verdict_or_null_with_a_reason(
+    kind: Kind, old: int, new: int, *, missing: bool
+) -> None:
+    value = {Kind.NUMERIC: 1.0, Kind.CATEGORICAL: "a", Kind.BOOLEAN: True}[kind]
+    kinds = {Kind.NUMERIC: pa.float64(), Kind.CATEGORICAL: pa.string(), Kind.BOOLEAN: pa.bool_()}
+    window = pa.array([None if missing else value] * new, kinds[kind])
+    found = judge(
+        pa.array([value] * old, kinds[kind]), window, Column("x", kind),
+        policy=QualityPolicy(min_rows=1),
+    )  # fmt: skip
+    assert len(found) == 3
+    for measured in found.values():
+        assert measured.value is not None or measured.reason
+        assert (measured.verdict is None) == (measured.metric == "rows")

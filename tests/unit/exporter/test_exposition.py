@@ -1,0 +1,136 @@
+"""The exposition is Prometheus' text format, complete up to its budget, and never says NaN."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.exporter.catalogue import CATALOGUE
+from service.exporter.exposition import Sample, render, within_budget
+from service.exporter.measured import feature_samples, model_samples
+
+OWN = ("loans", "7")
+SCORE = "modelwatch_feature_drift_score"
+
+
+def a_row(**overrides: Any) -> SimpleNamespace:
+    fields: dict[str, Any] = {
+        "metric": "roc_auc",
+        "subject": None,
+        "value": 0.8,
+        "ci_low": 0.78,
+        "ci_high": 0.82,
+        "method": "delong",
+        "engine": "profile",
+        "reference_value": 0.9,
+        "threshold": 0.89,
+        "verdict": "alert",
+    }
+    return SimpleNamespace(**{**fields, **overrides})
+
+
+def values(samples: Iterable[Sample]) -> dict[tuple[str, ...], float]:
+    return {(s.name.removeprefix("modelwatch_"), *s.label_values[2:]): s.value for s in samples}
+
+
+# The client's parser cannot read a line end of another kind inside a value; Prometheus can.
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]) | st.just("\n"))
+
+
+@given(st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+def test_the_client_library_reads_back_what_was_rendered(scores: dict[str, float]) -> None:
+    samples = [Sample(SCORE, (*OWN, name, "psi"), value) for name, value in scores.items()]
+    read = {
+        sample.labels["feature"]: sample.value
+        for family in text_string_to_metric_families(render(samples).decode())
+        for sample in family.samples
+    }
+    assert read == scores
+
+
+def test_a_metric_that_is_not_in_the_catalogue_cannot_be_exported() -> None:
+    with pytest.raises(KeyError):
+        render([Sample("modelwatch_surprise", (), 1.0)])
+
+
+def test_models_come_before_features_and_features_by_importance() -> None:
+    essential = [Sample("modelwatch_label_coverage_ratio", OWN, 1.0)]
+    features = [(i / 10, Sample(SCORE, (*OWN, f"f{i}", "psi"), 1.0)) for i in range(5)]
+    kept, dropped = within_budget(essential, features, 3)
+    assert kept[0] == essential[0]
+    assert [sample.label_values[2] for sample in kept[1:]] == ["f4", "f3"]
+    assert dropped == 3
+
+
+def test_a_series_is_exported_once() -> None:
+    twice = [Sample("modelwatch_label_coverage_ratio", OWN, value) for value in (1.0, 2.0)]
+    assert within_budget(twice, [], 10) == (twice[:1], 0)
+
+
+def test_performance_has_its_interval_baseline_and_tolerance_under_one_unit() -> None:
+    measured = [a_row(), a_row(metric="log_loss", value=0.4, ci_low=None, reference_value=None)]
+    assert values(model_samples(OWN, "performance", measured, 0.01)) == {
+        ("performance_ratio", "roc_auc"): 0.8,
+        ("performance_ci_lower_ratio", "roc_auc"): 0.78,
+        ("performance_ci_upper_ratio", "roc_auc"): 0.82,
+        ("performance_baseline_ratio", "roc_auc"): 0.9,
+        ("performance_tolerance_ratio", "roc_auc"): 0.01,
+        ("performance_error", "log_loss"): 0.4,
+        ("performance_ci_upper_error", "log_loss"): 0.82,
+        ("performance_tolerance_error", "log_loss"): 0.01,
+    }
+
+
+def test_estimates_and_realised_figures_do_not_mix() -> None:
+    measured = [
+        a_row(),
+        a_row(metric="estimated_roc_auc", value=0.7),
+        a_row(metric="label_coverage", value=0.5),
+        a_row(metric="recall", subject="1"),
+    ]
+    realised = values(model_samples(OWN, "performance", measured, 0.01))
+    estimated = values(model_samples(OWN, "estimate", measured, 0.01))
+    assert realised["performance_ratio", "roc_auc"] == 0.8
+    assert realised["label_coverage_ratio",] == 0.5
+    assert estimated["estimated_performance_ratio", "roc_auc"] == 0.7
+    assert not set(realised) & set(estimated)
+    assert not any("recall" in key for key in realised)
+
+
+def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
+    measured = [
+        a_row(metric="drift", subject="income", method="psi", value=0.3, threshold=0.1),
+        a_row(
+            metric="drift",
+            subject="income",
+            method="evidently.wasserstein",
+            engine="evidently",
+            value=0.5,
+            threshold=None,
+            verdict=None,
+        ),
+        a_row(metric="drift", subject="score", method="psi", value=0.2, threshold=None),
+        a_row(metric="missing_ratio", subject="income", value=0.25),
+    ]
+    assert values(model_samples(OWN, "data", measured, 0.01)) == {
+        ("drift_score", "score", "psi"): 0.2,
+        ("features_monitored",): 1.0,
+        ("features_drifting",): 1.0,
+    }
+    assert values(sample for _, sample in feature_samples(OWN, measured)) == {
+        ("feature_drift_score", "income", "psi"): 0.3,
+        ("feature_drift_threshold", "income", "psi"): 0.1,
+        ("feature_drift_score", "income", "evidently_wasserstein"): 0.5,
+        ("feature_missing_ratio", "income"): 0.25,
+    }
+
+
+def test_every_metric_of_the_catalogue_has_the_prefix_and_a_sentence() -> None:
+    for name, spec in CATALOGUE.items():
+        assert name.startswith("modelwatch_")
+        assert spec.meaning.endswith(".")
+        assert "\n" not in spec.meaning

@@ -1,0 +1,115 @@
+"""Signatures are the standard's, retries last long enough, and a gone target is left alone."""
+
+import base64
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from service.clock import now
+from service.errors import ModelwatchSetupError
+from service.retraining.delivery import (
+    HORIZON,
+    JITTER,
+    RETRY_AFTER,
+    Reply,
+    body_of,
+    retry_in,
+    target_from,
+)
+from service.retraining.events import requested_event
+from service.retraining.signature import signed_headers, signing_key
+from service.settings import Settings
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
+def test_the_reference_library_accepts_every_signed_body(event: dict[str, Any]) -> None:
+    body = body_of(event)
+    headers = signed_headers(signing_key(SECRET), "message-1", now(), body)
+    assert Webhook(SECRET).verify(body, headers) == event
+
+
+def test_a_signature_by_hand() -> None:
+    # printf 'm.1700000000.{}' |
+    #   openssl dgst -sha256 -mac HMAC -macopt hexkey:0001…17 -binary | base64
+    headers = signed_headers(
+        signing_key(SECRET), "m", datetime.fromtimestamp(1_700_000_000, UTC), b"{}"
+    )
+    assert headers["webhook-timestamp"] == "1700000000"
+    assert headers["webhook-signature"] == "v1,O21lese4x8AJaoornhgVbHDiFbu6mTQduQcBBYUopoI="
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_%%%", "whsec_c2hvcnQ="])
+def test_a_secret_that_is_not_one_is_refused_and_not_repeated(secret: str) -> None:
+    with pytest.raises(ModelwatchSetupError) as refused:
+        signing_key(secret)
+    assert not secret.removeprefix("whsec_") or secret not in str(refused.value)
+
+
+def test_retries_are_ten_grow_and_last_over_a_weekend() -> None:
+    assert len(RETRY_AFTER) == 10
+    assert list(RETRY_AFTER) == sorted(RETRY_AFTER)
+    total = sum(RETRY_AFTER, timedelta(0))
+    assert timedelta(hours=75) < total < timedelta(hours=77)
+    # The last retry must not find its own event too old.
+    assert total * (1 + JITTER) < HORIZON
+
+
+@given(st.integers(1, len(RETRY_AFTER)), st.integers(0, 2**32))
+def test_the_wait_is_the_tables_within_its_jitter(attempt: int, seed: int) -> None:
+    wait = retry_in(attempt, Reply(503, "busy"), random.Random(seed))
+    assert wait is not None
+    assert abs(wait / RETRY_AFTER[attempt - 1] - 1) <= JITTER + 1e-9
+
+
+def test_it_ends_after_the_last_retry_and_at_once_when_the_target_is_gone() -> None:
+    assert retry_in(len(RETRY_AFTER) + 1, Reply(503, "busy"), random.Random(1)) is None
+    assert retry_in(1, Reply(410, "gone"), random.Random(1)) is None
+    assert retry_in(1, Reply(404, "not here"), random.Random(1)) is not None
+
+
+def test_a_target_may_ask_for_more_time_but_not_for_more_than_a_day() -> None:
+    patient = retry_in(1, Reply(429, "slow", timedelta(minutes=10)), random.Random(1))
+    endless = retry_in(1, Reply(429, "slow", timedelta(days=9)), random.Random(1))
+    assert (patient, endless) == (timedelta(minutes=10), timedelta(days=1))
+
+
+def test_an_event_is_a_cloudevent_with_a_stable_id() -> None:
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    event = requested_event(
+        request_id=12,
+        opened_at=at,
+        model="loans",
+        version="7",
+        action="retrain",
+        reason="the model got worse",
+        window=(at, at + timedelta(days=1)),
+        signals=[{"metric": "roc_auc", "value": 0.8}],
+    )
+    assert event["id"] == "retraining-request-12-opened"
+    assert event["specversion"] == "1.0"
+    assert event["type"] == "dev.modelwatch.retrain.requested.v1"
+    assert (event["source"], event["subject"]) == ("/monitors/loans", "loans@7")
+    assert event["time"] == "2026-11-20T10:00:00Z"
+    assert event["data"]["window"] == ["2026-11-20T10:00:00Z", "2026-11-21T10:00:00Z"]
+    assert event["data"]["evidence_url"] == "/v1/retraining-requests/12"
+
+
+def test_a_webhook_needs_an_address_and_a_secret() -> None:
+    assert target_from(Settings()) is None
+    with pytest.raises(ModelwatchSetupError):
+        target_from(Settings(webhook_url="https://ci.example"))
+    with pytest.raises(ModelwatchSetupError):
+        target_from(Settings(webhook_url="file:///etc", webhook_secret=SecretStr(SECRET)))
+    target = target_from(
+        Settings(webhook_url="https://ci.example", webhook_secret=SecretStr(SECRET))
+    )
+    assert target is not None
+    assert "key" not in repr(target)
