@@ -63,8 +63,7 @@ def _line(name: str, keys: tuple[str, ...], sample: Sample) -> str:
     if not keys:
         return f"{name} {sample.value!r}"
     pairs = ",".join(
-        f'{key}="{_escaped(value)}"'
-        for key, value in zip(keys, sample.label_values, strict=True)
+        f'{key}="{_escaped(value)}"' for key, value in zip(keys, sample.label_values, strict=True)
     )
     return f"{name}{{{pairs}}} {sample.value!r}"
 

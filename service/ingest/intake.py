@@ -1,7 +1,7 @@
 """Records of one request to a batch that can be stored, with a verdict for every other row."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,11 @@ from service.ingest.codec import Codec, WrongTargetError
 from service.ingest.decode import Record, load_record
 from service.ingest.examine import read_id
 from service.ingest.labels import LabelSpec, PreparedLabel, read_label
-from service.ingest.rows import PreparedRow
+from service.ingest.rows import Layout, PreparedRow
 from service.ingest.specs import Specs
 from service.ingest.times import Horizon
 from service.ingest.transaction import Batch
-from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.ingest.verdicts import Code, RowError, Verdicts
 
 MAX_TARGETS = 64
 _SYNTAX_CODES = frozenset({Code.MALFORMED_JSON, Code.TOO_DEEP})
@@ -34,9 +34,6 @@ class Sent:
     depth: int
     escapes: bool
     lines: bool
-
-
-FaultOf = Callable[[int, str, str], Fault]
 
 
 class _Target(msgspec.Struct, gc=False):
@@ -117,7 +114,7 @@ class Intake:
         except RowError as failure:
             error = failure
         assert isinstance(error, RowError)
-        self._refuse(raw, index, error, codec.layout.fault if codec else None, "ts")
+        self._refuse(raw, index, error, codec.layout if codec else None, "ts")
         return None
 
     def _read(self, raw: Record, index: int, codec: Codec) -> PreparedRow:
@@ -175,7 +172,7 @@ class Intake:
                     spec = await self._named_labels(raw)
                 batch.labels.append(await self._label(raw, index, spec))
             except RowError as error:
-                self._refuse(raw, index, error, spec.fault if spec else None, "label_ts")
+                self._refuse(raw, index, error, spec, "label_ts")
         return batch
 
     async def _label(self, raw: Record, index: int, spec: LabelSpec) -> PreparedLabel:
@@ -196,7 +193,12 @@ class Intake:
             raise self._remember(model, error) from None
 
     def _refuse(
-        self, raw: Record, index: int, error: RowError, fault: FaultOf | None, time_field: str
+        self,
+        raw: Record,
+        index: int,
+        error: RowError,
+        schema: Layout | LabelSpec | None,
+        time_field: str,
     ) -> None:
         """List and count a record that is not stored."""
         if not self.sent.lines and error.code in _SYNTAX_CODES:
@@ -210,9 +212,9 @@ class Intake:
                 prediction_id = read_id(record)
         except RowError:
             pass
-        self.verdicts.refuse(index, prediction_id, error)
-        if fault is not None:
-            self.verdicts.faults[fault(ts, "", error.code)] += 1
+        self.verdicts.refuse(index, prediction_id, error, schema.model if schema else "")
+        if schema is not None:
+            self.verdicts.faults[schema.fault(ts, "", error.code)] += 1
 
 
 def _usable_time(record: dict[str, Any], time_field: str, horizon: Horizon) -> int:

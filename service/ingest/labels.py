@@ -44,6 +44,11 @@ class PreparedLabel(msgspec.Struct, gc=False):
         "another label of the same label_ts is stored; a correction has a newer label_ts",
     )
 
+    @property
+    def model(self) -> str:
+        """Return the name of the model."""
+        return self.spec.model
+
     def fault(self, code: str) -> Fault:
         """Return where a fault that costs this label is counted."""
         return self.spec.fault(self.label_ts, "", code)

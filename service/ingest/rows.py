@@ -46,6 +46,11 @@ class PreparedRow(msgspec.Struct, gc=False):
         "another prediction of that id is stored; a retry must send the same ts and content",
     )
 
+    @property
+    def model(self) -> str:
+        """Return the name of the model."""
+        return self.layout.spec.model
+
     def fault(self, code: str) -> Fault:
         """Return where a fault that costs this row is counted."""
         return self.layout.fault(self.ts, "", code)
@@ -66,6 +71,7 @@ class Layout:
 
     def __init__(self, spec: VersionSpec) -> None:
         self.spec = spec
+        self.model = spec.model
         numbers = [f for f in spec.features if f.kind != "categorical"]
         texts = [f for f in spec.features if f.kind == "categorical"]
         self.numbers: tuple[FeatureSpec, ...] = tuple(numbers)

@@ -14,6 +14,7 @@ from service.ingest.times import Horizon
 from service.ingest.transaction import Batch
 from service.ingest.verdicts import Verdicts
 from service.settings import Settings
+from service.telemetry import INGEST_ROWS
 
 
 class Ingest:
@@ -42,7 +43,7 @@ class Ingest:
 
     async def predictions(self, sent: Sent) -> Verdicts:
         """Store predictions; they are committed when this returns."""
-        return await self._store(await self.read_predictions(sent))
+        return await self._store(await self.read_predictions(sent), "predictions")
 
     async def read_predictions(self, sent: Sent) -> Batch:
         """Judge predictions without storing them."""
@@ -50,14 +51,16 @@ class Ingest:
 
     async def labels(self, sent: Sent) -> Verdicts:
         """Store labels; they are committed when this returns."""
-        return await self._store(await self._intake(sent).labels())
+        return await self._store(await self._intake(sent).labels(), "labels")
 
     def _intake(self, sent: Sent) -> Intake:
         return Intake(self._specs, sent, Horizon.at(self._clock()))
 
-    async def _store(self, batch: Batch) -> Verdicts:
+    async def _store(self, batch: Batch, kind: str) -> Verdicts:
         if len(batch) or batch.verdicts.faults:
             await self._committer.submit(batch)
+        for model, count in batch.verdicts.rejected.items():
+            INGEST_ROWS.labels(model, kind, "rejected").inc(count)
         return batch.verdicts
 
 

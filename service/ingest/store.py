@@ -17,11 +17,9 @@ from service.ingest.transaction import Batch, refuse, write
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 2
-# The joins of this connection look up keys; a plan without statistics must not read a table.
 _OPTIONS = (
     "-c timezone=UTC -c synchronous_commit=on -c statement_timeout=3500 -c lock_timeout=3000 "
-    "-c idle_in_transaction_session_timeout=5000 "
-    "-c enable_hashjoin=off -c enable_mergejoin=off"
+    "-c idle_in_transaction_session_timeout=5000"
 )
 _ATTEMPTS = 3
 _RECONNECT_WITHIN = 2.0

@@ -22,6 +22,7 @@ from service.ingest.staging import (
 )
 from service.ingest.times import HOUR
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.telemetry import INGEST_ROWS
 
 _HOUR_SECONDS = 3_600
 
@@ -83,8 +84,8 @@ def write(
     for batch in batches:
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
-    _tell(stored_rows)
-    _tell(stored_labels)
+    _tell(stored_rows, "predictions")
+    _tell(stored_labels, "labels")
     return len(new_rows) < len(rows)
 
 
@@ -151,15 +152,19 @@ def _count_faults(
     )
 
 
-def _tell(kept: Kept[PreparedRow] | Kept[PreparedLabel]) -> None:
-    """Correct the verdicts of requests that repeated something."""
-    _, repeats, conflicts = kept
+def _tell(kept: Kept[PreparedRow] | Kept[PreparedLabel], kind: str) -> None:
+    """Correct the verdicts of requests that repeated something, and count what was stored."""
+    new, repeats, conflicts = kept
+    for model, count in Counter(item.model for item in new).items():
+        INGEST_ROWS.labels(model, kind, "accepted").inc(count)
+    for model, count in Counter(item.model for item in repeats).items():
+        INGEST_ROWS.labels(model, kind, "duplicate").inc(count)
     for item in repeats:
         item.owner.accepted -= 1
         item.owner.duplicates += 1
     for item in conflicts:
         item.owner.accepted -= 1
-        item.owner.refuse(item.index, item.prediction_id, item.conflict)
+        item.owner.refuse(item.index, item.prediction_id, item.conflict, item.model)
 
 
 def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
@@ -170,6 +175,6 @@ def refuse(batch: Batch) -> Batch:
     """Refuse what is left of a batch; the rest of it only counts the faults."""
     error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
     for item in _items(batch):
-        batch.verdicts.refuse(item.index, item.prediction_id, error)
+        batch.verdicts.refuse(item.index, item.prediction_id, error, item.model)
         batch.verdicts.faults[item.fault(error.code)] += 1
     return Batch(batch.verdicts)

@@ -99,14 +99,19 @@ class Verdicts:
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Refusals per registered model; those of unknown models count under an empty name."""
 
     def warn(self, index: int, name: str, code: str) -> None:
         """List a warning, unless enough are listed already."""
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append({"index": index, "field": name, "code": code})
 
-    def refuse(self, index: int, prediction_id: str | None, error: RowError) -> None:
+    def refuse(
+        self, index: int, prediction_id: str | None, error: RowError, model: str = ""
+    ) -> None:
         """List a record that is not stored."""
+        self.rejected[model] += 1
         refusal = Refusal(index, prediction_id, error.field, error.code, error.detail)
         self.refusals.append(refusal)
 

@@ -54,6 +54,7 @@ def _link(method: str, path: str) -> str:
     return f'<a href="{escape(path)}">{text}</a>' if method == "get" and "{" not in path else text
 
 
+@router.get("/")
 @router.get("/docs")
 def docs(request: Request) -> HTMLResponse:
     """List the routes."""

@@ -34,7 +34,7 @@ READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.5
 MOST_DATABASES: Final = 5
 # A demo is watched by somebody, and its month is over in seconds: no late row is waited for.
-DEMO_QUIET: Final = timedelta(milliseconds=500)
+DEMO_QUIET: Final = timedelta(seconds=1)
 
 
 class _DatabaseGoneError(Exception):

@@ -41,6 +41,7 @@ from service.registry.service import infer_schema, lock_model
 from service.registry.tables import Binning, Reference
 from service.registry.values import FeatureSpec, VersionSpec
 from service.runs.binnings import classes_of
+from service.runs.planning import mark_version
 from service.runs.reference_columns import ReferenceRows, conform
 from service.runs.reference_edges import choose_edges
 from service.runs.reference_files import read_file
@@ -216,6 +217,9 @@ def _record(
     )
     session.add(reference)
     session.flush()
+    if newest is None:
+        # What was judged with nothing to compare it with can be judged now.
+        mark_version(session, version.model_id, version.version_id)
     return StoredReference(
         version,
         reference.revision,

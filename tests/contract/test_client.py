@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,23 +20,26 @@ import pytest
 import modelwatch.sender
 from modelwatch import Monitor, new_prediction_id
 
+Document = dict[str, Any]
+Answer = tuple[int, dict[str, str], Document]
+
 
 class ScriptedServer(ThreadingHTTPServer):
     """Answers with what the script holds, and then takes every record."""
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.script = deque()
-        self.bodies = []
-        self.headers = []
+        self.script: deque[Callable[[Document], Answer]] = deque()
+        self.bodies: list[tuple[str, Document]] = []
+        self.headers: list[dict[str, str]] = []
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def records(self):
+    def records(self) -> list[Document]:
         return [record for _, body in self.bodies for record in body["records"]]
 
 
@@ -42,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: ScriptedServer
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
@@ -59,20 +64,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
-def accept(document):
+def accept(document: Document) -> Answer:
     return 200, {}, {"accepted": len(document["records"]), "duplicates": 0, "rejected": []}
 
 
-def refuse(status, **headers):
+def refuse(status: int, **headers: Any) -> Callable[[Document], Answer]:
     return lambda _document: (status, headers, {"detail": "not now"})
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -82,17 +87,17 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modelwatch.sender, "FIRST_DELAY", 0.001)
     for name in ("MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"):
         monkeypatch.delenv(name, raising=False)
 
 
-def a_monitor(server, **options):
+def a_monitor(server: ScriptedServer, **options: Any) -> Monitor:
     return Monitor("loans", "7", **{"url": server.url, "interval": 0.01, **options})
 
 
-def test_a_prediction_arrives_as_the_interface_has_it(server):
+def test_a_prediction_arrives_as_the_interface_has_it(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
     made = monitor.log(
@@ -123,7 +128,7 @@ def test_a_prediction_arrives_as_the_interface_has_it(server):
     ]
 
 
-def test_a_label_names_its_model_only(server):
+def test_a_label_names_its_model_only(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     monitor.label("some-id", 1, label_ts=datetime(2026, 12, 1, tzinfo=UTC))
     assert monitor.flush(10)
@@ -138,7 +143,9 @@ def test_a_label_names_its_model_only(server):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(server, status):
+def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(
+    server: ScriptedServer, status: int
+) -> None:
     server.script.extend([refuse(status), refuse(status, **{"Retry-After": "0.01"})])
     monitor = a_monitor(server)
     made = [monitor.log({"x": row}, 0) for row in range(3)]
@@ -148,7 +155,9 @@ def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(server, 
     assert monitor.stats()["accepted"] == 3
 
 
-def test_what_the_server_refuses_is_not_sent_again(server, caplog):
+def test_what_the_server_refuses_is_not_sent_again(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.script.append(refuse(404))
     monitor = a_monitor(server)
     with caplog.at_level(logging.WARNING, "modelwatch"):
@@ -159,8 +168,10 @@ def test_what_the_server_refuses_is_not_sent_again(server, caplog):
     assert "404" in caplog.text
 
 
-def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(server):
-    def no_sevens(document):
+def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(
+    server: ScriptedServer,
+) -> None:
+    def no_sevens(document: Document) -> Answer:
         if any(record["features"]["x"] == 7 for record in document["records"]):
             return refuse(400)(document)
         return accept(document)
@@ -176,7 +187,9 @@ def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(se
     assert monitor.stats()["rejected"] == 1
 
 
-def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(server):
+def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(
+    server: ScriptedServer,
+) -> None:
     monitor = a_monitor(server)
     monitor.log({"a": float("nan"), "b": np.float32(0.5), "c": np.int64(3), "d": np.nan}, 0)
     monitor.log({"e": np.float64("inf"), "f": np.float32("nan"), "g": np.bool_(True)}, 0)
@@ -187,7 +200,7 @@ def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(server)
     ]
 
 
-def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server):
+def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     monitor.log({"x": object()}, 0)
     monitor.log({"x": 1}, 0)
@@ -196,7 +209,7 @@ def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server):
     assert monitor.stats()["unserialisable"] == 1
 
 
-def test_log_never_raises(server):
+def test_log_never_raises(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     assert isinstance(monitor.log(None, 0), str)  # type: ignore[arg-type]
     assert isinstance(monitor.log({}, 0, ts="yesterday"), str)  # type: ignore[arg-type]
@@ -204,7 +217,7 @@ def test_log_never_raises(server):
     assert monitor.stats()["errors"] == 3
 
 
-def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted():
+def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted() -> None:
     monitor = Monitor("loans", "7", url="http://127.0.0.1:1", max_rows=10)
     for row in range(25):
         monitor.log({"x": row}, 0)
@@ -216,7 +229,7 @@ def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted():
     assert time.monotonic() - began < 2
 
 
-def test_mode_off_gives_ids_and_starts_nothing(server):
+def test_mode_off_gives_ids_and_starts_nothing(server: ScriptedServer) -> None:
     monitor = a_monitor(server, mode="off")
     threads = threading.active_count()
     assert len(monitor.log({"x": 1}, 0)) == 32
@@ -226,14 +239,14 @@ def test_mode_off_gives_ids_and_starts_nothing(server):
     assert monitor.stats()["queued"] == 0
 
 
-def test_the_key_is_sent(server):
+def test_the_key_is_sent(server: ScriptedServer) -> None:
     monitor = a_monitor(server, api_key="mw_test")
     monitor.log({"x": 1}, 0)
     assert monitor.flush(10)
     assert server.headers[0]["Authorization"] == "Bearer mw_test"
 
 
-def test_the_features_are_those_at_the_time_of_the_call(server):
+def test_the_features_are_those_at_the_time_of_the_call(server: ScriptedServer) -> None:
     monitor = a_monitor(server, interval=0.1)
     features = {"x": 1}
     monitor.log(features, 0)
@@ -242,7 +255,7 @@ def test_the_features_are_those_at_the_time_of_the_call(server):
     assert server.records()[0]["features"] == {"x": 1}
 
 
-def test_ids_are_version_seven_and_sort_by_time():
+def test_ids_are_version_seven_and_sort_by_time() -> None:
     ids = []
     for _ in range(5):
         ids.append(new_prediction_id())
@@ -252,7 +265,7 @@ def test_ids_are_version_seven_and_sort_by_time():
     assert {one[16] for one in ids} <= set("89ab")
 
 
-def _logged_in_child(url, queue):
+def _logged_in_child(url: str, queue: Any) -> None:
     child = Monitor("loans", "7", url=url, interval=0.01)
     queue.put(child.log({"x": 2}, 0))
     child.flush(10)
@@ -260,7 +273,7 @@ def _logged_in_child(url, queue):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_sends_its_own_records(server):
+def test_a_forked_child_sends_its_own_records(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     first = monitor.log({"x": 1}, 0)
     assert monitor.flush(10)
@@ -274,7 +287,7 @@ def test_a_forked_child_sends_its_own_records(server):
     assert [record["prediction_id"] for record in server.records()] == [first, second]
 
 
-def test_what_is_queued_at_the_end_of_the_process_is_sent(server):
+def test_what_is_queued_at_the_end_of_the_process_is_sent(server: ScriptedServer) -> None:
     code = (
         "import modelwatch\n"
         f"m = modelwatch.Monitor('loans', '7', url={server.url!r}, interval=60)\n"
@@ -284,7 +297,7 @@ def test_what_is_queued_at_the_end_of_the_process_is_sent(server):
     assert len(server.records()) == 1
 
 
-def test_the_import_needs_the_standard_library_only():
+def test_the_import_needs_the_standard_library_only() -> None:
     code = (
         "import sys, modelwatch\n"
         "tops = {name.partition('.')[0] for name in sys.modules} - {'modelwatch'}\n"

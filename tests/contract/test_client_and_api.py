@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from service.settings import Settings
 
 
 @pytest.fixture
-def api(database_url):
+def api(database_url: str) -> Iterator[str]:
     """Serve the real application over the test's database, and return its address."""
     app = create_app(Settings(database_url=SecretStr(database_url)))
     server = uvicorn.Server(
@@ -31,12 +32,12 @@ def api(database_url):
 
 
 @pytest.fixture
-def client(api):
+def client(api: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=api, trust_env=False) as client:
         yield client
 
 
-def register(client):
+def register(client: httpx.Client) -> None:
     assert client.put("/v1/models/loans", json={"task": "binary"}).status_code == 200
     version = {
         "features": [
@@ -50,7 +51,7 @@ def register(client):
     assert client.put("/v1/models/loans/versions/7", json=version).status_code == 200
 
 
-def test_a_logged_prediction_and_its_label_are_read_back(api, client):
+def test_a_logged_prediction_and_its_label_are_read_back(api: str, client: httpx.Client) -> None:
     register(client)
     monitor = Monitor("loans", "7", url=api, interval=0.01)
     made = monitor.log(
@@ -80,7 +81,9 @@ def test_a_logged_prediction_and_its_label_are_read_back(api, client):
     assert (row["prediction"], row["score"]) == ("1", 0.83)
 
 
-def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(api, client):
+def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(
+    api: str, client: httpx.Client
+) -> None:
     register(client)
     monitor = Monitor("loans", "7", url=api, interval=0.01)
     for _ in range(2):
@@ -91,19 +94,19 @@ def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(api, client):
     assert monitor.stats()["duplicates"] == 100
 
 
-def test_a_model_that_is_not_registered_costs_its_rows_only(api):
+def test_a_model_that_is_not_registered_costs_its_rows_only(api: str) -> None:
     monitor = Monitor("nobody", "1", url=api, interval=0.01)
     monitor.log({"x": 1}, 0)
     assert monitor.flush(20)
     assert monitor.stats()["rejected"] == 1
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
-def test_every_plain_address_answers(client, path):
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])
+def test_every_plain_address_answers(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_the_page_of_routes_lists_them_and_loads_nothing(client):
+def test_the_page_of_routes_lists_them_and_loads_nothing(client: httpx.Client) -> None:
     page = client.get("/docs")
     assert "/v1/retraining-requests" in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -111,7 +114,7 @@ def test_the_page_of_routes_lists_them_and_loads_nothing(client):
     assert "https://" not in page.text
 
 
-def test_requests_are_timed_by_route_and_not_by_path(client):
+def test_requests_are_timed_by_route_and_not_by_path(client: httpx.Client) -> None:
     client.get("/v1/models/some-name-that-is-in-no-metric")
     exposition = client.get("/metrics").text
     assert 'route="/v1/models/{model}"' in exposition

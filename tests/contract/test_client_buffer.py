@@ -1,3 +1,5 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +9,9 @@ steps = st.lists(st.one_of(st.just("add"), st.just("acknowledge"), st.integers(1
 
 
 @given(st.integers(1, 8), steps)
-def test_every_record_is_sent_once_in_order_or_counted_as_dropped(limit, actions):
+def test_every_record_is_sent_once_in_order_or_counted_as_dropped(
+    limit: int, actions: list[Any]
+) -> None:
     buffer = Buffer(limit)
     added, kept, sent = 0, [], []
     for action in actions:
@@ -29,7 +33,7 @@ def test_every_record_is_sent_once_in_order_or_counted_as_dropped(limit, actions
     assert len(buffer) == 0
 
 
-def test_a_full_buffer_drops_the_newest():
+def test_a_full_buffer_drops_the_newest() -> None:
     buffer = Buffer(2)
     results = [buffer.add({"row": row}) for row in range(3)]
     assert results == [True, True, False]

@@ -129,9 +129,17 @@ def point_latest(session: Session, window: Window) -> None:
         )
 
 
-def add_labels(session: Session, version: VersionSpec, start: datetime, counts: list[int]) -> None:
+def add_labels(
+    session: Session,
+    version: VersionSpec,
+    start: datetime,
+    counts: list[int],
+    *,
+    binning_revision: int | None = None,
+) -> None:
     """Add the performance profile of one bucket with so many rows of each class."""
-    binning = Binning(model_id=version.model_id, revision=1 + start.hour, content=b"")
+    revision = 1 + start.hour if binning_revision is None else binning_revision
+    binning = Binning(model_id=version.model_id, revision=revision, content=b"")
     session.add(binning)
     session.flush()
     table = np.array([[counts[0], 0], [0, counts[1]]], dtype=np.int64)

@@ -76,7 +76,7 @@ class Up:
         """Return the address of the API once all of the addresses are printed."""
         line = self.wait_for(r"is ready at", 60)
         self.wait_for("Ctrl-C", 10)
-        return ADDRESS.findall(line)[0]
+        return str(ADDRESS.findall(line)[0])
 
     def addresses(self) -> list[str]:
         """Return every address that was printed."""

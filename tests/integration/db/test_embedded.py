@@ -88,7 +88,7 @@ def test_stopping_does_not_wait_for_open_transactions(server: EmbeddedPostgres) 
 def test_rows_are_durable_by_default(server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.start()) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            assert connection.execute(f"SHOW {setting}").fetchone() == ("on",)  # type: ignore[arg-type]
+            assert connection.execute(f"SHOW {setting}").fetchone() == ("on",)
 
 
 def test_two_owners_of_one_directory_are_refused(server: EmbeddedPostgres) -> None:

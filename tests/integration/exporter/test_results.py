@@ -102,8 +102,11 @@ def test_a_version_that_is_retired_vanishes(sessions: Sessions) -> None:
 def test_a_new_revision_replaces_what_was_exported(sessions: Sessions) -> None:
     version = seed(sessions)
     with sessions.begin() as session:
+        add_window(session, version, revision=3, rows=4999, latest=False)
+    assert collected(sessions)["evaluation_window_rows", "data"] == 5000
+    with sessions.begin() as session:
         session.execute(update(Window).values(latest=False))
-        add_window(session, version, revision=2, rows=5001)
+        add_window(session, version, revision=4, rows=5001)
     assert collected(sessions)["evaluation_window_rows", "data"] == 5001
 
 

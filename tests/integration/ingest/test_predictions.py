@@ -134,9 +134,7 @@ def test_each_line_names_its_model_and_a_bad_line_costs_itself(run: Run) -> None
             (3, "unknown-version"),
             (4, "missing-field"),
         ]
-        by_query = await api.lines(
-            a_prediction("g"), path="/v1/predictions?model=loans&version=7"
-        )
+        by_query = await api.lines(a_prediction("g"), path="/v1/predictions?model=loans&version=7")
         assert by_query.json()["accepted"] == 1
 
     run(body)
@@ -170,7 +168,12 @@ def test_each_line_names_its_model_and_a_bad_line_costs_itself(run: Run) -> None
         (gzip.compress(b"{}" * 50)[:-9], {"content_encoding": "gzip"}, 400, "bad-gzip"),
         (gzip.compress(b" " * (33 << 20)), {"content_encoding": "gzip"}, 413, "body-too-large"),
         (b" " * ((8 << 20) + 1), {}, 413, "body-too-large"),
-        (b'{"model":"loans","version":"7","records":[%s0]}' % (b"0," * 5000), {}, 413, "too-many-rows"),
+        (
+            b'{"model":"loans","version":"7","records":[%s0]}' % (b"0," * 5000),
+            {},
+            413,
+            "too-many-rows",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_a_problem_that_echoes_nothing(

@@ -55,9 +55,7 @@ def test_a_connection_that_was_lost_between_requests_costs_no_request(
     run(body)
 
 
-def test_a_database_that_hangs_is_given_up_within_five_seconds(
-    run: Run, database_url: str
-) -> None:
+def test_a_database_that_hangs_is_given_up_within_five_seconds(run: Run, database_url: str) -> None:
     async def body(api: Api) -> None:
         await api.predictions(a_prediction("a"))
         with psycopg.connect(database_url) as blocker:

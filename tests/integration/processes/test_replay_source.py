@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -9,6 +10,7 @@ import pytest
 from service.processes.replay_file import SourceError, as_utc
 from service.processes.replay_source import Options, Source
 
+Document = dict[str, Any]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = {"ts": "when", "prediction": "y_pred", "score": "p", "label": "repaid"}
 
@@ -35,21 +37,21 @@ def write(table: pa.Table, path: Path) -> Path:
     return path
 
 
-def source(path: Path, **options) -> Source:
+def source(path: Path, **options: Any) -> Source:
     given = {"columns": COLUMNS, "ignore": frozenset({"row_nr"}), "batch": 10, **options}
     return Source(path, ["loans", "7"], Options(**given))
 
 
-def predictions(path: Path, **options) -> list[dict]:
+def predictions(path: Path, **options: Any) -> list[Document]:
     return [row for batch in source(path, **options).batches() for row in batch.predictions]
 
 
 @pytest.fixture(params=["parquet", "csv"])
-def path(request, tmp_path):
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write(a_table(), tmp_path / f"rows.{request.param}")
 
 
-def test_a_row_becomes_a_record_of_its_roles_and_features(path):
+def test_a_row_becomes_a_record_of_its_roles_and_features(path: Path) -> None:
     record = predictions(path)[1]
     assert record.pop("prediction_id")
     assert record == {
@@ -60,25 +62,27 @@ def test_a_row_becomes_a_record_of_its_roles_and_features(path):
     }
 
 
-def test_batches_have_the_size_that_was_asked_for_and_lose_no_row(path):
+def test_batches_have_the_size_that_was_asked_for_and_lose_no_row(path: Path) -> None:
     sizes = [len(batch) for batch in source(path).batches()]
     assert sizes == [10, 10, 5]
 
 
-def test_a_missing_value_stays_missing(path):
+def test_a_missing_value_stays_missing(path: Path) -> None:
     assert predictions(path)[3]["features"]["income"] is None
 
 
-def test_a_row_without_a_label_has_no_label_record(path):
+def test_a_row_without_a_label_has_no_label_record(path: Path) -> None:
     labels = [one for batch in source(path).batches() for one in batch.labels]
     assert len(labels) == 24
 
 
-def test_the_second_reading_gives_the_same_records(path):
+def test_the_second_reading_gives_the_same_records(path: Path) -> None:
     assert predictions(path) == predictions(path)
 
 
-def test_ids_do_not_depend_on_the_batch_or_on_where_the_file_lies(path, tmp_path):
+def test_ids_do_not_depend_on_the_batch_or_on_where_the_file_lies(
+    path: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / f"elsewhere{path.suffix}"
     copy.write_bytes(path.read_bytes())
     ids = [record["prediction_id"] for record in predictions(path)]
@@ -86,26 +90,26 @@ def test_ids_do_not_depend_on_the_batch_or_on_where_the_file_lies(path, tmp_path
     assert len(set(ids)) == len(ids)
 
 
-def test_moved_times_have_ids_of_their_own(path):
+def test_moved_times_have_ids_of_their_own(path: Path) -> None:
     ids = {record["prediction_id"] for record in predictions(path)}
     moved = {record["prediction_id"] for record in predictions(path, shift=timedelta(days=1))}
     assert not ids & moved
 
 
-def test_start_moves_the_first_row_and_keeps_the_distances(path):
+def test_start_moves_the_first_row_and_keeps_the_distances(path: Path) -> None:
     start = datetime(2030, 6, 1, tzinfo=UTC)
     times = [datetime.fromisoformat(row["ts"]) for row in predictions(path, start=start)]
     assert times == [start + timedelta(hours=row) for row in range(25)]
 
 
-def test_a_label_is_known_after_the_delay(path):
+def test_a_label_is_known_after_the_delay(path: Path) -> None:
     batch = next(source(path, label_delay=timedelta(days=10)).batches())
     known, record = batch.labels[0]
     assert known == FIRST + timedelta(days=10)
     assert record["label_ts"] == "2026-01-11T00:00:00Z"
 
 
-def test_an_id_column_is_used_as_it_is(path):
+def test_an_id_column_is_used_as_it_is(path: Path) -> None:
     ids = [
         row["prediction_id"]
         for row in predictions(path, columns={**COLUMNS, "prediction_id": "row_nr"}, ignore=())
@@ -113,12 +117,12 @@ def test_an_id_column_is_used_as_it_is(path):
     assert ids == [str(row) for row in range(25)]
 
 
-def test_a_column_that_is_not_there_is_named(path):
+def test_a_column_that_is_not_there_is_named(path: Path) -> None:
     with pytest.raises(SourceError, match="'nope'"):
         source(path, columns={**COLUMNS, "ts": "nope"})
 
 
-def test_a_file_of_another_kind_is_one_clear_error(tmp_path):
+def test_a_file_of_another_kind_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     path.write_bytes(b"not parquet at all")
     with pytest.raises(SourceError, match="cannot be read"):
@@ -136,5 +140,5 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path):
     ],
     ids=["naive", "text", "text-with-zone", "date", "zoned"],
 )
-def test_every_kind_of_time_is_read_as_utc(column):
+def test_every_kind_of_time_is_read_as_utc(column: pa.Array) -> None:
     assert as_utc(pa.chunked_array([column])).to_pylist() == [FIRST]

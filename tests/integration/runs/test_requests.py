@@ -74,13 +74,16 @@ def test_a_revised_window_revises_the_evidence(client: TestClient, sessions: Ses
     assert [m["metric"] for m in window["measurements"]] == ["accuracy"]
 
 
-def test_overlapping_windows_count_a_bucket_once(client: TestClient, sessions: Sessions) -> None:
+def test_a_bucket_counts_once_however_many_windows_and_binnings_hold_it(
+    client: TestClient, sessions: Sessions
+) -> None:
     version = register(sessions, "7")
     with sessions.begin() as session:
         for day, length in ((0, 1), (0, 2), (1, 1)):
             end = START + (day + length) * DAY
             ask(session, version, add_window(session, version, day, end=end))
-        add_labels(session, version, START, [3, 1])
+        add_labels(session, version, START, [900, 900], binning_revision=90)
+        add_labels(session, version, START, [3, 1], binning_revision=91)
         add_labels(session, version, START.replace(day=2, hour=1), [10, 5])
         add_labels(session, version, START.replace(day=3, hour=2), [100, 100])
     (request,) = client.get("/v1/retraining-requests").json()["requests"]

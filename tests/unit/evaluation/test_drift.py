@@ -103,6 +103,25 @@ def test_a_column_alerts_exactly_where_its_score_passes_the_threshold_shown(
     assert (found.value >= found.threshold) == (found.verdict is Verdict.ALERT)
 
 
+def test_more_columns_raise_the_bar_for_each_of_them() -> None:
+    rng = np.random.default_rng(6)
+    names = [f"x{i}" for i in range(30)]
+    old = pa.table({name: rng.normal(size=2000) for name in names})
+    new = pa.table({name: rng.normal(i / 100, 1, 1500) for i, name in enumerate(names)})
+    columns = [Column(name, Kind.NUMERIC) for name in names]
+    thresholds = []
+    for few in (columns[:1], columns):
+        binning = freeze_binning(old, few, CLASSES)
+        before, after = (profile_features(rows, few, binning) for rows in (old, new))
+        found = judge_drift(binning, before, [], after, DriftPolicy(min_effect=0.0))[:-1]
+        thresholds.append(found[0].threshold)
+        for m in found:
+            assert m.value is not None
+            assert m.threshold is not None
+            assert (m.value >= m.threshold) == (m.verdict is Verdict.ALERT)
+    assert thresholds[1] > 1.05 * thresholds[0]
+
+
 def test_a_rare_category_that_triples_is_named() -> None:
     old = texts(common=4000, other=950, rare=50)
     new = texts(common=790, other=179, rare=31)

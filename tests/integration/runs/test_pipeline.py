@@ -1,0 +1,301 @@
+"""From committed rows to recorded windows, in one process and a real database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import func, select
+
+from service.buckets.reader import RowReader
+from service.ingest.tables import Label, prediction
+from service.ledger.repository import claim_one
+from service.ledger.tables import Arrival, DueWork
+from service.registry.repository import find_version
+from service.registry.schemas import ModelDocument, VersionDocument
+from service.registry.service import put_model, put_version
+from service.runs.leases import LeaseKeeper
+from service.runs.pipeline import Pipeline
+from service.runs.references import Upload, store_reference
+from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
+from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
+
+DAY = datetime(2026, 11, 1, tzinfo=UTC)
+ROWS = 600
+LEASE = timedelta(minutes=1)
+
+
+class Bench:
+    """A registered model, and the worker's steps over the test's database."""
+
+    def __init__(self, sessions, engine, database_url, scratch: Path) -> None:
+        self.sessions = sessions
+        self.engine = engine
+        self.scratch = scratch
+        self.reader = RowReader(database_url)
+        self.pipeline = Pipeline(
+            sessions,
+            self.reader,
+            LeaseKeeper(sessions, "test", LEASE),
+            worker="test",
+            lease=LEASE,
+            quiet=timedelta(0),
+            second_instrument=False,
+        )
+        with sessions.begin() as session:
+            put_model(session, "loans", ModelDocument.model_validate({"task": "binary"}))
+            put_version(
+                session,
+                "loans",
+                "1",
+                VersionDocument.model_validate(
+                    {
+                        "features": [{"name": "income", "kind": "numeric"}],
+                        "classes": ["0", "1"],
+                        "positive_class": "1",
+                    }
+                ),
+            )
+        with sessions() as session:
+            self.version = find_version(session, "loans", "1")
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TABLE part PARTITION OF prediction "
+                f"FOR VALUES IN ({self.version.model_id})"
+            )
+
+    def rows(self, seed: int, *, shift: float = 0.0, flip: float = 0.05):
+        draw = np.random.default_rng(seed)
+        income = draw.normal(shift, 1, ROWS)
+        score = 1 / (1 + np.exp(-2 * income))
+        predicted = (score > 0.5).astype(int)
+        label = np.where(draw.random(ROWS) < flip, 1 - predicted, predicted)
+        return income, score, predicted, label
+
+    def store_reference(self) -> None:
+        parts = [self.rows(seed) for seed in range(100, 110)]
+        income, score, predicted, label = (np.concatenate(column) for column in zip(*parts))
+        path = self.scratch / "reference.parquet"
+        pq.write_table(
+            pa.table({"income": income, "score": score, "prediction": predicted, "label": label}),
+            path,
+        )
+        media = "application/vnd.apache.parquet"
+        store_reference(self.sessions, "loans", "1", Upload(path, media, {}, frozenset()))
+
+    def insert(self, day: datetime, rows, *, prefix: str = "") -> None:
+        income, score, predicted, _ = rows
+        step = timedelta(days=1) / len(income)
+        with self.sessions.begin() as session:
+            session.execute(
+                prediction.insert(),
+                [
+                    {
+                        "model_id": self.version.model_id,
+                        "version_id": self.version.version_id,
+                        "prediction_id": f"{prefix}{day:%j}-{i}",
+                        "ts": day + i * step,
+                        "prediction": str(predicted[i]),
+                        "score": float(score[i]),
+                        "n1": float(income[i]),
+                    }
+                    for i in range(len(income))
+                ],
+            )
+            self._arrive(session, day, "rows")
+
+    def label(self, day: datetime, rows) -> None:
+        with self.sessions.begin() as session:
+            session.add_all(
+                Label(
+                    model_id=self.version.model_id,
+                    prediction_id=f"{day:%j}-{i}",
+                    label=str(value),
+                    label_ts=day + timedelta(days=10),
+                )
+                for i, value in enumerate(rows[3])
+            )
+            self._arrive(session, day, "labels")
+
+    def _arrive(self, session, day, kind) -> None:
+        session.add_all(
+            Arrival(
+                model_id=self.version.model_id,
+                version_id=self.version.version_id,
+                bucket=day + timedelta(hours=hour),
+                kind=kind,
+            )
+            for hour in range(24)
+        )
+
+    def work(self) -> None:
+        steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
+        while any([step() for step in steps]) or self.pipeline.judge():
+            pass
+
+    def windows(self) -> list[Window]:
+        with self.sessions() as session:
+            return list(session.scalars(select(Window).order_by(Window.start, Window.revision)))
+
+    def value(self, window: Window, metric: str) -> float | None:
+        with self.sessions() as session:
+            return session.scalars(
+                select(Measurement.value).where(
+                    Measurement.window_id == window.id, Measurement.metric == metric
+                )
+            ).one()
+
+    def count(self, table: type) -> int:
+        with self.sessions() as session:
+            return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+@pytest.fixture
+def bench(sessions, engine, database_url, tmp_path):
+    made = Bench(sessions, engine, database_url, tmp_path)
+    yield made
+    made.reader.close()
+
+
+def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench):
+    bench.store_reference()
+    rows = bench.rows(1)
+    bench.insert(DAY, rows)
+    bench.work()
+    bench.label(DAY, rows)
+    bench.work()
+    first, second = bench.windows()
+    assert (first.revision, first.latest, first.labelled) == (1, False, 0)
+    assert (second.revision, second.latest, second.labelled) == (2, True, ROWS)
+    assert bench.value(second, "accuracy") == pytest.approx((rows[2] == rows[3]).mean())
+    with bench.sessions.begin() as session:
+        bench._arrive(session, DAY, "rows")
+    bench.work()
+    assert len(bench.windows()) == 2
+    assert bench.count(DueWork) == 0
+
+
+def test_late_rows_revise_their_window(bench):
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+    bench.work()
+    bench.insert(DAY, bench.rows(2), prefix="late-")
+    bench.work()
+    assert [(w.revision, w.rows) for w in bench.windows()] == [(1, ROWS), (2, 2 * ROWS)]
+
+
+def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_it(bench):
+    bench.store_reference()
+    for offset in range(3):
+        day = DAY + timedelta(days=offset)
+        rows = bench.rows(offset, flip=0.3)
+        bench.insert(day, rows)
+        bench.label(day, rows)
+    bench.work()
+    assert [w.action for w in bench.windows()] == ["retrain"] * 3
+    assert bench.count(RetrainingRequest) == 1
+    assert bench.count(Outbox) == 1
+    assert bench.count(RequestWindow) == 3
+
+
+def test_nothing_is_recorded_by_a_worker_that_lost_its_claim(bench, monkeypatch):
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+    while bench.pipeline.collect() or bench.pipeline.profile():
+        pass
+    judge = bench.pipeline._judge
+
+    def slowly(inputs):
+        with bench.sessions.begin() as session:
+            row = session.scalars(select(DueWork).where(DueWork.kind == "window")).one()
+            row.lease_until = row.lease_until - 2 * LEASE
+        with bench.sessions.begin() as session:
+            assert claim_one(session, "window", worker="other", lease=LEASE) is not None
+        return judge(inputs)
+
+    monkeypatch.setattr(bench.pipeline, "_judge", slowly)
+    assert bench.pipeline.judge()
+    assert bench.windows() == []
+    assert bench.count(DueWork) == 1
+
+
+def test_without_a_reference_everything_is_insufficient_until_one_comes(bench):
+    bench.insert(DAY, bench.rows(1))
+    bench.work()
+    (window,) = bench.windows()
+    assert window.rows == ROWS
+    assert set(window.verdicts.values()) == {"insufficient_data"}
+    assert [warning["code"] for warning in window.warnings] == ["no-reference"]
+    bench.store_reference()
+    bench.work()
+    latest = bench.windows()[-1]
+    assert (latest.revision, latest.reference_revision) == (2, 1)
+    assert latest.verdicts["drift"] == "ok"
+
+
+def test_a_window_keeps_its_reference_unless_an_evaluation_asks_for_the_current_one(bench):
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+    bench.work()
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(2), prefix="late-")
+    bench.work()
+    assert bench.windows()[-1].reference_revision == 1
+    _evaluate(bench, from_=DAY)
+    assert bench.windows()[-1].reference_revision == 2
+
+
+def test_a_backfill_is_judged_and_recorded_but_nobody_is_alerted(bench):
+    bench.store_reference()
+    rows = bench.rows(1, flip=0.3)
+    bench.insert(DAY, rows)
+    bench.label(DAY, rows)
+    while bench.pipeline.collect() or bench.pipeline.profile():
+        pass
+    _evaluate(bench, from_=DAY, alert=False)
+    (window,) = bench.windows()
+    assert (window.action, window.silent) == ("retrain", True)
+    assert bench.count(RetrainingRequest) == bench.count(Outbox) == 0
+    with bench.sessions() as session:
+        outcome = session.scalars(select(EvaluationWindow)).one()
+    assert (outcome.start, outcome.outcome) == (DAY, "evaluated")
+
+
+def test_a_window_with_few_rows_is_listed_as_insufficient(bench):
+    bench.store_reference()
+    bench.insert(DAY, [column[:50] for column in bench.rows(1)])
+    bench.work()
+    (window,) = bench.windows()
+    assert window.rows == 50
+    assert set(window.verdicts.values()) == {"insufficient_data"}
+    assert window.action == "none"
+
+
+def test_a_failing_window_is_put_off_and_says_why(bench, monkeypatch):
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+
+    def fail(inputs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bench.pipeline, "_judge", fail)
+    bench.work()
+    with bench.sessions() as session:
+        work = session.scalars(select(DueWork)).one()
+    assert (work.kind, work.last_error, work.claimed_by) == ("window", "ZeroDivisionError", None)
+    assert bench.windows() == []
+
+
+def _evaluate(bench, *, from_=None, alert=True) -> None:
+    with bench.sessions.begin() as session:
+        session.add(
+            Evaluation(
+                model_id=bench.version.model_id,
+                from_=from_,
+                until=DAY + timedelta(days=5),
+                alert=alert,
+            )
+        )
+    bench.work()

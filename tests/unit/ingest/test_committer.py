@@ -1,0 +1,125 @@
+"""Group commit: grouping, bounds, failures, and a sink that hangs."""
+
+import asyncio
+import threading
+
+import pytest
+
+from service.errors import BusyError, DatabaseAwayError
+from service.ingest.committer import Committer
+from service.ingest.transaction import Batch
+from service.ingest.verdicts import Verdicts
+
+
+class Gate:
+    """A sink that commits when it is told to."""
+
+    def __init__(self):
+        self.groups = []
+        self.open = threading.Event()
+        self.failure = None
+        self.interrupted = 0
+        self.closed = False
+
+    def commit(self, batches):
+        self.groups.append(len(batches))
+        assert self.open.wait(30)
+        if self.failure is not None:
+            raise self.failure
+
+    def interrupt(self):
+        self.interrupted += 1
+        self.failure = DatabaseAwayError()
+        self.open.set()
+
+    def close(self):
+        self.closed = True
+
+
+def a_batch():
+    return Batch(Verdicts())
+
+
+async def with_one_running(committer, gate, waiting):
+    """Submit one batch, and the others while it is being committed."""
+    committer.start()
+    first = asyncio.create_task(committer.submit(a_batch()))
+    while not gate.groups:
+        await asyncio.sleep(0)
+    rest = [asyncio.create_task(committer.submit(a_batch())) for _ in range(waiting)]
+    await asyncio.sleep(0)
+    return [first, *rest]
+
+
+def test_what_comes_during_a_commit_goes_together_into_the_next():
+    async def body():
+        gate = Gate()
+        committer = Committer(gate, max_rows=100)
+        tasks = await with_one_running(committer, gate, 5)
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        await committer.stop()
+        assert (gate.groups, gate.closed) == ([1, 5], True)
+
+    asyncio.run(body())
+
+
+def test_stopping_commits_what_waits_and_takes_no_more():
+    async def body():
+        gate = Gate()
+        committer = Committer(gate, max_rows=100)
+        tasks = await with_one_running(committer, gate, 2)
+        stopping = asyncio.create_task(committer.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await committer.submit(a_batch())
+        gate.open.set()
+        await asyncio.gather(*tasks, stopping)
+
+    asyncio.run(body())
+
+
+def test_more_than_may_wait_is_refused_and_room_comes_back():
+    async def body():
+        gate = Gate()
+        committer = Committer(gate, max_rows=3)
+        tasks = await with_one_running(committer, gate, 2)
+        with pytest.raises(BusyError):
+            await committer.submit(a_batch())
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        await committer.submit(a_batch())
+        await committer.stop()
+
+    asyncio.run(body())
+
+
+def test_a_commit_that_hangs_is_interrupted_and_everybody_is_told():
+    async def body():
+        gate = Gate()
+        committer = Committer(gate, max_rows=100, deadline=0.05)
+        tasks = await with_one_running(committer, gate, 4)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [DatabaseAwayError] * 5
+        assert gate.interrupted == 1
+        gate.failure = None
+        await committer.submit(a_batch())
+        await committer.stop()
+
+    asyncio.run(body())
+
+
+def test_a_fault_of_ours_reaches_the_group_and_not_the_next():
+    async def body():
+        gate = Gate()
+        gate.failure = RuntimeError("a bug")
+        gate.open.set()
+        committer = Committer(gate, max_rows=100)
+        committer.start()
+        with pytest.raises(RuntimeError):
+            await committer.submit(a_batch())
+        gate.failure = None
+        await committer.submit(a_batch())
+        await committer.stop()
+
+    asyncio.run(body())

@@ -1,0 +1,199 @@
+import contextlib
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.detection.evidently_methods import METHODS as EVIDENTLY
+from service.errors import InvalidDocumentError, NotImplementedYetError
+from service.profiles.columns import Kind
+from service.registry.documents import read
+from service.registry.monitor import (
+    EVIDENTLY_CATEGORICAL,
+    EVIDENTLY_NUMERIC,
+    METRICS,
+    MonitorDocument,
+    default_document,
+    read_duration,
+    write_duration,
+)
+
+
+def a_document(**content: Any) -> MonitorDocument:
+    return read(MonitorDocument, {"model": "loans", **content})
+
+
+def test_no_document_means_the_documented_defaults() -> None:
+    content = default_document("loans").model_dump(mode="json")
+    assert content == {
+        "model": "loans",
+        "window": "1d",
+        "every": "1d",
+        "bucket": "1h",
+        "timezone": "UTC",
+        "grace": "15m",
+        "min_rows": 100,
+        "reference": "training",
+        "drift": {"method": "jensen_shannon", "alpha": 0.01, "min_effect": 0.1, "features": {}},
+        "evidently": {
+            "methods": {"numeric": "wasserstein", "categorical": "jensenshannon"},
+            "max_rows": 50000,
+        },
+        "quality": {"alpha": 0.01, "missing": 0.05, "out_of_range": 0.01, "unseen": 0.01},
+        "performance": {
+            "alpha": 0.01,
+            "metrics": ["roc_auc", "accuracy", "recall"],
+            "tolerance": 0.01,
+            "min_label_coverage": 0.5,
+        },
+    }
+
+
+@given(
+    st.builds(
+        dict,
+        window=st.sampled_from(["1h", "6h", "1d", "1w", "1mo"]),
+        grace=st.integers(0, 999).map("{}m".format),
+        min_rows=st.integers(1, 10**6),
+        performance=st.builds(
+            dict, metrics=st.lists(st.sampled_from(METRICS), unique=True, max_size=5)
+        ),
+        drift=st.builds(dict, min_effect=st.floats(0, 1), method=st.sampled_from(["psi"])),
+    )
+)
+def test_a_stored_document_reads_as_itself(content: dict[str, Any]) -> None:
+    document = a_document(**content)
+    stored = json.loads(json.dumps(document.model_dump(mode="json")))
+    assert MonitorDocument.model_validate(stored) == document
+
+
+@pytest.mark.parametrize("window", ["1h", "6h", "1d", "1w", "1mo"])
+def test_the_step_is_the_window_unless_another_is_named(window: str) -> None:
+    assert a_document(window=window).every == window
+
+
+@pytest.mark.parametrize(
+    ("window", "steps"),
+    [
+        ("1h", {"1h"}),
+        ("6h", {"1h", "6h"}),
+        ("1d", {"1h", "6h", "1d"}),
+        ("1w", {"1h", "6h", "1d", "1w"}),
+        ("1mo", {"1mo"}),
+    ],
+)
+def test_only_a_step_that_divides_the_window_slides_it(window: str, steps: set[str]) -> None:
+    accepted = set()
+    for every in ("1h", "6h", "1d", "1w", "1mo"):
+        with contextlib.suppress(InvalidDocumentError):
+            accepted.add(a_document(window=window, every=every).every)
+    assert accepted == steps
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "word"),
+    [
+        ({"windw": "1d"}, "", "'window'"),
+        ({"drift": {"methd": "psi"}}, "drift", "'method'"),
+        ({"drift": {"method": "jensen_shanon"}}, "drift.method", "'jensen_shannon'"),
+        ({"drift": {"features": {"age": {"ignored": True}}}}, "drift.features.age", "'ignore'"),
+        ({"performance": {"metrics": ["rocauc"]}}, "performance.metrics", "'roc_auc'"),
+        ({"evidently": {"methods": {"numeric": "waserstein"}}}, "evidently.methods.numeric",
+         "'wasserstein'"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_word_is_met_with_the_right_one(
+    content: dict[str, Any], field: str, word: str
+) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        a_document(**content)
+    assert f"did you mean {word}?" in caught.value.detail
+    assert caught.value.rejected[0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"slices": []}, "slices"),
+        ({"fairness": []}, "fairness"),
+        ({"discover_slices": True}, "discover_slices"),
+        ({"alert": {}}, "alert"),
+        ({"retraining": {}}, "retraining"),
+        ({"retention": {}}, "retention"),
+        ({"reference": "previous_window"}, "reference: previous_window"),
+        ({"reference": {"trailing": "30d"}}, "reference: trailing"),
+        ({"bucket": "15m"}, "a bucket other than 1h"),
+        ({"drift": {"method": "wasserstein"}}, "the drift method wasserstein"),
+        ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
+        ({"quality": {"duplicates": 0.01}}, "quality.duplicates"),
+        ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
+        ({"performance": {"label_horizon": "30d"}}, "performance.label_horizon"),
+        ({"performance": {"metrics": ["mae"]}}, "performance.metrics: mae"),
+        ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
+        ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
+    ],
+)
+def test_what_a_later_release_brings_is_named(content: dict[str, Any], named: str) -> None:
+    with pytest.raises(NotImplementedYetError) as caught:
+        a_document(**content)
+    assert named in caught.value.detail
+    assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"min_rows": 0},
+        {"grace": "soon"},
+        {"grace": 15},
+        {"timezone": "Europe"},
+        {"timezone": "../../etc/passwd"},
+        {"reference": []},
+        {"reference": "none"},
+        {"drift": {"alpha": 0}},
+        {"drift": {"alpha": float("nan")}},
+        {"performance": {"metrics": ["recall", "recall"]}},
+        {1: 2},
+    ],
+)
+def test_what_makes_no_sense_is_refused(content: dict[Any, Any]) -> None:
+    with pytest.raises(InvalidDocumentError):
+        read(MonitorDocument, {"model": "loans", **content})
+
+
+def test_a_document_that_is_no_object_is_refused() -> None:
+    with pytest.raises(InvalidDocumentError, match="must be an object"):
+        read(MonitorDocument, ["loans"])
+
+
+def test_a_refusal_lists_every_mistake_and_echoes_no_value() -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        a_document(grace="hunter2", min_rows=-5)
+    assert {each["field"] for each in caught.value.rejected} == {"grace", "min_rows"}
+    assert "hunter2" not in str(caught.value.rejected) + caught.value.detail
+
+
+@given(st.integers(0, 10**6), st.sampled_from("smhdw"))
+def test_a_duration_is_written_as_it_can_be_read(number: int, unit: str) -> None:
+    duration = read_duration(f"{number % 1000}{unit}")
+    assert isinstance(duration, timedelta)
+    assert read_duration(write_duration(duration)) == duration
+
+
+def test_durations_by_hand() -> None:
+    assert read_duration("15m") == timedelta(minutes=15)
+    assert write_duration(timedelta(hours=36)) == "36h"
+    assert write_duration(timedelta(days=14)) == "2w"
+    assert write_duration(timedelta()) == "0s"
+
+
+def test_the_methods_of_evidently_are_those_that_its_adapter_knows() -> None:
+    known = {
+        kind: {name for name, method in EVIDENTLY.items() if kind in method.kinds}
+        for kind in (Kind.NUMERIC, Kind.CATEGORICAL)
+    }
+    assert set(EVIDENTLY_NUMERIC) == known[Kind.NUMERIC]
+    assert set(EVIDENTLY_CATEGORICAL) == known[Kind.CATEGORICAL]
