@@ -50,4 +50,7 @@ class Settings(BaseSettings):
     max_rows_in_flight: int = Field(
         default=160_000, description="rows waiting for their commit before a 503"
     )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port of a worker's own /metrics; none when unset"
+    )
     log_level: str = Field(default="INFO", description="lowest level that is logged")

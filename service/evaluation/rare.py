@@ -1,5 +1,6 @@
 """Judge the rare cells of all columns of a window together."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,6 +22,7 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NAME_LENGTH = 80
+NAMED_CELLS = 3
 
 
 def judge_rare(
@@ -40,8 +42,8 @@ def judge_rare(
     Returns
     -------
     dict[str, list[tuple[RareCell, float]]]
-        The changed cells by column, each with its p-value adjusted over all cells (Tarone); below
-        ``alpha`` it is an alert.
+        The changed cells by column, the surest first, each with its p-value adjusted over all
+        cells (Tarone); below ``alpha`` it is an alert, and the list ends with the third of these.
 
     Examples
     --------
@@ -65,10 +67,15 @@ def judge_rare(
         return {}
     count = tarone_count(np.concatenate([_smallest(c) for c in columns.values()]), alpha)
     judged: dict[str, list[tuple[RareCell, float]]] = {}
-    for name, cell in found:
+    alerts: Counter[str] = Counter()
+    for name, cell in sorted(found, key=lambda item: item[1].p_value):
+        # Three names tell a person what happened to a column, a hundred do not.
+        if alerts[name] == NAMED_CELLS:
+            continue
         p_value = min(cell.p_value * count, 1.0)
         if p_value < alpha:
             p_value = max(p_value, min(_variable_tail(columns[name], cell) * count, 1.0))
+        alerts[name] += p_value < alpha
         judged.setdefault(name, []).append((cell, p_value))
     return judged
 

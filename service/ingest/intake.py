@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from service.errors import BadRequestError, NotFoundError, ServiceError
+from service.errors import BadRequestError, NotFoundError, ServiceError, UnknownVersionError
 from service.ingest.codec import Codec, WrongTargetError
 from service.ingest.decode import Record, load_record
 from service.ingest.examine import read_id
@@ -89,7 +89,29 @@ class Intake:
     async def _common_codec(self) -> Codec | None:
         if self.sent.model is None or self.sent.version is None:
             return None
-        return await self.specs.codec(self.sent.model, self.sent.version)
+        return await self._codec(self.sent.model, self.sent.version)
+
+    async def _codec(self, model: str, version: str) -> Codec:
+        """Return a version's codec; the first batch of a version may register it."""
+        try:
+            return await self.specs.codec(model, version)
+        except UnknownVersionError:
+            own = [
+                r for r in map(self._loaded, self.sent.records) if self._is_of(r, model, version)
+            ]
+            return await self.specs.register(model, version, own)
+
+    def _loaded(self, raw: Record) -> Any:
+        try:
+            return load_record(raw, self.sent.depth)
+        except RowError:
+            return None
+
+    def _is_of(self, record: Any, model: str, version: str) -> bool:
+        if not isinstance(record, dict):
+            return False
+        named = record.get("model", self.sent.model), record.get("version", self.sent.version)
+        return named == (model, version)
 
     async def _again(
         self, raw: Record, index: int, codec: Codec | None, error: Exception
@@ -130,7 +152,7 @@ class Intake:
         key = (model, version)
         self._limit_targets(key)
         try:
-            return await self.specs.codec(model, version)
+            return await self._codec(model, version)
         except NotFoundError as error:
             raise self._remember(key, error) from None
 

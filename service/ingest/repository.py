@@ -64,12 +64,23 @@ def find_prediction(
     ).one_or_none()
     if row is None:
         return None
-    common, slots = row[:6], row[6:]
+    received_at, said, score, weight, subject, tags, *slots = row
     features = {
         feature.name: _feature(feature.kind, value)
         for feature, value in zip(version.features, slots, strict=True)
     }
-    return LoggedPrediction(prediction_id, version.version, ts, *common, features)
+    return LoggedPrediction(
+        prediction_id,
+        version.version,
+        ts,
+        received_at,
+        said,
+        score,
+        weight,
+        subject,
+        tags,
+        features,
+    )
 
 
 def _feature(kind: str, value: Any) -> float | str | bool | None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.errors import DatabaseAwayError, UnknownModelError, UnknownVersionError
 from service.ingest.codec import Codec
 from service.ingest.labels import LabelSpec
+from service.ingest.registration import register_version
 from service.registry.repository import find_model, find_version, list_versions
 
 FRESH_SECONDS = 1.0
@@ -45,6 +46,20 @@ class Specs:
             raise UnknownVersionError
         key = (model, version)
         return await self._get(key, lambda: self._load_codec(model, version), newer_than)
+
+    async def register(self, model: str, version: str, records: Sequence[Any]) -> Codec:
+        """Register a version from its first records, and return its codec."""
+
+        def load() -> None:
+            with self._sessions.begin() as session:
+                register_version(session, model, version, records)
+
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(loop.run_in_executor(self._threads, load), LOOKUP_SECONDS)
+        except (DBAPIError, PoolTimeoutError, TimeoutError):
+            raise DatabaseAwayError from None
+        return await self.codec(model, version)
 
     async def labels(self, model: str, *, newer_than: float = 0.0) -> LabelSpec:
         """Return what labels of a model may say."""

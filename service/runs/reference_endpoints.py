@@ -4,7 +4,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
 from service.registry.schemas import FeatureAnswer
 from service.runs.reference_files import READERS
-from service.runs.references import StoredReference, Upload, store_reference
 from service.web import content_type
+
+if TYPE_CHECKING:
+    from service.runs.references import StoredReference
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
 
@@ -36,7 +38,7 @@ class ReferenceAnswer(BaseModel):
     warnings: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, stored: StoredReference) -> "ReferenceAnswer":
+    def of(cls, stored: "StoredReference") -> "ReferenceAnswer":
         """Build the answer."""
         return cls(
             model=stored.version.model,
@@ -111,6 +113,9 @@ def put_reference(
     ignore: Annotated[list[str], Query(description="columns to leave out")] = [],  # noqa: B006
 ) -> ReferenceAnswer:
     """Store what a version's windows are compared with; a new one is a new revision."""
+    # Profiles and calibration are slow to import, and most API processes never need them.
+    from service.runs.references import Upload, store_reference  # noqa: PLC0415
+
     given = {"ts": ts, "score": score, "prediction": prediction, "label": label, "weight": weight}
     upload = Upload(
         path=file,

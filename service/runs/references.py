@@ -198,13 +198,7 @@ def _record(
         raise ConflictError(message)
     version = infer_schema(session, known.version, rows.features, rows.classes)
     if current is None or edges is not known.edges:
-        current = Binning(
-            model_id=version.model_id,
-            revision=next_revision(session, Binning, version.model_id),
-            content=binning_to_bytes(edges),
-        )
-        session.add(current)
-        session.flush()
+        current = _new_binning(session, version.model_id, edges)
     newest = session.scalar(
         select(func.max(Reference.revision)).where(Reference.version_id == version.version_id)
     )
@@ -229,3 +223,14 @@ def _record(
         reference.chunks,
         reference.warnings,
     )
+
+
+def _new_binning(session: Session, model_id: int, edges: Edges) -> Binning:
+    row = Binning(
+        model_id=model_id,
+        revision=next_revision(session, Binning, model_id),
+        content=binning_to_bytes(edges),
+    )
+    session.add(row)
+    session.flush()
+    return row

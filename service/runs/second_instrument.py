@@ -3,8 +3,9 @@
 import logging
 import multiprocessing
 import threading
+import time
 import zlib
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +40,10 @@ GIVE_UP_AFTER = 3
 TASK_SECONDS = 300
 
 
+class _StoppedError(Exception):
+    """The worker stops; nobody waits for the library."""
+
+
 class SecondInstrument:
     """Measures closed windows with Evidently, and renders its reports on demand."""
 
@@ -57,9 +62,11 @@ class SecondInstrument:
         self._worker = worker
         self._lease = lease
         self._pool: ProcessPoolExecutor | None = None
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set."""
+        """Work until ``stop`` is set; what is under way then is given back."""
+        self._stop = stop
         try:
             while not stop.is_set():
                 try:
@@ -86,6 +93,9 @@ class SecondInstrument:
                 self._do(claim)
         except ClaimLostError:
             log.warning("lost the claim on %s %s", claim.kind, claim.item)
+        except _StoppedError:
+            with self._sessions.begin() as session:
+                release(session, [claim], retry_in=timedelta(0))
         except SQLAlchemyError:
             raise
         except Exception as error:
@@ -168,7 +178,16 @@ class SecondInstrument:
             self._pool = ProcessPoolExecutor(
                 max_workers=1, mp_context=multiprocessing.get_context("spawn")
             )
-        return self._pool.submit(function, *arguments).result(timeout=TASK_SECONDS)
+        future = self._pool.submit(function, *arguments)
+        deadline = time.monotonic() + TASK_SECONDS
+        while True:
+            done, _ = wait([future], timeout=0.2)
+            if done:
+                return future.result()
+            if self._stop.is_set():
+                raise _StoppedError
+            if time.monotonic() > deadline:
+                raise TimeoutError
 
     def _end_pool(self) -> None:
         if self._pool is not None:

@@ -19,7 +19,7 @@ from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.second_instrument import SecondInstrument
 from service.settings import Settings
-from service.telemetry import JOB_DURATION, JOB_RUNS
+from service.telemetry import JOB_DURATION, JOB_LAST_SUCCESS, JOB_RUNS, serve_metrics
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class Worker:
             sides.append(
                 threading.Thread(target=instrument.run, args=(stop,), name="second-instrument")
             )
+        stop_metrics = self._serve_metrics()
         self._leases.start()
         for side in sides:
             side.start()
@@ -81,8 +82,16 @@ class Worker:
             for side in sides:
                 side.join()
             self._leases.stop()
+            stop_metrics()
             reader.close()
             self._engine.dispose()
+
+    def _serve_metrics(self) -> Callable[[], None]:
+        port = self._settings.worker_metrics_port
+        if port is None:
+            return lambda: None
+        _, stop = serve_metrics(self._settings.host, port)
+        return stop
 
     def _round(self, steps: dict[str, Callable[[], bool]]) -> bool:
         busy = False
@@ -99,6 +108,7 @@ class Worker:
             if worked:
                 JOB_RUNS.labels(name, "done").inc()
                 JOB_DURATION.labels(name).observe(time.perf_counter() - started)
+                JOB_LAST_SUCCESS.labels(name).set_to_current_time()
             busy = busy or worked
         return busy
 

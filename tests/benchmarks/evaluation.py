@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import select, text
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.db.embedded import EmbeddedPostgres
@@ -52,7 +53,7 @@ FROM (SELECT i, random() AS s FROM generate_series(0, :rows - 1) AS i) AS made
 """
 
 
-def fill(connection, version: VersionSpec, rows: int, day: datetime) -> None:
+def fill(connection: Connection, version: VersionSpec, rows: int, day: datetime) -> None:
     slots = {feature.name: feature.slot for feature in version.features}
     numbers = {slots[name]: "random_normal()" for name in NUMBERS}
     words = {
@@ -79,10 +80,13 @@ def frame(url: str, version: VersionSpec, day: datetime) -> pd.DataFrame:
     )
     with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(query)
-        return cursor.fetch_df()
+        found: pd.DataFrame = cursor.fetch_df()
+        return found
 
 
-def prepare(url: str, rows: int, reference_rows: int, scratch: Path):
+def prepare(
+    url: str, rows: int, reference_rows: int, scratch: Path
+) -> tuple[Engine, sessionmaker[Session], VersionSpec, pd.DataFrame, float]:
     engine = make_engine(url)
     sessions = make_sessions(engine)
     with sessions.begin() as session:
@@ -112,9 +116,7 @@ def prepare(url: str, rows: int, reference_rows: int, scratch: Path):
     path = scratch / "reference.parquet"
     pq.write_table(pa.Table.from_pandas(reference, preserve_index=False), path)
     started = time.perf_counter()
-    upload = Upload(
-        path, "application/vnd.apache.parquet", {"ts": "timestamp"}, frozenset()
-    )
+    upload = Upload(path, "application/vnd.apache.parquet", {"ts": "timestamp"}, frozenset())
     store_reference(sessions, "loans", "1", upload)
     stored = time.perf_counter() - started
     return engine, sessions, version, reference, stored
@@ -134,6 +136,7 @@ def work(pipeline: Pipeline) -> dict[str, float]:
 
 
 def evidently_seconds(reference: pd.DataFrame, current: pd.DataFrame) -> float:
+    # Its import of seconds is not counted.
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 

@@ -57,7 +57,7 @@ class Numbers:
         return pa.array(values)
 
     def probabilities(self, bins: NumericBins | CategoricalBins) -> Floats:
-        from scipy.special import ndtr  # noqa: PLC0415
+        from scipy.special import ndtr
 
         assert isinstance(bins, NumericBins)
         with np.errstate(divide="ignore"):

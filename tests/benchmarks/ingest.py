@@ -15,11 +15,13 @@ import random
 import socket
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
@@ -94,8 +96,6 @@ def serve(url: str, listener: socket.socket) -> None:
         await uvicorn.Server(config).serve(sockets=[listener])
         await ingest.stop()
 
-    import uvloop
-
     uvloop.run(main())
 
 
@@ -154,9 +154,7 @@ async def load(port: int, requests: list[bytes], connections: int, seconds: floa
     events = [asyncio.Event() for _ in range(connections)]
     loop = asyncio.get_running_loop()
     for event in events:
-        await loop.create_connection(
-            lambda event=event: Client(shared, latencies, event), "127.0.0.1", port
-        )
+        await loop.create_connection(partial(Client, shared, latencies, event), "127.0.0.1", port)
     for event in events:
         await event.wait()
     return len(latencies), time.perf_counter() - started, sorted(latencies)

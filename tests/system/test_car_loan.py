@@ -138,8 +138,9 @@ def _figures(service: Service) -> list[dict[str, Any]]:
 
 
 def _value(window: dict[str, Any], metric: str) -> dict[str, Any]:
-    (found,) = (m for m in window["measurements"] if m["metric"] == metric)
-    return found
+    found: list[dict[str, Any]] = [m for m in window["measurements"] if m["metric"] == metric]
+    assert len(found) == 1
+    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,9 @@ def _settle(service: Service) -> None:
     eventually(judged, seconds=120, message="the windows were not judged on all labels")
 
 
-def test_realised_performance_is_what_was_published(straight, expected):
+def test_realised_performance_is_what_was_published(
+    straight: Straight, expected: list[dict[str, Any]]
+) -> None:
     for window, chunk in zip(straight.windows, expected, strict=True):
         realised = chunk["realised"]
         assert window["rows"] == window["labelled"] == CHUNK
@@ -205,7 +208,9 @@ def test_realised_performance_is_what_was_published(straight, expected):
             assert value == pytest.approx(realised[metric], abs=1e-6), metric
 
 
-def test_performance_is_estimated_before_any_label(straight, expected):
+def test_performance_is_estimated_before_any_label(
+    straight: Straight, expected: list[dict[str, Any]]
+) -> None:
     for window, chunk in zip(straight.estimated, expected, strict=True):
         assert window["labelled"] == 0
         assert window["verdicts"]["performance"] == "insufficient_data"
@@ -213,7 +218,7 @@ def test_performance_is_estimated_before_any_label(straight, expected):
         assert estimate == pytest.approx(chunk["published"]["cbpe_auc"], abs=0.005)
 
 
-def test_performance_alerts_in_the_last_five_days_only(straight):
+def test_performance_alerts_in_the_last_five_days_only(straight: Straight) -> None:
     verdicts = [window["verdicts"]["performance"] for window in straight.windows]
     assert verdicts == ["ok"] * 5 + ["alert"] * 5
     for metric in ("accuracy", "recall"):
@@ -221,7 +226,7 @@ def test_performance_alerts_in_the_last_five_days_only(straight):
         assert shown == ["ok"] * 5 + ["alert"] * 5, metric
 
 
-def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight):
+def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight: Straight) -> None:
     for index, window in enumerate(straight.windows):
         drifted = set(window["drifted_features"])
         if index < 5:
@@ -231,7 +236,7 @@ def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight):
             assert drifted & set(FEATURES) == MOVED
 
 
-def test_one_retraining_request_says_why_and_on_which_windows(straight):
+def test_one_retraining_request_says_why_and_on_which_windows(straight: Straight) -> None:
     (request,) = straight.requests
     assert (request["model"], request["version"]) == ("loans", "7")
     assert (request["state"], request["action"]) == ("open", "retrain")
@@ -243,8 +248,8 @@ def test_one_retraining_request_says_why_and_on_which_windows(straight):
 
 @pytest.mark.parametrize("variant", ["twice", "reversed", "labels-first", "killed", "two-workers"])
 def test_the_figures_do_not_depend_on_how_the_rows_came(
-    variant, straight, days, database_url, tmp_path
-):
+    variant: str, straight: Straight, days: list[Batches], database_url: str, tmp_path: Path
+) -> None:
     with running(database_url, tmp_path) as service:
         worker = service.start_worker()
         if variant == "two-workers":

@@ -92,7 +92,7 @@ async def running(
     url: str, sessions: sessionmaker[Session], settings: Settings | None = None
 ) -> AsyncIterator[Api]:
     """Serve ingest for a while."""
-    settings = settings or Settings(_env_file=None)  # type: ignore[call-arg]
+    settings = settings or Settings(_env_file=None)
     app = FastAPI()
     install_problems(app)
     mount_ingest(app)

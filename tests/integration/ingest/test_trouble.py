@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.ingest.rows import Layout
+from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.settings import Settings
@@ -153,7 +154,7 @@ def test_more_rows_than_may_wait_are_refused_as_busy(
         with sessions.begin() as session:
             put_model(session, "loans", ModelDocument())
             put_version(session, "loans", "7", VersionDocument())
-        settings = Settings(_env_file=None, max_rows_in_flight=3)  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, max_rows_in_flight=3)
         async with running(database_url, sessions, settings) as api:
             answer = await api.labels(*(a_label(str(i)) for i in range(4)))
             assert (answer.status_code, answer.json()["code"]) == (503, "busy")
@@ -161,3 +162,27 @@ def test_more_rows_than_may_wait_are_refused_as_busy(
             assert (await api.labels(a_label())).status_code == 200
 
     asyncio.run(body())
+
+
+def test_a_model_that_asks_for_it_gets_its_versions_registered(
+    run: Run, sessions: sessionmaker[Session]
+) -> None:
+    async def body(api: Api) -> None:
+        with sessions.begin() as session:
+            put_model(session, "loans", ModelDocument(auto_register=True))
+        first = await api.predictions(
+            a_prediction("a", features={"x": None, "y": True}),
+            a_prediction("b", features={"x": 1.5, "y": None, "z": "q"}),
+            version="8",
+        )
+        assert first.json()["accepted"] == 2
+        lines = [{**a_prediction("c"), "model": "loans", "version": v} for v in ("8", "9")]
+        answer = (await api.lines(*lines)).json()
+        assert [r["code"] for r in answer["rejected"]] == ["unknown-feature"]
+        with sessions() as session:
+            spec = find_version(session, "loans", "8")
+        kinds = {feature.name: feature.kind for feature in spec.features}
+        assert kinds == {"x": "numeric", "y": "boolean", "z": "categorical"}
+        assert (spec.inferred, spec.positive_class) == (True, "1")
+
+    run(body)

@@ -1,6 +1,7 @@
 """The ledger loses no work, doubles none, and holds windows back until they are whole."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.ledger.repository import (
     ClaimLostError,
     Item,
+    Kind,
     claim_one,
     claim_run,
     finish,
@@ -18,18 +20,21 @@ from service.ledger.repository import (
 )
 from service.ledger.tables import Arrival, DueWork
 
+Sessions = sessionmaker[Session]
 HOUR = datetime(2026, 11, 1, tzinfo=UTC)
 BUCKET = Item(1, 1, HOUR, HOUR + timedelta(hours=1))
 WINDOW = Item(1, 1, HOUR, HOUR + timedelta(days=1))
 LEASE = timedelta(minutes=1)
 
 
-def _claim(sessions, kind="bucket_rows", lease=LEASE):
+def _claim(sessions: Sessions, kind: Kind = "bucket_rows", lease: timedelta = LEASE) -> Any:
     with sessions.begin() as session:
         return claim_one(session, kind, worker="w", lease=lease)
 
 
-def _mark(sessions, kind="bucket_rows", item=BUCKET, **timing):
+def _mark(
+    sessions: Sessions, kind: Kind = "bucket_rows", item: Item = BUCKET, **timing: Any
+) -> None:
     with sessions.begin() as session:
         mark(session, kind, [item], **timing)
 
@@ -39,7 +44,7 @@ def _due(sessions: sessionmaker[Session]) -> int:
         return session.scalar(select(func.count()).select_from(DueWork)) or 0
 
 
-def test_finished_work_is_cleared(sessions):
+def test_finished_work_is_cleared(sessions: Sessions) -> None:
     _mark(sessions)
     claim = _claim(sessions)
     with sessions.begin() as session:
@@ -47,7 +52,7 @@ def test_finished_work_is_cleared(sessions):
     assert _due(sessions) == 0
 
 
-def test_work_that_was_marked_while_it_was_done_stays_due(sessions):
+def test_work_that_was_marked_while_it_was_done_stays_due(sessions: Sessions) -> None:
     _mark(sessions)
     claim = _claim(sessions)
     _mark(sessions)
@@ -58,13 +63,15 @@ def test_work_that_was_marked_while_it_was_done_stays_due(sessions):
     assert again.item == BUCKET
 
 
-def test_work_that_is_held_is_not_given_twice(sessions):
+def test_work_that_is_held_is_not_given_twice(sessions: Sessions) -> None:
     _mark(sessions)
     assert _claim(sessions) is not None
     assert _claim(sessions) is None
 
 
-def test_work_of_a_silent_worker_is_given_to_another_and_the_first_may_not_record(sessions):
+def test_work_of_a_silent_worker_is_given_to_another_and_the_first_may_not_record(
+    sessions: Sessions,
+) -> None:
     _mark(sessions)
     frozen = _claim(sessions, lease=timedelta(0))
     other = _claim(sessions)
@@ -76,7 +83,7 @@ def test_work_of_a_silent_worker_is_given_to_another_and_the_first_may_not_recor
     assert _due(sessions) == 0
 
 
-def test_a_renewed_lease_keeps_the_work(sessions):
+def test_a_renewed_lease_keeps_the_work(sessions: Sessions) -> None:
     _mark(sessions)
     claim = _claim(sessions, lease=timedelta(0))
     with sessions.begin() as session:
@@ -84,7 +91,7 @@ def test_a_renewed_lease_keeps_the_work(sessions):
     assert _claim(sessions) is None
 
 
-def test_released_work_waits_and_says_why(sessions):
+def test_released_work_waits_and_says_why(sessions: Sessions) -> None:
     _mark(sessions)
     claim = _claim(sessions)
     with sessions.begin() as session:
@@ -94,7 +101,7 @@ def test_released_work_waits_and_says_why(sessions):
         assert session.scalar(select(DueWork.last_error)) == "ValueError"
 
 
-def test_concurrent_claims_never_share_work(sessions):
+def test_concurrent_claims_never_share_work(sessions: Sessions) -> None:
     items = [
         Item(1, 1, HOUR + timedelta(hours=i), HOUR + timedelta(hours=i + 1)) for i in range(10)
     ]
@@ -109,7 +116,7 @@ def test_concurrent_claims_never_share_work(sessions):
 
 
 @pytest.mark.parametrize("kind", ["bucket_rows", "bucket_labels"])
-def test_a_window_waits_for_its_dirty_buckets(sessions, kind):
+def test_a_window_waits_for_its_dirty_buckets(sessions: Sessions, kind: Kind) -> None:
     _mark(sessions, "window", WINDOW, after_end=timedelta(0))
     _mark(sessions, kind)
     assert _claim(sessions, "window") is None
@@ -124,7 +131,9 @@ def test_a_window_waits_for_its_dirty_buckets(sessions, kind):
     [(HOUR, True), (None, True), (HOUR + timedelta(days=1), False)],
     ids=["its own", "a label that is not resolved", "of the next window"],
 )
-def test_a_window_waits_for_arrivals_that_nobody_has_collected(sessions, bucket, held):
+def test_a_window_waits_for_arrivals_that_nobody_has_collected(
+    sessions: Sessions, bucket: datetime | None, held: bool
+) -> None:
     _mark(sessions, "window", WINDOW, after_end=timedelta(0))
     with sessions.begin() as session:
         session.add(
@@ -133,9 +142,9 @@ def test_a_window_waits_for_arrivals_that_nobody_has_collected(sessions, bucket,
     assert (_claim(sessions, "window") is None) is held
 
 
-def test_a_window_is_not_due_before_its_end_and_grace(sessions):
+def test_a_window_is_not_due_before_its_end_and_grace(sessions: Sessions) -> None:
     with sessions() as session:
-        now = session.scalar(select(func.now()))
+        now = session.scalars(select(func.now())).one()
     ended = Item(1, 1, now - timedelta(hours=2), now - timedelta(minutes=10))
     _mark(sessions, "window", ended, after_end=timedelta(minutes=15))
     assert _claim(sessions, "window") is None
@@ -143,18 +152,18 @@ def test_a_window_is_not_due_before_its_end_and_grace(sessions):
     assert _claim(sessions, "window") is not None
 
 
-def test_a_window_that_is_not_quiet_is_put_off_but_not_for_ever(sessions):
+def test_a_window_that_is_not_quiet_is_put_off_but_not_for_ever(sessions: Sessions) -> None:
     quiet = timedelta(hours=1)
     _mark(sessions, "window", WINDOW, after_end=timedelta(0), quiet=quiet)
     assert _claim(sessions, "window") is None
     with sessions.begin() as session:
-        row = session.scalar(select(DueWork))
+        row = session.scalars(select(DueWork)).one()
         row.first_marked_at -= timedelta(hours=31)
     _mark(sessions, "window", WINDOW, after_end=timedelta(0), quiet=quiet)
     assert _claim(sessions, "window") is not None
 
 
-def test_work_that_is_wanted_now_does_not_wait(sessions):
+def test_work_that_is_wanted_now_does_not_wait(sessions: Sessions) -> None:
     _mark(sessions, "window", WINDOW, after_end=timedelta(0), quiet=timedelta(hours=1))
     _mark(sessions, "window", WINDOW, details={"silent": True})
     claim = _claim(sessions, "window")

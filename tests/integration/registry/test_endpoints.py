@@ -218,6 +218,7 @@ def test_a_monitor_of_another_model_is_refused(client: "TestClient") -> None:
         (b"{}", "text/plain", 415, "unsupported-type"),
         (b"{}", "application/json; charset=latin-1", 415, "unsupported-type"),
         (b" " * (1 << 21), "application/json", 413, "too-large"),
+        (b" " * (1 << 18), "application/yaml", 413, "too-large"),
         (b"!!python/object/apply:os.system [ls]", "application/yaml", 400, "malformed-yaml"),
     ],
 )

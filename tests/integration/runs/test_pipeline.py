@@ -1,13 +1,16 @@
 """From committed rows to recorded windows, in one process and a real database."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.ingest.tables import Label, prediction
@@ -16,12 +19,13 @@ from service.ledger.tables import Arrival, DueWork
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
+from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.references import Upload, store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
-from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
 
+Sessions = sessionmaker[Session]
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 600
 LEASE = timedelta(minutes=1)
@@ -30,7 +34,9 @@ LEASE = timedelta(minutes=1)
 class Bench:
     """A registered model, and the worker's steps over the test's database."""
 
-    def __init__(self, sessions, engine, database_url, scratch: Path) -> None:
+    def __init__(
+        self, sessions: Sessions, engine: Engine, database_url: str, scratch: Path
+    ) -> None:
         self.sessions = sessions
         self.engine = engine
         self.scratch = scratch
@@ -62,11 +68,10 @@ class Bench:
             self.version = find_version(session, "loans", "1")
         with engine.begin() as connection:
             connection.exec_driver_sql(
-                "CREATE TABLE part PARTITION OF prediction "
-                f"FOR VALUES IN ({self.version.model_id})"
+                f"CREATE TABLE part PARTITION OF prediction FOR VALUES IN ({self.version.model_id})"
             )
 
-    def rows(self, seed: int, *, shift: float = 0.0, flip: float = 0.05):
+    def rows(self, seed: int, *, shift: float = 0.0, flip: float = 0.05) -> Any:
         draw = np.random.default_rng(seed)
         income = draw.normal(shift, 1, ROWS)
         score = 1 / (1 + np.exp(-2 * income))
@@ -76,7 +81,9 @@ class Bench:
 
     def store_reference(self) -> None:
         parts = [self.rows(seed) for seed in range(100, 110)]
-        income, score, predicted, label = (np.concatenate(column) for column in zip(*parts))
+        income, score, predicted, label = (
+            np.concatenate(column) for column in zip(*parts, strict=True)
+        )
         path = self.scratch / "reference.parquet"
         pq.write_table(
             pa.table({"income": income, "score": score, "prediction": predicted, "label": label}),
@@ -85,7 +92,7 @@ class Bench:
         media = "application/vnd.apache.parquet"
         store_reference(self.sessions, "loans", "1", Upload(path, media, {}, frozenset()))
 
-    def insert(self, day: datetime, rows, *, prefix: str = "") -> None:
+    def insert(self, day: datetime, rows: Any, *, prefix: str = "") -> None:
         income, score, predicted, _ = rows
         step = timedelta(days=1) / len(income)
         with self.sessions.begin() as session:
@@ -106,7 +113,7 @@ class Bench:
             )
             self._arrive(session, day, "rows")
 
-    def label(self, day: datetime, rows) -> None:
+    def label(self, day: datetime, rows: Any) -> None:
         with self.sessions.begin() as session:
             session.add_all(
                 Label(
@@ -119,7 +126,7 @@ class Bench:
             )
             self._arrive(session, day, "labels")
 
-    def _arrive(self, session, day, kind) -> None:
+    def _arrive(self, session: Session, day: datetime, kind: str) -> None:
         session.add_all(
             Arrival(
                 model_id=self.version.model_id,
@@ -132,7 +139,7 @@ class Bench:
 
     def work(self) -> None:
         steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
-        while any([step() for step in steps]) or self.pipeline.judge():
+        while sum(step() for step in steps) or self.pipeline.judge():
             pass
 
     def windows(self) -> list[Window]:
@@ -153,13 +160,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(sessions, engine, database_url, tmp_path):
+def bench(sessions: Sessions, engine: Engine, database_url: str, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(sessions, engine, database_url, tmp_path)
     yield made
     made.reader.close()
 
 
-def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench):
+def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench: Bench) -> None:
     bench.store_reference()
     rows = bench.rows(1)
     bench.insert(DAY, rows)
@@ -177,7 +184,7 @@ def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench):
     assert bench.count(DueWork) == 0
 
 
-def test_late_rows_revise_their_window(bench):
+def test_late_rows_revise_their_window(bench: Bench) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
     bench.work()
@@ -186,7 +193,9 @@ def test_late_rows_revise_their_window(bench):
     assert [(w.revision, w.rows) for w in bench.windows()] == [(1, ROWS), (2, 2 * ROWS)]
 
 
-def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_it(bench):
+def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_it(
+    bench: Bench,
+) -> None:
     bench.store_reference()
     for offset in range(3):
         day = DAY + timedelta(days=offset)
@@ -200,17 +209,20 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
     assert bench.count(RequestWindow) == 3
 
 
-def test_nothing_is_recorded_by_a_worker_that_lost_its_claim(bench, monkeypatch):
+def test_nothing_is_recorded_by_a_worker_that_lost_its_claim(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
     while bench.pipeline.collect() or bench.pipeline.profile():
         pass
     judge = bench.pipeline._judge
 
-    def slowly(inputs):
+    def slowly(inputs: Any) -> Any:
         with bench.sessions.begin() as session:
             row = session.scalars(select(DueWork).where(DueWork.kind == "window")).one()
-            row.lease_until = row.lease_until - 2 * LEASE
+            assert row.lease_until is not None
+            row.lease_until -= 2 * LEASE
         with bench.sessions.begin() as session:
             assert claim_one(session, "window", worker="other", lease=LEASE) is not None
         return judge(inputs)
@@ -221,7 +233,7 @@ def test_nothing_is_recorded_by_a_worker_that_lost_its_claim(bench, monkeypatch)
     assert bench.count(DueWork) == 1
 
 
-def test_without_a_reference_everything_is_insufficient_until_one_comes(bench):
+def test_without_a_reference_everything_is_insufficient_until_one_comes(bench: Bench) -> None:
     bench.insert(DAY, bench.rows(1))
     bench.work()
     (window,) = bench.windows()
@@ -235,7 +247,9 @@ def test_without_a_reference_everything_is_insufficient_until_one_comes(bench):
     assert latest.verdicts["drift"] == "ok"
 
 
-def test_a_window_keeps_its_reference_unless_an_evaluation_asks_for_the_current_one(bench):
+def test_a_window_keeps_its_reference_unless_an_evaluation_asks_for_the_current_one(
+    bench: Bench,
+) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
     bench.work()
@@ -247,7 +261,7 @@ def test_a_window_keeps_its_reference_unless_an_evaluation_asks_for_the_current_
     assert bench.windows()[-1].reference_revision == 2
 
 
-def test_a_backfill_is_judged_and_recorded_but_nobody_is_alerted(bench):
+def test_a_backfill_is_judged_and_recorded_but_nobody_is_alerted(bench: Bench) -> None:
     bench.store_reference()
     rows = bench.rows(1, flip=0.3)
     bench.insert(DAY, rows)
@@ -263,7 +277,7 @@ def test_a_backfill_is_judged_and_recorded_but_nobody_is_alerted(bench):
     assert (outcome.start, outcome.outcome) == (DAY, "evaluated")
 
 
-def test_a_window_with_few_rows_is_listed_as_insufficient(bench):
+def test_a_window_with_few_rows_is_listed_as_insufficient(bench: Bench) -> None:
     bench.store_reference()
     bench.insert(DAY, [column[:50] for column in bench.rows(1)])
     bench.work()
@@ -273,11 +287,13 @@ def test_a_window_with_few_rows_is_listed_as_insufficient(bench):
     assert window.action == "none"
 
 
-def test_a_failing_window_is_put_off_and_says_why(bench, monkeypatch):
+def test_a_failing_window_is_put_off_and_says_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
 
-    def fail(inputs):
+    def fail(inputs: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(bench.pipeline, "_judge", fail)
@@ -288,7 +304,7 @@ def test_a_failing_window_is_put_off_and_says_why(bench, monkeypatch):
     assert bench.windows() == []
 
 
-def _evaluate(bench, *, from_=None, alert=True) -> None:
+def _evaluate(bench: Bench, *, from_: Any = None, alert: Any = True) -> None:
     with bench.sessions.begin() as session:
         session.add(
             Evaluation(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from tests.unit.ingest.conftest import SPEC
 
 HORIZON = Horizon.at(datetime(2026, 6, 1, tzinfo=UTC))
 CODEC = Codec(SPEC)
-RECORD = {
+RECORD: dict[str, Any] = {
     "prediction_id": "a",
     "ts": "2026-01-02T03:04:05Z",
     "features": {"income": 1.5, "region": "north", "owner": True},
@@ -23,7 +24,7 @@ RECORD = {
 }
 
 
-def judge(record, *, escapes=True):
+def judge(record: Any, *, escapes: Any = True) -> Any:
     """Return the row's bytes or the verdict, and the warnings."""
     verdicts = Verdicts(model="loans", version="7")
     raw = record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
@@ -36,7 +37,7 @@ def judge(record, *, escapes=True):
     return (row.cells, row.tail), verdicts.warnings
 
 
-def verdict(**overrides):
+def verdict(**overrides: Any) -> Any:
     record = {name: v for name, v in {**RECORD, **overrides}.items() if v is not ...}
     return judge(record)[0]
 
@@ -63,14 +64,14 @@ RECORDS = st.dictionaries(NAMES, VALUES, max_size=3).map(lambda changes: {**RECO
 
 @settings(max_examples=600)
 @given(RECORDS)
-def test_the_fast_way_and_the_slow_way_cannot_disagree(record):
+def test_the_fast_way_and_the_slow_way_cannot_disagree(record: Any) -> None:
     careful = Codec(SPEC)
     careful._decode = None
     verdicts = Verdicts(model="loans", version="7")
     raw = json.dumps(record, ensure_ascii=False).encode()
     try:
         row = careful.read(raw, 0, HORIZON, verdicts, escapes=True)
-        expected = (row.cells, row.tail)
+        expected: Any = (row.cells, row.tail)
     except RowError as error:
         expected = error.code
     except WrongTargetError:
@@ -79,7 +80,7 @@ def test_the_fast_way_and_the_slow_way_cannot_disagree(record):
 
 
 @given(st.text(max_size=40).map(lambda text: text.encode(errors="replace")) | VALUES)
-def test_anything_at_all_has_a_verdict(record):
+def test_anything_at_all_has_a_verdict(record: Any) -> None:
     judge(record)
 
 
@@ -128,18 +129,18 @@ def test_anything_at_all_has_a_verdict(record):
         ({"model": "other"}, "another target"),
     ],
 )
-def test_each_fault_has_its_verdict(overrides, code):
+def test_each_fault_has_its_verdict(overrides: Any, code: Any) -> None:
     assert verdict(**overrides) == code
 
 
 @pytest.mark.parametrize("text", ["<script>", "=1+1", "\u202e", "a\tb\nc", "x" * 8_192])
-def test_text_that_only_looks_dangerous_is_stored_as_it_is(text):
+def test_text_that_only_looks_dangerous_is_stored_as_it_is(text: Any) -> None:
     cells, _ = verdict(features={"region": text})
     assert text.encode() in cells
 
 
 @pytest.mark.parametrize("value", ["5", True, {"$ne": 1}, [1]])
-def test_a_feature_of_the_wrong_type_costs_the_feature_and_is_told(value):
+def test_a_feature_of_the_wrong_type_costs_the_feature_and_is_told(value: Any) -> None:
     record = {**RECORD, "features": {**RECORD["features"], "income": value}}
     without = {**RECORD, "features": {**RECORD["features"], "income": None}}
     row, warnings = judge(record)
@@ -147,18 +148,18 @@ def test_a_feature_of_the_wrong_type_costs_the_feature_and_is_told(value):
     assert warnings == [{"index": 0, "field": "income", "code": "wrong-type"}]
 
 
-def test_classes_and_scores_have_one_meaning_in_every_spelling():
+def test_classes_and_scores_have_one_meaning_in_every_spelling() -> None:
     rows = [verdict(prediction=value) for value in ("1", 1, 1.0, True)]
     assert len(set(rows)) == 1
     by_class = verdict(score=..., scores={"1": 0.75, "0": 0.25})
     assert by_class == verdict(score=0.75) == verdict(score=..., scores={"0": 0.25})
 
 
-def test_equal_times_in_other_zones_are_one_time():
+def test_equal_times_in_other_zones_are_one_time() -> None:
     assert verdict(ts="2026-01-02T05:04:05+02:00") == verdict(ts="2026-01-02 03:04:05z")
 
 
-def test_a_feature_that_is_added_later_does_not_make_an_old_row_another():
+def test_a_feature_that_is_added_later_does_not_make_an_old_row_another() -> None:
     grown = Codec(
         SPEC.__class__(
             **{
@@ -176,7 +177,7 @@ def test_a_feature_that_is_added_later_does_not_make_an_old_row_another():
     assert before.cells != after.cells
 
 
-def _more_features():
+def _more_features() -> Any:
     feature = SPEC.features[0].__class__
     return (
         feature("age", "numeric", "n3", None, None, None),

@@ -3,6 +3,7 @@
 import json
 import struct
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -16,9 +17,10 @@ from service.ingest.verdicts import Verdicts
 from tests.unit.ingest.conftest import SPEC
 
 
-def cells(stream, count):
+def cells(stream: Any, count: Any) -> Any:
     """Split one tuple into its fields."""
-    fields, at = [], 0
+    fields: list[bytes | None] = []
+    at = 0
     for _ in range(count):
         [length] = struct.unpack_from(">i", stream, at)
         at += 4
@@ -31,16 +33,16 @@ def cells(stream, count):
     return fields
 
 
-def to_time(cell):
+def to_time(cell: Any) -> Any:
     [value] = struct.unpack(">q", cell)
     return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
 
 
-def to_float(cell):
+def to_float(cell: Any) -> Any:
     return None if cell is None else struct.unpack(">d", cell)[0]
 
 
-def to_text(cell):
+def to_text(cell: Any) -> Any:
     return None if cell is None else cell.decode()
 
 
@@ -54,7 +56,7 @@ TIMES = st.datetimes(
 
 
 @st.composite
-def fields(draw):
+def fields(draw: Any) -> Any:
     tags = draw(st.none() | st.dictionaries(TEXT, TEXT, min_size=1, max_size=3))
     return Fields(
         draw(TEXT),
@@ -70,7 +72,7 @@ def fields(draw):
 
 
 @given(fields(), st.integers(0, 5))
-def test_a_row_is_read_back_as_it_was_encoded(given_fields, repeats):
+def test_a_row_is_read_back_as_it_was_encoded(given_fields: Any, repeats: Any) -> None:
     layout = Layout(SPEC)
     for _ in range(repeats + 1):
         row = layout.encode(3, given_fields, Verdicts())
@@ -92,7 +94,7 @@ def test_a_row_is_read_back_as_it_was_encoded(given_fields, repeats):
 
 
 @given(fields(), fields())
-def test_rows_say_the_same_exactly_when_their_fields_are_equal(one, other):
+def test_rows_say_the_same_exactly_when_their_fields_are_equal(one: Any, other: Any) -> None:
     layout = Layout(SPEC)
     first, second = (layout.encode(0, f, Verdicts()) for f in (one, other))
     assert layout.encode(9, one, Verdicts()).tail == first.tail
@@ -100,7 +102,7 @@ def test_rows_say_the_same_exactly_when_their_fields_are_equal(one, other):
         assert (first.key, first.tail) != (second.key, second.tail)
 
 
-def test_a_stream_has_its_frame():
+def test_a_stream_has_its_frame() -> None:
     one = copy.pack_count(1) + copy.int4_field(7)
     assert copy.copy_body([one]) == (
         b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1" + b"\0\0\0\4" + b"\0\0\0\7" + b"\xff\xff"
