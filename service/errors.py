@@ -150,7 +150,7 @@ class DatabaseAwayError(ServiceError):
     retry_after = 2
 
     def __init__(self) -> None:
-        super().__init__("the database cannot be reached; nothing of this request was stored")
+        super().__init__("the database cannot be reached; sending the request again is safe")
 
 
 class ModelwatchSetupError(Exception):

@@ -14,6 +14,7 @@ from service.evaluation.performance import (
 from service.evaluation.policy import Action, decide, family_of, family_verdict
 from service.evaluation.quality import QualityPolicy, judge_quality
 from service.profiles.binning import Binning
+from service.profiles.columns import Column
 from service.profiles.profile import FeatureProfile, PerformanceProfile
 from service.profiles.segments import Segment
 
@@ -57,6 +58,7 @@ class Judgement:
 
 def judge(
     binning: Binning,
+    columns: Sequence[Column],
     baseline: Baseline | None,
     features: FeatureProfile,
     performance: PerformanceProfile,
@@ -74,7 +76,7 @@ def judge(
         chunks = [chunk.features for chunk in baseline.chunks]
         measurements += judge_drift(binning, baseline.features, chunks, features, policies.drift)
         measurements += judge_quality(
-            binning, baseline.features, chunks, features, policies.quality
+            binning, baseline.features, chunks, features, policies.quality, columns=columns
         )
         measurements += judge_estimate(
             baseline.performance, baseline.calibrator, features, binning, policies.performance

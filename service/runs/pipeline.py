@@ -18,7 +18,7 @@ from service.buckets.repository import (
     starts_lacking,
     store_profiles,
 )
-from service.buckets.service import profile_buckets
+from service.buckets.service import columns_of, profile_buckets
 from service.evaluation.window import Judgement, judge
 from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
@@ -232,7 +232,8 @@ class Pipeline:
             else None
         )
         policies = policies_of(inputs.monitor.document)
-        return judge(inputs.binning, baseline, features, performance, policies)
+        columns = columns_of(inputs.version)
+        return judge(inputs.binning, columns, baseline, features, performance, policies)
 
     def _record(self, claim: Claim, inputs: _Inputs, judgement: Judgement) -> None:
         with self._sessions.begin() as session:
