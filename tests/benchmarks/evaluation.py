@@ -6,7 +6,6 @@ profiling, judging, recording.  Evidently gets the same rows and the same refere
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -189,10 +188,8 @@ def run(url: str, rows: int, reference_rows: int, scratch: Path) -> None:
             )
             for hour in range(24)
         )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = work(pipeline)
     first = sum(spent.values())
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with sessions.begin() as session:
         item = Item(version.model_id, version.version_id, DAY, DAY + timedelta(days=1))
         mark(session, "window", [item])
@@ -215,7 +212,6 @@ def run(url: str, rows: int, reference_rows: int, scratch: Path) -> None:
     table.add_row("judged again from its profiles", f"{again:.3f}", f"{seconds / again:,.0f}")
     table.add_row("storing the reference, once", f"{stored:.2f}", "")
     Console().print(table)
-    Console().print(f"the worker's peak memory grew by {(after - before) / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

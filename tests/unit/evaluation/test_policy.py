@@ -1,0 +1,84 @@
+"""What is done about a window follows from its verdicts, the worst cause first."""
+
+import pytest
+
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.policy import Action, decide, family_of, family_verdict
+
+OK, ALERT, THIN = Verdict.OK, Verdict.ALERT, Verdict.INSUFFICIENT_DATA
+
+
+def a_measurement(metric: str = "drift", verdict: Verdict | None = ALERT) -> Measurement:
+    return Measurement(
+        metric=metric,
+        subject="income",
+        value=0.31,
+        threshold=0.1,
+        reference_value=None if metric == "drift" else 0.9,
+        n=1000,
+        method="m",
+        direction=Direction.HIGHER_IS_WORSE,
+        verdict=verdict,
+    )
+
+
+ALERTS = [
+    a_measurement(metric) for metric in ("drift", "missing_ratio", "estimated_roc_auc", "roc_auc")
+]
+
+
+@pytest.mark.parametrize(
+    ("quality", "drift", "estimated", "performance", "action"),
+    [
+        (OK, OK, OK, OK, Action.NONE),
+        (THIN, THIN, THIN, THIN, Action.NONE),
+        (OK, ALERT, OK, OK, Action.WATCH),
+        (OK, ALERT, OK, THIN, Action.WATCH),
+        (OK, OK, OK, ALERT, Action.RETRAIN),
+        (OK, OK, ALERT, THIN, Action.RETRAIN),
+        (OK, OK, ALERT, OK, Action.NONE),
+        (OK, ALERT, ALERT, OK, Action.WATCH),
+        (ALERT, ALERT, ALERT, ALERT, Action.FIX_DATA),
+    ],
+)
+def test_the_action_follows_from_the_verdicts(
+    quality: Verdict, drift: Verdict, estimated: Verdict, performance: Verdict, action: Action
+) -> None:
+    verdicts = {
+        "quality": quality,
+        "drift": drift,
+        "estimated_performance": estimated,
+        "performance": performance,
+    }
+    alerts = [alert for alert in ALERTS if verdicts[family_of(alert)] is ALERT]
+    decided, reason = decide(verdicts, alerts)
+    assert decided is action
+    assert reason
+
+
+def test_a_reason_names_the_number_and_what_it_is_compared_with() -> None:
+    verdicts = dict.fromkeys(("quality", "drift", "estimated_performance"), OK)
+    _, reason = decide({**verdicts, "performance": ALERT}, [a_measurement("accuracy")])
+    assert reason == "the model got worse: accuracy of income 0.31 against 0.9"
+
+
+def test_a_reason_names_at_most_three() -> None:
+    verdicts = dict.fromkeys(("quality", "estimated_performance", "performance"), OK)
+    _, reason = decide({**verdicts, "drift": ALERT}, [a_measurement()] * 5)
+    assert reason.endswith("and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [
+        ([], THIN),
+        ([None, None], THIN),
+        ([THIN, None], THIN),
+        ([THIN, OK], OK),
+        ([OK, THIN, ALERT], ALERT),
+    ],
+)
+def test_one_alert_is_an_alert_and_nothing_judged_is_not_ok(
+    verdicts: list[Verdict | None], verdict: Verdict
+) -> None:
+    assert family_verdict([a_measurement("roc_auc", each) for each in verdicts]) is verdict
