@@ -26,14 +26,16 @@ def free_port() -> int:
         return port
 
 
-def eventually(what: Callable[[], T | None], *, seconds: float, message: str) -> T:
+def eventually(
+    what: Callable[[], T | None], *, seconds: float, message: str, every: float = 0.05
+) -> T:
     """Return the first true answer, or fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = what()
         if answer:
             return answer
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(message)
 
 

@@ -4,6 +4,7 @@ Ten chunks of 5,000 rows, each replayed as a day of its own; the drift starts wi
 """
 
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -238,6 +239,8 @@ def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight: Straigh
 
 def test_one_retraining_request_says_why_and_on_which_windows(straight: Straight) -> None:
     (request,) = straight.requests
+    # The estimate asks for it; the labels confirm it.
+    assert [early["id"] for early in straight.requests_before_labels] == [request["id"]]
     assert (request["model"], request["version"]) == ("loans", "7")
     assert (request["state"], request["action"]) == ("open", "retrain")
     starts = [window["start"] for window in request["evidence"]["windows"]]
@@ -259,17 +262,14 @@ def test_the_figures_do_not_depend_on_how_the_rows_came(
         kinds = ["predictions", "labels"]
         if variant == "labels-first":
             kinds.reverse()
-        for kind in kinds:
-            for index, day in enumerate(ordered):
-                records = getattr(day, kind)
-                _send(service, f"/v1/{kind}", records, version="7")
-                if variant == "twice":
-                    again = _send(service, f"/v1/{kind}", records, version="7")
-                    assert again == CHUNK
-                if variant == "killed" and kind == "labels" and index % 2:
-                    worker.kill()
-                    worker.wait()
-                    worker = service.start_worker()
+        for number, (kind, day) in enumerate((kind, day) for kind in kinds for day in ordered):
+            records = getattr(day, kind)
+            _send(service, f"/v1/{kind}", records, version="7")
+            if variant == "twice":
+                assert _send(service, f"/v1/{kind}", records, version="7") == CHUNK
+            if variant == "killed" and number % 4 == 3:
+                _kill_at_work(worker, database_url)
+                worker = service.start_worker()
         _settle(service)
         # What is still due would only be judged again to the same result.
         service.evaluate("loans", FIRST + timedelta(days=10))
@@ -279,6 +279,21 @@ def test_the_figures_do_not_depend_on_how_the_rows_came(
     (request,) = requests
     starts = [window["start"] for window in request["evidence"]["windows"]]
     assert starts == [window["start"] for window in straight.windows[5:]]
+
+
+def _kill_at_work(worker: subprocess.Popen[bytes], database_url: str) -> None:
+    """Kill the worker while it holds a claim."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def holds() -> bool:
+            found = connection.execute(
+                "SELECT count(*) FROM due_work WHERE claimed_by LIKE %s", [f"%-{worker.pid}/%"]
+            ).fetchone()
+            return found is not None and found[0] > 0
+
+        eventually(holds, seconds=30, every=0.001, message="the worker took no work")
+        worker.kill()
+        worker.wait()
 
 
 def _assert_identical(found: Any, wanted: Any) -> None:
