@@ -109,7 +109,9 @@ Body = Annotated[Any, Depends(_document)]
 
 def documented_body(kind: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a body that is read by ``Body``, for a route's ``openapi_extra``."""
-    content = {"schema": kind.model_json_schema(), "example": dict(example)}
+    # Definitions of parts move to the document's components.
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    content = {"schema": schema, "example": dict(example)}
     return {
         "requestBody": {
             "required": True,

@@ -229,7 +229,8 @@ def renew(session: Session, claims: Sequence[Claim], lease: timedelta) -> None:
 def finish(session: Session, claims: Sequence[Claim]) -> None:
     """Clear finished work in the transaction that records its results.
 
-    Work that was marked again meanwhile stays due, unclaimed.
+    Work that was marked again meanwhile stays due, unclaimed, without the details that were
+    obeyed: a window that was judged silently once may alert when something new comes.
 
     Raises
     ------
@@ -238,24 +239,33 @@ def finish(session: Session, claims: Sequence[Claim]) -> None:
     """
     if not claims:
         return
-    held = session.execute(
-        select(DueWork.id, DueWork.mark)
-        .where(DueWork.id.in_([c.id for c in claims]), DueWork.claimed_by == claims[0].token)
-        .order_by(DueWork.id)
-        .with_for_update()
-    ).all()
+    held = {
+        row.id: row
+        for row in session.execute(
+            select(DueWork.id, DueWork.mark, DueWork.details)
+            .where(DueWork.id.in_([c.id for c in claims]), DueWork.claimed_by == claims[0].token)
+            .order_by(DueWork.id)
+            .with_for_update()
+        )
+    }
     if len(held) != len(claims):
         raise ClaimLostError
-    marks = {row.id: row.mark for row in held}
-    clean = [c.id for c in claims if marks[c.id] == c.mark]
+    clean = [c.id for c in claims if held[c.id].mark == c.mark]
     session.execute(delete(DueWork).where(DueWork.id.in_(clean)))
-    again = [c.id for c in claims if marks[c.id] != c.mark]
-    if again:
-        session.execute(
-            update(DueWork)
-            .where(DueWork.id.in_(again))
-            .values(claimed_by=None, lease_until=None, attempts=0, last_error=None)
-        )
+    for claim in claims:
+        row = held[claim.id]
+        if row.mark != claim.mark:
+            session.execute(
+                update(DueWork)
+                .where(DueWork.id == claim.id)
+                .values(
+                    claimed_by=None,
+                    lease_until=None,
+                    attempts=0,
+                    last_error=None,
+                    details={} if row.details == claim.details else row.details,
+                )
+            )
 
 
 def release(

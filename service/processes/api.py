@@ -21,6 +21,7 @@ from service.ingest.service import create_ingest
 from service.processes import health, overview
 from service.processes.database import required_url
 from service.processes.listening import open_listener
+from service.processes.openapi import DocumentedApi
 from service.processes.request_timer import RequestTimer
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
@@ -65,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
             await to_thread.run_sync(results.stop)
             engine.dispose()
 
-    app = FastAPI(
+    app = DocumentedApi(
         title="modelwatch",
         version=installed_version(),
         lifespan=lifespan,

@@ -25,13 +25,13 @@ class NotReadyError(ServiceError):
     retry_after = 2
 
 
-@router.get("/healthz", summary="Whether the process lives")
+@router.get("/healthz")
 def healthz() -> dict[str, str]:
     """Answer as soon as the process serves requests; the database is not asked."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Whether a prediction would be stored and judged")
+@router.get("/readyz")
 def readyz(request: Request) -> dict[str, Any]:
     """Answer 200 when the database is there, migrated, and keeps what it has committed."""
     engine: Engine = request.app.state.engine

@@ -119,7 +119,7 @@ def _due_items(session: Session, evaluation: Evaluation, version_id: int) -> lis
 def _expedite(session: Session, evaluation: Evaluation, items: list[Item]) -> None:
     if not items:
         return
-    details = {"silent": not evaluation.alert}
+    details = {"silent": not evaluation.alert, "evaluation": evaluation.id}
     if evaluation.from_ is not None:
         details["current_reference"] = True
     mark(session, "window", items, details=details)

@@ -63,6 +63,24 @@ def test_work_that_was_marked_while_it_was_done_stays_due(sessions: Sessions) ->
     assert again.item == BUCKET
 
 
+def test_details_are_obeyed_once(sessions: Sessions) -> None:
+    _mark(sessions, details={"silent": True})
+    claim = _claim(sessions)
+    _mark(sessions)
+    with sessions.begin() as session:
+        finish(session, [claim])
+    assert _claim(sessions).details == {}
+
+
+def test_details_that_came_while_the_work_was_done_are_kept(sessions: Sessions) -> None:
+    _mark(sessions)
+    claim = _claim(sessions)
+    _mark(sessions, details={"silent": True})
+    with sessions.begin() as session:
+        finish(session, [claim])
+    assert _claim(sessions).details == {"silent": True}
+
+
 def test_work_that_is_held_is_not_given_twice(sessions: Sessions) -> None:
     _mark(sessions)
     assert _claim(sessions) is not None

@@ -1,0 +1,175 @@
+"""The raw routes as OpenAPI has them: FastAPI cannot see into bodies judged by row."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service.ingest import limits
+from service.ingest.bodies import JSON, NDJSON
+
+_TIME = {"type": "string", "format": "date-time", "description": "RFC 3339, with a zone"}
+_CLASS = {"type": ["string", "number", "boolean"]}
+_TARGETS = {
+    "model": {"type": "string", "description": "unless the request names it"},
+    "version": {"type": "string", "description": "unless the request names it"},
+}
+_ID = {"type": "string", "minLength": 1, "maxLength": limits.MAX_ID}
+_OR_NULL = "null"
+
+PREDICTION: dict[str, Any] = {
+    "type": "object",
+    "description": "It has a prediction, a score or both.",
+    "required": ["prediction_id", "ts"],
+    "additionalProperties": False,
+    "properties": {
+        **_TARGETS,
+        "prediction_id": _ID,
+        "ts": _TIME,
+        "features": {
+            "type": "object",
+            "maxProperties": limits.MAX_FEATURES,
+            "additionalProperties": {"type": ["string", "number", "boolean", _OR_NULL]},
+            "description": "by the names of the version's schema; what is left out is missing",
+        },
+        "prediction": {**_CLASS, "description": "the predicted class"},
+        "score": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": "the probability of the positive class",
+        },
+        "scores": {
+            "type": "object",
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+            "description": "class to probability, instead of score",
+        },
+        "weight": {"type": "number", "minimum": 0},
+        "subject": {"type": "string", "description": "whom the prediction is about"},
+        "tags": {
+            "type": "object",
+            "maxProperties": limits.MAX_TAGS,
+            "additionalProperties": {"type": "string"},
+        },
+    },
+}
+LABEL: dict[str, Any] = {
+    "type": "object",
+    "required": ["prediction_id", "label", "label_ts"],
+    "additionalProperties": False,
+    "properties": {
+        **_TARGETS,
+        "prediction_id": _ID,
+        "label": {**_CLASS, "description": "the true class"},
+        "label_ts": {**_TIME, "description": "since when it is known; of several the newest counts"},
+    },
+}
+
+_ANSWER: dict[str, Any] = {
+    "type": "object",
+    "description": "accepted, duplicates and rejected add up to what was sent",
+    "required": ["accepted", "duplicates", "rejected", "warnings"],
+    "properties": {
+        "accepted": {"type": "integer", "description": "rows stored by this request"},
+        "duplicates": {"type": "integer", "description": "rows that were stored before"},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "prediction_id", "field", "code", "detail"],
+                "properties": {
+                    "index": {"type": "integer"},
+                    "prediction_id": {"type": ["string", _OR_NULL]},
+                    "field": {"type": ["string", _OR_NULL]},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+        "warnings": {
+            "type": "array",
+            "maxItems": limits.MAX_WARNINGS,
+            "items": {
+                "type": "object",
+                "required": ["index", "field", "code"],
+                "properties": {
+                    "index": {"type": "integer"},
+                    "field": {"type": "string"},
+                    "code": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+_PREDICTION_EXAMPLE = {
+    "prediction_id": "0190c7a2-0001",
+    "ts": "2026-11-20T10:00:00Z",
+    "features": {"income": 41000, "region": "north"},
+    "prediction": "1",
+    "score": 0.83,
+    "weight": 1,
+    "tags": {"channel": "web"},
+    "subject": "customer-17",
+}
+_LABEL_EXAMPLE = {
+    "prediction_id": "0190c7a2-0001",
+    "label": "1",
+    "label_ts": "2026-12-01T00:00:00Z",
+}
+
+
+def _operation(
+    what: str, record: Mapping[str, Any], target: Mapping[str, str], example: Mapping[str, Any]
+) -> dict[str, Any]:
+    envelope = {
+        "type": "object",
+        "required": ["records"],
+        "additionalProperties": False,
+        "properties": {**_TARGETS, "records": {"type": "array", "minItems": 1, "items": record}},
+    }
+    answer = {"accepted": 1, "duplicates": 0, "rejected": [], "warnings": []}
+    return {
+        "tags": ["ingest"],
+        "description": (
+            f"Log {what}; the answer, a verdict for each row, is given after the commit.\n\n"
+            f"`{JSON}` is one envelope, `{NDJSON}` one record a line. Either may be sent with"
+            " `Content-Encoding: gzip`. A request may be repeated: a row is stored once."
+        ),
+        "operationId": f"log_{what}",
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": f"{name} of the lines that name none ({NDJSON} only)",
+            }
+            for name in target
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": envelope, "example": {**target, "records": [example]}},
+                NDJSON: {
+                    "schema": {"type": "string", "description": "one record a line"},
+                    "example": json.dumps({**target, **example}) + "\n",
+                },
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "what became of every row, all that is accepted being committed",
+                "content": {JSON: {"schema": _ANSWER, "example": answer}},
+            }
+        },
+    }
+
+
+PATHS: dict[str, Any] = {
+    "/v1/predictions": {
+        "post": _operation(
+            "predictions", PREDICTION, {"model": "loans", "version": "7"}, _PREDICTION_EXAMPLE
+        )
+    },
+    "/v1/labels": {"post": _operation("labels", LABEL, {"model": "loans"}, _LABEL_EXAMPLE)},
+}

@@ -1,0 +1,222 @@
+"""The OpenAPI document: what FastAPI finds, completed in one place for every route."""
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.ingest.interface import PATHS
+
+METHODS = ("get", "put", "post", "patch", "delete")
+PROBLEM = "application/problem+json"
+
+_PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457; `limit` and `rejected` are there when they say something.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "instance"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "instance": {"type": "string"},
+        "limit": {"type": "integer"},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["code"],
+                "properties": {
+                    "code": {"type": "string"},
+                    "index": {"type": "integer"},
+                    "prediction_id": {"type": ["string", "null"]},
+                    "field": {"type": ["string", "null"]},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+# An example of every parameter, by its name.
+_PARAMETERS: dict[str, Any] = {
+    "cursor": None,
+    "evaluation": 17,
+    "from": "2026-11-01T00:00:00Z",
+    "ignore": ["row_nr"],
+    "label": "repaid",
+    "limit": 50,
+    "metric": "drift",
+    "model": "loans",
+    "prediction": "y_pred",
+    "prediction_id": "0190c7a2-0001",
+    "request_id": 12,
+    "score": "y_pred_proba",
+    "slice": "region=north",
+    "start": "2026-11-20T00:00:00Z",
+    "state": "open",
+    "subject": "income",
+    "to": "2026-12-01T00:00:00Z",
+    "ts": "timestamp",
+    "version": "7",
+    "weight": "weight",
+}
+
+_CSV = (
+    "timestamp,income,region,y_pred_proba,y_pred,repaid\n"
+    "2026-10-01T00:00:00Z,41000,north,0.83,1,1\n"
+)
+_LINE = (
+    '{"timestamp":"2026-10-01T00:00:00Z","income":41000,"region":"north",'
+    '"y_pred_proba":0.83,"y_pred":"1","repaid":"1"}\n'
+)
+# Bodies that are no JSON, and so have no model to carry their example.
+_REFERENCE_EXAMPLES = {"text/csv": _CSV, "application/x-ndjson": _LINE}
+
+# What a parameter can be wrong about.
+_OF_PARAMETER = {
+    "model": ("404 unknown-model",),
+    "version": ("404 unknown-version",),
+    "start": ("404 unknown-window",),
+    "evaluation": ("404 unknown-evaluation",),
+    "request_id": ("404 unknown-retraining-request",),
+    "prediction_id": ("404 unknown-prediction",),
+    "cursor": ("400 bad-cursor",),
+}
+_DOCUMENT = (
+    *("400 malformed-json", "400 malformed-yaml", "413 too-large", "415 unsupported-type"),
+    *("422 invalid-document", "422 not-implemented"),
+)
+_UPLOAD = (
+    *("400 bad-gzip", "409 conflict", "413 too-large", "415 unsupported-type"),
+    *("422 bad-column", "422 duplicate-column", "422 empty-reference", "422 invalid-document"),
+    *("422 malformed-reference", "422 too-many-classes", "422 too-many-features"),
+    "422 unknown-classes",
+)
+_INGEST = (
+    *("400 bad-envelope", "400 bad-gzip", "400 empty-batch", "400 malformed-json", "400 too-deep"),
+    *("404 unknown-model", "408 stalled-body", "413 body-too-large", "413 too-many-rows"),
+    *("415 unsupported-encoding", "415 unsupported-type", "422 all-rejected", "503 busy"),
+)
+# What no parameter and no type of body tells.
+_OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("get", "/readyz"): ("503 not-ready",),
+    ("put", "/v1/models/{model}"): ("422 bad-name",),
+    ("put", "/v1/models/{model}/versions/{version}"): (
+        *("409 conflict", "422 bad-name", "422 too-many-features"),
+    ),
+    ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
+    ("get", "/v1/models/{model}/windows/{start}/report"): ("422 no-reference",),
+    ("post", "/v1/models/{model}/evaluate"): ("422 invalid-document",),
+    ("post", "/v1/predictions"): (*_INGEST, "404 unknown-version", "422 too-many-features"),
+    ("post", "/v1/labels"): _INGEST,
+}
+# What a PUT names in its last place it makes; these cannot be unknown to it.
+_NEVER = {
+    ("put", "/v1/models/{model}"): {"404 unknown-model"},
+    ("put", "/v1/models/{model}/versions/{version}"): {"404 unknown-version"},
+}
+_WITHOUT_DATABASE = {"/healthz", "/metrics"}
+
+
+class DocumentedApi(FastAPI):
+    """An application whose OpenAPI document is complete."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document; it is made once."""
+        if not hasattr(self.state, "openapi"):
+            self.state.openapi = completed(super().openapi())
+        document: dict[str, Any] = self.state.openapi
+        return document
+
+
+def completed(found: dict[str, Any]) -> dict[str, Any]:
+    """Add the raw routes, summaries, examples and problems to what FastAPI has found."""
+    document = deepcopy(found)
+    document["paths"] = {**document["paths"], **deepcopy(PATHS)}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["Problem"] = _PROBLEM_SCHEMA
+    for method, path, operation in operations(document):
+        operation["summary"] = _summary(operation["description"])
+        for parameter in operation.get("parameters", ()):
+            example = _PARAMETERS.get(parameter["name"])
+            if example is not None:
+                parameter["example"] = example
+        for media, content in operation.get("requestBody", {}).get("content", {}).items():
+            schemas.update(content["schema"].pop("$defs", {}))
+            _add_example(media, content, schemas)
+        operation["responses"].pop("422", None)
+        operation["responses"].update(_problems(_codes(method, path, operation)))
+    return document
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Walk over method, path and operation."""
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield method, path, item[method]
+
+
+def _summary(description: str) -> str:
+    """Return the first clause of a docstring."""
+    return re.split(r"[.;:](?:\s|$)", description, maxsplit=1)[0].replace("``", "")
+
+
+def _add_example(media: str, content: dict[str, Any], schemas: dict[str, Any]) -> None:
+    if "example" in content:
+        return
+    named = content["schema"].get("$ref", "").rpartition("/")[2]
+    examples = schemas.get(named, {}).get("examples", [])
+    if examples:
+        content["example"] = examples[0]
+    elif media in _REFERENCE_EXAMPLES:
+        content["example"] = _REFERENCE_EXAMPLES[media]
+
+
+def _codes(method: str, path: str, operation: dict[str, Any]) -> set[str]:
+    """Return the problems of an operation, each as its status and its code."""
+    found = set(_OF_ROUTE.get((method, path), ()))
+    parameters = operation.get("parameters", [])
+    media = operation.get("requestBody", {}).get("content", {})
+    if path not in PATHS:
+        for parameter in parameters:
+            found.update(_OF_PARAMETER.get(parameter["name"], ()))
+        if parameters or media:
+            found.add("422 invalid-request")
+    if "application/yaml" in media:
+        found.update(_DOCUMENT)
+    if "text/csv" in media:
+        found.update(_UPLOAD)
+    if path not in _WITHOUT_DATABASE:
+        found.add("503 database-away")
+    return found - _NEVER.get((method, path), set())
+
+
+def _problems(codes: set[str]) -> dict[str, Any]:
+    """Return the answers of an operation, a status each, and what else may go wrong."""
+    by_status: dict[str, list[str]] = {}
+    for status, code in sorted(entry.split() for entry in codes):
+        by_status.setdefault(status, []).append(code)
+    answers = {status: _answer(HTTPStatus(int(status)).phrase, c) for status, c in by_status.items()}
+    return {**answers, "default": _answer("The service failed", ["internal-error"])}
+
+
+def _answer(description: str, codes: list[str]) -> dict[str, Any]:
+    schema = {
+        "allOf": [
+            {"$ref": "#/components/schemas/Problem"},
+            {"properties": {"code": {"enum": codes}}},
+        ]
+    }
+    return {
+        "description": f"{description}: {', '.join(codes)}",
+        "content": {PROBLEM: {"schema": schema}},
+    }
