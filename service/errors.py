@@ -3,6 +3,7 @@
 ServiceError
 ├── BadRequestError (400)       malformed-json, bad-envelope, empty-batch, bad-gzip …
 ├── NotFoundError (404)         unknown-model, unknown-version, unknown-window …
+├── StalledBodyError (408)      the body did not arrive in time
 ├── ConflictError (409)         the request contradicts what is stored
 ├── TooLargeError (413)
 ├── UnsupportedTypeError (415)
@@ -88,6 +89,14 @@ class UnknownRequestError(NotFoundError):
 
     def __init__(self) -> None:
         super().__init__("no retraining request has that id")
+
+
+class StalledBodyError(ServiceError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "stalled-body"
+    title = "Stalled body"
 
 
 class ConflictError(ServiceError):

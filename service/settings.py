@@ -20,7 +20,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("~/.local/share/modelwatch"), description="where the embedded database lives"
     )
-    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    host: str = Field(
+        default="127.0.0.1", description="address the API, and a worker's own /metrics, listens on"
+    )
     port: int = Field(default=8080, ge=0, le=65535, description="port the API listens on")
     database_pool: int = Field(default=8, ge=1, description="connections a process may hold")
     quiet: timedelta = Field(

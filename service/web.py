@@ -1,7 +1,8 @@
 """What the endpoints share: sessions, documents, and failures as ``application/problem+json``."""
 
+import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -15,11 +16,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.errors import (
     BadRequestError,
     DatabaseAwayError,
     ServiceError,
+    StalledBodyError,
     TooLargeError,
     UnsupportedTypeError,
 )
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 MAX_DOCUMENT_BYTES = 1 << 20
 # PyYAML reads some 100 kB a second.
 MAX_YAML_BYTES = 128 << 10
+# A client that is silent for so long inside a body is not waited for.
+STALL_SECONDS = 10.0
 LONGEST_INSTANCE = 300
 MOST_LISTED = 100
 
@@ -69,6 +74,21 @@ def content_type(request: Request) -> str:
     return media.strip().lower()
 
 
+async def body_pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as they come, as long as they come."""
+    pieces = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            message = f"the body brought nothing for {STALL_SECONDS:.0f} s"
+            raise StalledBodyError(message) from None
+        yield piece
+
+
 async def _document(request: Request) -> Any:
     """Read a JSON or YAML body of limited size; only reading it is asynchronous."""
     media = content_type(request)
@@ -80,7 +100,7 @@ async def _document(request: Request) -> Any:
         raise UnsupportedTypeError(message)
     limit = MAX_DOCUMENT_BYTES if media in JSON_TYPES else MAX_YAML_BYTES
     body = bytearray()
-    async for piece in request.stream():
+    async for piece in body_pieces(request):
         body += piece
         if len(body) > limit:
             message = "the document is too large"
@@ -98,8 +118,8 @@ def _parse(body: bytes, media: str) -> Any:
     except orjson.JSONDecodeError:
         message = "the body is not JSON"
         raise BadRequestError(message, code="malformed-json", title="Malformed JSON") from None
-    # PyYAML lets the errors of impossible dates and of deep nesting through.
-    except (yaml.YAMLError, ValueError, RecursionError):
+    # PyYAML lets the errors of impossible dates, of wrong tags and of deep nesting through.
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
         message = "the body is not YAML in UTF-8"
         raise BadRequestError(message, code="malformed-yaml", title="Malformed YAML") from None
 
@@ -160,6 +180,11 @@ def install_problems(app: FastAPI) -> None:
         code, title = _TITLES.get(error.status_code, ("bad-request", "Bad request"))
         answer = ServiceError(title, code=code, title=title)
         return problem(request, _with_status(answer, error.status_code), headers=error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_request: Request, _error: Exception) -> Response:
+        # Nobody reads it; without it a client that hangs up is logged as a failure of ours.
+        return Response(status_code=400)
 
     @app.exception_handler(PoolTimeoutError)
     @app.exception_handler(OperationalError)

@@ -82,7 +82,8 @@ def fit_calibrator(
     Returns
     -------
     Calibrator or None
-        ``None`` if either class has fewer than 10 scored rows.
+        ``None`` if either class has fewer than 10 scored rows, weighted ones counted by their
+        effective number (Kish).
 
     References
     ----------
@@ -92,10 +93,10 @@ def fit_calibrator(
     score = np.asarray(scores, dtype=np.float64)
     known = np.isfinite(score)
     truth = np.asarray(labels)[known].astype(np.int64)
-    if np.bincount(truth, minlength=2).min() < FEWEST_IN_DENOMINATOR:
+    weight = np.ones(len(truth)) if weights is None else np.asarray(weights, float)[known]
+    if min(_effective(weight[truth == label]) for label in (0, 1)) < FEWEST_IN_DENOMINATOR:
         return None
     centers, cell = _cells(score[known])
-    weight = np.ones(len(cell)) if weights is None else np.asarray(weights, float)[known]
     rng = np.random.default_rng(seed)
     every = _tally(truth, cell, weight, len(centers))
     knots, fitted = _isotonic(centers, every)
@@ -118,6 +119,15 @@ def fit_calibrator(
         if name in realised and all(name in values for values in estimates)
     }
     return Calibrator(knots, fitted, np.array(replicates), MappingProxyType(optimism))
+
+
+def _effective(weight: Floats) -> float:
+    """Return the effective number of rows; without weights it is their number."""
+    largest = weight.max(initial=0.0)
+    if not largest > 0:
+        return 0.0
+    share = weight / largest
+    return float(share.sum() ** 2 / (share @ share))
 
 
 def _cells(scores: Floats) -> tuple[Floats, Index]:

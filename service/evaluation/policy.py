@@ -37,7 +37,8 @@ def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[
     """Return the action for a window, and the reason in a sentence.
 
     Broken data wins over everything: a model must not be trained on it.  A realised loss, where it
-    could be measured, wins over an estimated one.  Drift without loss is only watched.
+    could be measured, wins over an estimated one.  Drift without loss is only watched.  A reason
+    never calls healthy what could not be judged.
     """
     quality = _named(alerts, "quality")
     if verdicts["quality"] is Verdict.ALERT:
@@ -49,8 +50,18 @@ def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[
         named = _named(alerts, "estimated_performance")
         return Action.RETRAIN, f"the model is estimated to have got worse: {named}"
     if verdicts["drift"] is Verdict.ALERT:
-        return Action.WATCH, f"the input moved without a known loss: {_named(alerts, 'drift')}"
-    return Action.NONE, "nothing is wrong"
+        return Action.WATCH, f"moved without a known loss: {_named(alerts, 'drift')}"
+    return Action.NONE, _quiet(verdicts)
+
+
+def _quiet(verdicts: Mapping[str, Verdict]) -> str:
+    unknown = [name for name, verdict in verdicts.items() if verdict is Verdict.INSUFFICIENT_DATA]
+    if len(unknown) == len(verdicts):
+        return "nothing could be judged: too little data"
+    if unknown:
+        names = ", ".join(unknown).replace("_", " ")
+        return f"nothing is known to be wrong; not judged: {names}"
+    return "nothing is wrong"
 
 
 def family_of(measurement: Measurement) -> str:
@@ -72,7 +83,10 @@ SAID = 3
 
 
 def _named(alerts: list[Measurement], family: str) -> str:
-    said = [_sentence(alert) for alert in alerts if family_of(alert) == family]
+    own = [alert for alert in alerts if family_of(alert) == family]
+    if family == "drift":
+        own.sort(key=lambda alert: -(alert.value or 0.0))
+    said = [_sentence(alert) for alert in own]
     more = f" and {len(said) - SAID} more" if len(said) > SAID else ""
     return ", ".join(said[:SAID]) + more
 

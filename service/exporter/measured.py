@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from service.detection.performance import LOSSES
 from service.exporter.exposition import Sample
 
 TARGETS = frozenset({"prediction", "score"})
@@ -93,8 +94,15 @@ def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[S
         "_ci_lower": row.ci_low,
         "_ci_upper": row.ci_high,
         "_baseline": row.reference_value,
-        "_tolerance": tolerance,
+        "_tolerance": _tolerance(metric, row.reference_value, tolerance),
     }
     for sibling, value in values.items():
         if value is not None:
             yield Sample(f"modelwatch_{prefix}{sibling}_{unit}", (*own, metric), value)
+
+
+def _tolerance(metric: str, baseline: float | None, tolerance: float) -> float | None:
+    # Of losses the tolerance is a share of the baseline; exported is the loss itself.
+    if metric not in LOSSES:
+        return tolerance
+    return None if baseline is None else tolerance * baseline

@@ -156,11 +156,12 @@ def pending(session: Session) -> dict[str, tuple[int, float]]:
         .group_by(DueWork.kind)
     )
     found = {kind: (count, float(age)) for kind, count, age in due}
-    # An event that waits for its next attempt is pending since it was recorded.
+    # An event that waits for its next attempt is pending since it was recorded; one that was never
+    # attempted may be nobody's: no webhook is configured.
     waiting, age = session.execute(
         select(
             func.count(),
             func.coalesce(func.extract("epoch", now - func.min(Outbox.created_at)), 0),
-        ).where(Outbox.delivered_at.is_(None), ~Outbox.abandoned)
+        ).where(Outbox.delivered_at.is_(None), ~Outbox.abandoned, Outbox.attempts > 0)
     ).one()
     return {**found, "webhooks": (waiting, float(age))}

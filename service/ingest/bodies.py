@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from service.errors import (
     BadRequestError,
-    ServiceError,
+    StalledBodyError,
     TooLargeError,
     UnsupportedTypeError,
 )
@@ -20,14 +20,6 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 # Where the levels of a record begin: in an envelope below its object and its array.
 _ENVELOPE_DEPTH = 2
-
-
-class StalledBodyError(ServiceError):
-    """The body did not arrive in time."""
-
-    status = 408
-    code = "stalled-body"
-    title = "Stalled body"
 
 
 async def read_sent(request: Request, settings: Settings) -> Sent:

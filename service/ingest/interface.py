@@ -8,13 +8,12 @@ from service.ingest import limits
 from service.ingest.bodies import JSON, NDJSON
 
 _TIME = {"type": "string", "format": "date-time", "description": "RFC 3339, with a zone"}
-_CLASS = {"type": ["string", "number", "boolean"]}
+_CLASS = {"type": ["string", "number", "boolean", "null"]}
 _TARGETS = {
-    "model": {"type": "string", "description": "unless the request names it"},
-    "version": {"type": "string", "description": "unless the request names it"},
+    "model": {"type": ["string", "null"], "description": "unless the request names it"},
+    "version": {"type": ["string", "null"], "description": "unless the request names it"},
 }
 _ID = {"type": "string", "minLength": 1, "maxLength": limits.MAX_ID}
-_OR_NULL = "null"
 
 PREDICTION: dict[str, Any] = {
     "type": "object",
@@ -26,27 +25,27 @@ PREDICTION: dict[str, Any] = {
         "prediction_id": _ID,
         "ts": _TIME,
         "features": {
-            "type": "object",
+            "type": ["object", "null"],
             "maxProperties": limits.MAX_FEATURES,
-            "additionalProperties": {"type": ["string", "number", "boolean", _OR_NULL]},
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
             "description": "by the names of the version's schema; what is left out is missing",
         },
         "prediction": {**_CLASS, "description": "the predicted class"},
         "score": {
-            "type": "number",
+            "type": ["number", "null"],
             "minimum": 0,
             "maximum": 1,
             "description": "the probability of the positive class",
         },
         "scores": {
-            "type": "object",
+            "type": ["object", "null"],
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
             "description": "class to probability, instead of score",
         },
-        "weight": {"type": "number", "minimum": 0},
-        "subject": {"type": "string", "description": "whom the prediction is about"},
+        "weight": {"type": ["number", "null"], "minimum": 0},
+        "subject": {"type": ["string", "null"], "description": "whom the prediction is about"},
         "tags": {
-            "type": "object",
+            "type": ["object", "null"],
             "maxProperties": limits.MAX_TAGS,
             "additionalProperties": {"type": "string"},
         },
@@ -59,8 +58,11 @@ LABEL: dict[str, Any] = {
     "properties": {
         **_TARGETS,
         "prediction_id": _ID,
-        "label": {**_CLASS, "description": "the true class"},
-        "label_ts": {**_TIME, "description": "since when it is known; of several the newest counts"},
+        "label": {"type": ["string", "number", "boolean"], "description": "the true class"},
+        "label_ts": {
+            **_TIME,
+            "description": "since when it is known; of several the newest counts",
+        },
     },
 }
 
@@ -78,8 +80,8 @@ _ANSWER: dict[str, Any] = {
                 "required": ["index", "prediction_id", "field", "code", "detail"],
                 "properties": {
                     "index": {"type": "integer"},
-                    "prediction_id": {"type": ["string", _OR_NULL]},
-                    "field": {"type": ["string", _OR_NULL]},
+                    "prediction_id": {"type": ["string", "null"]},
+                    "field": {"type": ["string", "null"]},
                     "code": {"type": "string"},
                     "detail": {"type": "string"},
                 },

@@ -75,7 +75,6 @@ _LINE = (
     '{"timestamp":"2026-10-01T00:00:00Z","income":41000,"region":"north",'
     '"y_pred_proba":0.83,"y_pred":"1","repaid":"1"}\n'
 )
-# Bodies that are no JSON, and so have no model to carry their example.
 _REFERENCE_EXAMPLES = {"text/csv": _CSV, "application/x-ndjson": _LINE}
 
 # What a parameter can be wrong about.
@@ -88,20 +87,21 @@ _OF_PARAMETER = {
     "prediction_id": ("404 unknown-prediction",),
     "cursor": ("400 bad-cursor",),
 }
+_BODY = ("408 stalled-body", "415 unsupported-type")
 _DOCUMENT = (
-    *("400 malformed-json", "400 malformed-yaml", "413 too-large", "415 unsupported-type"),
-    *("422 invalid-document", "422 not-implemented"),
+    *("400 malformed-json", "400 malformed-yaml", "413 too-large", "422 invalid-document"),
+    "422 not-implemented",
 )
 _UPLOAD = (
-    *("400 bad-gzip", "409 conflict", "413 too-large", "415 unsupported-type"),
-    *("422 bad-column", "422 duplicate-column", "422 empty-reference", "422 invalid-document"),
+    *("400 bad-gzip", "409 conflict", "413 too-large", "422 bad-column"),
+    *("422 duplicate-column", "422 empty-reference", "422 invalid-document"),
     *("422 malformed-reference", "422 too-many-classes", "422 too-many-features"),
     "422 unknown-classes",
 )
 _INGEST = (
     *("400 bad-envelope", "400 bad-gzip", "400 empty-batch", "400 malformed-json", "400 too-deep"),
-    *("404 unknown-model", "408 stalled-body", "413 body-too-large", "413 too-many-rows"),
-    *("415 unsupported-encoding", "415 unsupported-type", "422 all-rejected", "503 busy"),
+    *("404 unknown-model", "413 body-too-large", "413 too-many-rows"),
+    *("415 unsupported-encoding", "422 all-rejected", "503 busy"),
 )
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
@@ -112,7 +112,6 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
     ("get", "/v1/models/{model}/windows/{start}/report"): ("422 no-reference",),
-    ("post", "/v1/models/{model}/evaluate"): ("422 invalid-document",),
     ("post", "/v1/predictions"): (*_INGEST, "404 unknown-version", "422 too-many-features"),
     ("post", "/v1/labels"): _INGEST,
 }
@@ -144,14 +143,15 @@ def completed(found: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM_SCHEMA
     for method, path, operation in operations(document):
-        operation["summary"] = _summary(operation["description"])
+        operation["summary"] = _summary(operation.setdefault("description", ""))
         for parameter in operation.get("parameters", ()):
             example = _PARAMETERS.get(parameter["name"])
             if example is not None:
                 parameter["example"] = example
         for media, content in operation.get("requestBody", {}).get("content", {}).items():
             schemas.update(content["schema"].pop("$defs", {}))
-            _add_example(media, content, schemas)
+            if media in _REFERENCE_EXAMPLES:
+                content.setdefault("example", _REFERENCE_EXAMPLES[media])
         operation["responses"].pop("422", None)
         operation["responses"].update(_problems(_codes(method, path, operation)))
     return document
@@ -170,17 +170,6 @@ def _summary(description: str) -> str:
     return re.split(r"[.;:](?:\s|$)", description, maxsplit=1)[0].replace("``", "")
 
 
-def _add_example(media: str, content: dict[str, Any], schemas: dict[str, Any]) -> None:
-    if "example" in content:
-        return
-    named = content["schema"].get("$ref", "").rpartition("/")[2]
-    examples = schemas.get(named, {}).get("examples", [])
-    if examples:
-        content["example"] = examples[0]
-    elif media in _REFERENCE_EXAMPLES:
-        content["example"] = _REFERENCE_EXAMPLES[media]
-
-
 def _codes(method: str, path: str, operation: dict[str, Any]) -> set[str]:
     """Return the problems of an operation, each as its status and its code."""
     found = set(_OF_ROUTE.get((method, path), ()))
@@ -191,6 +180,8 @@ def _codes(method: str, path: str, operation: dict[str, Any]) -> set[str]:
             found.update(_OF_PARAMETER.get(parameter["name"], ()))
         if parameters or media:
             found.add("422 invalid-request")
+    if media:
+        found.update(_BODY)
     if "application/yaml" in media:
         found.update(_DOCUMENT)
     if "text/csv" in media:
@@ -205,7 +196,9 @@ def _problems(codes: set[str]) -> dict[str, Any]:
     by_status: dict[str, list[str]] = {}
     for status, code in sorted(entry.split() for entry in codes):
         by_status.setdefault(status, []).append(code)
-    answers = {status: _answer(HTTPStatus(int(status)).phrase, c) for status, c in by_status.items()}
+    answers = {
+        status: _answer(HTTPStatus(int(status)).phrase, c) for status, c in by_status.items()
+    }
     return {**answers, "default": _answer("The service failed", ["internal-error"])}
 
 

@@ -2,15 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.errors import InvalidDocumentError, NotImplementedYetError
 
 MOST_LISTED = 100
 LONGEST_NAME = 60
+
+LONGEST_FEATURE = 200
+# NUL and its like cannot be stored or would garble every page and log that shows them.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+FeatureName = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_FEATURE, pattern=PRINTABLE)
+]
 
 # Pydantic's own words for these name a Python class.
 _MESSAGES = {"model_type": "must be an object", "extra_forbidden": "unknown key"}

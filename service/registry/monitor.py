@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from service.errors import NotImplementedYetError
-from service.registry.documents import Document, hint, printable
+from service.registry.documents import Document, FeatureName, hint, printable
 
 METRICS = (
     "accuracy",
@@ -65,6 +65,9 @@ EVIDENTLY_CATEGORICAL = (*_BOTH, "chisquare", "z", "g_test", "fisher_exact", "TV
 
 # By how many windows of a step a longer one is covered; a month has no fixed number of any.
 HOURS = {"1h": 1, "6h": 6, "1d": 24, "1w": 168}
+
+# Longer than this is a slip; and some time beyond it the due time leaves the calendar.
+LONGEST_GRACE = timedelta(days=366)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
@@ -134,7 +137,7 @@ class Drift(Document):
     method: Method = "jensen_shannon"
     alpha: Alpha = 0.01
     min_effect: Effect = 0.1
-    features: dict[str, FeatureDrift] = Field(default_factory=dict)
+    features: dict[FeatureName, FeatureDrift] = Field(default_factory=dict)
 
 
 class EvidentlyMethods(Document):
@@ -214,7 +217,7 @@ class MonitorDocument(Document):
     every: Length = "1d"
     bucket: Literal["1h"] = "1h"
     timezone: str = "UTC"
-    grace: Duration = timedelta(minutes=15)
+    grace: Annotated[Duration, Field(le=LONGEST_GRACE)] = timedelta(minutes=15)
     min_rows: int = Field(default=100, ge=1, le=1_000_000_000)
     reference: Literal["training"] = "training"
     drift: Drift = Field(default_factory=Drift)

@@ -15,7 +15,7 @@ from pydantic import (
 
 from service.errors import NotImplementedYetError
 from service.registry.classes import class_text
-from service.registry.documents import Document
+from service.registry.documents import Document, FeatureName
 from service.registry.monitor import MonitorDocument
 from service.registry.values import FeatureSpec, MonitorSpec, VersionSpec
 
@@ -35,14 +35,10 @@ __all__ = [
 RESERVED = frozenset(
     {"prediction_id", "ts", "prediction", "score", "scores", "label", "weight", "subject", "tags"}
 )
-LONGEST_FEATURE = 200
 LONGEST_CLASS = 200
 LATER_TASKS = ("multiclass", "regression")
 LATER_KINDS = ("datetime", "text", "embedding")
 LATER_PII = ("hash", "drop")
-
-# NUL and its like cannot be stored or would garble every page and log that shows them.
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 
@@ -79,9 +75,7 @@ class FeatureDocument(Document):
 
     part: ClassVar[str] = "features.*."
 
-    name: Annotated[
-        str, StringConstraints(min_length=1, max_length=LONGEST_FEATURE, pattern=PRINTABLE)
-    ]
+    name: FeatureName
     kind: Annotated[Literal["numeric", "categorical", "boolean"], BeforeValidator(_kind)]
     importance: float | None = Field(default=None, ge=0)
     min: float | None = None

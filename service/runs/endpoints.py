@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import InvalidDocumentError
 from service.ledger.repository import Item, mark
 from service.ledger.tables import DueWork
+from service.registry.documents import read
 from service.registry.repository import find_model
 from service.runs import queries
 from service.runs.schemas import (
@@ -27,10 +28,12 @@ from service.runs.schemas import (
     window_out,
 )
 from service.runs.tables import Evaluation, Window
-from service.web import ReadSession, WriteSession
+from service.web import Body, ReadSession, WriteSession, documented_body
 
 router = APIRouter(prefix="/v1", tags=["windows"])
 
+# The database has no NUL, and fails where it is asked for one.
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 From = Annotated[AwareDatetime | None, Query(alias="from")]
 
 # Evidently's page runs its own scripts: it gets an origin of its own and nothing else.
@@ -48,7 +51,7 @@ REPORT_HEADERS = {
 def list_windows(
     model: str,
     session: ReadSession,
-    version: str | None = None,
+    version: Name | None = None,
     from_: From = None,
     to: AwareDatetime | None = None,
     cursor: str | None = None,
@@ -71,7 +74,7 @@ def list_windows(
 
 @router.get("/models/{model}/windows/{start}")
 def read_window(
-    model: str, start: AwareDatetime, session: ReadSession, version: str | None = None
+    model: str, start: AwareDatetime, session: ReadSession, version: Name | None = None
 ) -> WindowWithMeasurementsOut:
     """Return one window with all its measurements; the newest version's if none is named."""
     window, name = queries.find_window(session, find_model(session, model).id, start, version)
@@ -92,7 +95,7 @@ def read_window(
     responses={202: {"description": "the worker is rendering it: ask again"}},
 )
 def read_report(
-    model: str, start: AwareDatetime, session: WriteSession, version: str | None = None
+    model: str, start: AwareDatetime, session: WriteSession, version: Name | None = None
 ) -> Response:
     """Return Evidently's report of a window; 202 with Retry-After while it is being rendered."""
     window, _ = queries.find_window(session, find_model(session, model).id, start, version)
@@ -114,11 +117,11 @@ def read_report(
 @router.get("/models/{model}/measurements")
 def list_measurements(
     model: str,
-    metric: str,
+    metric: Name,
     session: ReadSession,
-    subject: str | None = None,
-    slice_: Annotated[str | None, Query(alias="slice")] = None,
-    version: str | None = None,
+    subject: Name | None = None,
+    slice_: Annotated[Name | None, Query(alias="slice")] = None,
+    version: Name | None = None,
     from_: From = None,
     to: AwareDatetime | None = None,
     cursor: str | None = None,
@@ -138,17 +141,22 @@ def list_measurements(
     return SeriesOut(measurements=[point_out(*row) for row in found], next=cursor_next)
 
 
-@router.post("/models/{model}/evaluate", status_code=202)
-def evaluate(model: str, body: EvaluateIn, session: WriteSession) -> AcceptedOut:
+@router.post(
+    "/models/{model}/evaluate",
+    status_code=202,
+    openapi_extra=documented_body(EvaluateIn, {"until": "2026-12-01T00:00:00Z"}),
+)
+def evaluate(model: str, body: Body, session: WriteSession) -> AcceptedOut:
     """Evaluate every due window now; with ``from``, judge the windows of a span again."""
-    if body.from_ is not None and body.until - body.from_ <= timedelta(0):
+    asked = read(EvaluateIn, body)
+    if asked.from_ is not None and asked.until - asked.from_ <= timedelta(0):
         detail = "until must be later than from"
         raise InvalidDocumentError(detail)
     evaluation = Evaluation(
         model_id=find_model(session, model).id,
-        from_=body.from_,
-        until=body.until,
-        alert=body.alert,
+        from_=asked.from_,
+        until=asked.until,
+        alert=asked.alert,
     )
     session.add(evaluation)
     session.flush()

@@ -15,6 +15,7 @@ from service.registry.tables import Version
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Report, Window
 
 PAGE = 500
+LARGEST_ID = 2**63 - 1
 
 
 class UnknownWindowError(NotFoundError):
@@ -141,7 +142,8 @@ def evaluation_progress(session: Session, evaluation_id: int) -> dict[str, Any]:
     UnknownEvaluationError
         If there is none of that number.
     """
-    evaluation = session.get(Evaluation, evaluation_id)
+    known = 0 < evaluation_id <= LARGEST_ID
+    evaluation = session.get(Evaluation, evaluation_id) if known else None
     if evaluation is None:
         raise UnknownEvaluationError
     counts = session.execute(
@@ -191,7 +193,9 @@ def _encode(start: datetime, window_id: int) -> str:
 def _decode(cursor: str) -> tuple[datetime, int]:
     try:
         start, window_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(start), int(window_id)
-    except (ValueError, TypeError, binascii.Error) as error:
-        detail = "the cursor is not one that this service gave"
-        raise BadRequestError(detail, code="bad-cursor") from error
+        if type(window_id) is int and 0 < window_id <= LARGEST_ID:
+            return datetime.fromisoformat(start), window_id
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        pass
+    detail = "the cursor is not one that this service gave"
+    raise BadRequestError(detail, code="bad-cursor")

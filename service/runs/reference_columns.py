@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,10 @@ from service.registry.documents import printable, read
 from service.registry.schemas import FeatureDocument, is_reserved
 
 TIME = pa.timestamp("us", tz="UTC")
+# What a logged row may weigh.
+MOST_WEIGHT = float(1 << 63)
+# Near the ends of the calendar a time's week or month, or the time itself, does not exist.
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 # Pairs of classes, negative first, that nobody needs to declare.
 _PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("-1", "1"))
@@ -76,7 +81,12 @@ def conform(
         columns[ours] = array
     columns.update(_numbers(table, own, positive or (inferred[1] if inferred else None)))
     if "ts" in own:
-        columns["ts"] = to_times(own["ts"], _plain(table, own["ts"]))
+        columns["ts"] = times = to_times(own["ts"], _plain(table, own["ts"]))
+        fits = pc.and_(
+            pc.greater_equal(times, pa.scalar(EARLIEST, TIME)),
+            pc.less(times, pa.scalar(LATEST, TIME)),
+        )
+        _require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
     return ReferenceRows(pa.table(columns), tuple(features), inferred)
 
 
@@ -107,8 +117,10 @@ def _numbers(table: pa.Table, own: Mapping[str, str], positive: str | None) -> d
         _require(score, columns["score"], fits, "is no probability from 0 to 1")
     if "weight" in own:
         columns["weight"] = to_kind(own["weight"], _plain(table, own["weight"]), "numeric")
-        fits = pc.greater_equal(columns["weight"], 0)
-        _require(own["weight"], columns["weight"], fits, "is negative")
+        fits = pc.and_(
+            pc.greater_equal(columns["weight"], 0), pc.less(columns["weight"], MOST_WEIGHT)
+        )
+        _require(own["weight"], columns["weight"], fits, "is no weight from 0 to 2^63")
     return columns
 
 

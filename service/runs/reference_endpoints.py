@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
 from service.registry.schemas import FeatureAnswer
 from service.runs.reference_files import READERS
-from service.web import content_type
+from service.web import body_pieces, content_type
 
 if TYPE_CHECKING:
     from service.runs.references import StoredReference
@@ -67,7 +67,7 @@ async def _receive(request: Request) -> AsyncIterator[Path]:
     limit = request.app.state.settings.max_reference_bytes
     with tempfile.NamedTemporaryFile(prefix="modelwatch-reference-") as file:
         inflater = zlib.decompressobj(GZIP) if encoding == "gzip" else None
-        async for piece in request.stream():
+        async for piece in body_pieces(request):
             # At most one byte more than is allowed leaves the inflater, whatever went in.
             room = limit - file.tell() + 1
             file.write(piece if inflater is None else _inflate(inflater, piece, room))

@@ -1,6 +1,10 @@
 """Reading an uploaded reference into Arrow: Parquet, an Arrow stream, CSV or NDJSON."""
 
+import json
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ MOST_ROWS = 20_000_000
 MOST_COLUMNS = 600
 MOST_BYTES = 8 << 30
 LINE_BYTES = 16 << 20
+READ_SECONDS = 600.0
 
 # An index that pandas has written is no feature.
 _UNNAMED = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
@@ -28,6 +33,7 @@ class MalformedReferenceError(InvalidDocumentError):
     title = "Malformed reference"
 
     def __init__(self, kind: str, row: int | None = None) -> None:
+        self.row = row
         where = "" if row is None else f"; row {row} is the first bad one"
         rejected = [] if row is None else [{"index": row, "code": self.code}]
         super().__init__(f"the body is not {kind} that can be read{where}", rejected=rejected)
@@ -43,12 +49,7 @@ def read_file(
     if media not in READERS:
         message = f"a reference is one of {', '.join(READERS)}"
         raise UnsupportedTypeError(message)
-    kind, reader = READERS[media]
-    try:
-        table = reader(path, texts)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise MalformedReferenceError(kind, _row_of(error)) from None
-    _limit(table.num_rows, table.num_columns, table.nbytes)
+    table = _read_apart(path, media, texts)
     names = table.column_names
     unnamed = [name for name in names if _UNNAMED.fullmatch(name) and name not in ignore]
     table = table.drop_columns([name for name in names if name in ignore or name in unnamed])
@@ -56,6 +57,52 @@ def read_file(
         message = "two columns have the same name"
         raise InvalidDocumentError(message, code="duplicate-column")
     return table, unnamed
+
+
+def _read_apart(path: Path, media: str, texts: Collection[str]) -> pa.Table:
+    """Read a file in a process of its own: what crashes a parser does not take the API down."""
+    kind, _ = READERS[media]
+    with tempfile.TemporaryDirectory(prefix="modelwatch-reference-") as directory:
+        parsed = Path(directory) / "parsed.arrow"
+        command = [sys.executable, "-m", __name__, str(path), media, str(parsed)]
+        try:
+            done = subprocess.run(  # noqa: S603  our own module
+                command,
+                input=json.dumps(sorted(texts)).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=READ_SECONDS,
+                check=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            raise MalformedReferenceError(kind) from None
+        fault = json.loads(done.stdout)
+        if fault is None:
+            with pa.memory_map(str(parsed)) as source:
+                return pa.ipc.open_file(source).read_all()
+    if "limit" in fault:
+        raise TooLargeError(fault["detail"], limit=fault["limit"])
+    raise MalformedReferenceError(kind, fault["row"])
+
+
+def _parse(path: Path, media: str, texts: Collection[str], parsed: Path) -> dict[str, Any] | None:
+    """Write a file's table as an Arrow file; return what is wrong with it instead, if anything."""
+    _, reader = READERS[media]
+    try:
+        table = reader(path, texts)
+        _limit(table.num_rows, table.num_columns, table.nbytes)
+        table.validate(full=True)
+        # An Arrow file has one dictionary a column, where a stream may have many.
+        table = table.unify_dictionaries()
+        with pa.ipc.new_file(parsed, table.schema) as writer:
+            writer.write_table(table)
+    except TooLargeError as error:
+        return {"detail": error.detail, "limit": error.limit}
+    except MalformedReferenceError as error:
+        return {"row": error.row}
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        return {"row": _row_of(error)}
+    return None
 
 
 def _limit(rows: int, columns: int, size: int) -> None:
@@ -141,3 +188,8 @@ READERS: Mapping[str, tuple[str, Callable[[Path, Collection[str]], pa.Table]]] =
     "text/csv": ("CSV", _read_csv),
     "application/x-ndjson": ("NDJSON", _read_ndjson),
 }
+
+
+if __name__ == "__main__":
+    fault = _parse(Path(sys.argv[1]), sys.argv[2], json.load(sys.stdin), Path(sys.argv[3]))
+    json.dump(fault, sys.stdout)

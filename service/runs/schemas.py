@@ -1,27 +1,35 @@
 """The documents of the read routes."""
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from service.registry.documents import Document
 from service.runs.tables import Measurement, Window
 
 
-class EvaluateIn(BaseModel):
+def _in_calendar(value: datetime) -> datetime:
+    """Return the time in UTC, where one at either end of the calendar may not exist."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        message = "the time is outside of the years 1 to 9999 of UTC"
+        raise ValueError(message) from None
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_calendar)]
+
+
+class EvaluateIn(Document):
     """Which windows to evaluate now."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"until": "2026-12-01T00:00:00Z"}]},
-    )
-
-    from_: AwareDatetime | None = Field(
+    from_: Time | None = Field(
         default=None,
         alias="from",
         description="judge every window from here on again, against the current reference",
     )
-    until: AwareDatetime = Field(description="the last moment that a window may end")
+    until: Time = Field(description="the last moment that a window may end")
     alert: bool = Field(default=True, description="false: judge and record, but alert nobody")
 
 

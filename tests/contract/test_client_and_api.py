@@ -1,40 +1,7 @@
-import threading
-import time
-from collections.abc import Iterator
-
 import httpx
 import pytest
-import uvicorn
-from pydantic import SecretStr
 
 from modelwatch import Monitor
-from service.processes.api import create_app
-from service.settings import Settings
-
-
-@pytest.fixture
-def api(database_url: str) -> Iterator[str]:
-    """Serve the real application over the test's database, and return its address."""
-    app = create_app(Settings(database_url=SecretStr(database_url)))
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def client(api: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api, trust_env=False) as client:
-        yield client
 
 
 def register(client: httpx.Client) -> None:
@@ -108,7 +75,8 @@ def test_every_plain_address_answers(client: httpx.Client, path: str) -> None:
 
 def test_the_page_of_routes_lists_them_and_loads_nothing(client: httpx.Client) -> None:
     page = client.get("/docs")
-    assert "/v1/retraining-requests" in page.text
+    for route in ("/v1/predictions", "/v1/labels", "/v1/retraining-requests"):
+        assert route in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "http://" not in page.text.replace("http://127.0.0.1", "")
     assert "https://" not in page.text

@@ -170,3 +170,12 @@ def test_car_loan_agrees_with_the_published_estimates() -> None:
             assert estimates[name].value == pytest.approx(published, abs=5e-3)
         cbpe_auc = chunk["published"]["cbpe_auc"]
         assert estimates["roc_auc"].value == pytest.approx(cbpe_auc, abs=5e-3)
+
+
+def test_rows_that_weigh_nothing_calibrate_nothing() -> None:
+    scores, labels = some_scores(200, 3)
+    one = np.zeros(200)
+    one[0] = 1.0
+
+    assert fit_calibrator(scores, labels, np.zeros(200)) is None
+    assert fit_calibrator(scores, labels, one) is None

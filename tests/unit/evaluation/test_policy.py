@@ -1,5 +1,7 @@
 """What is done about a window follows from its verdicts, the worst cause first."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.evaluation.measurement import Direction, Measurement, Verdict
@@ -60,6 +62,29 @@ def test_a_reason_names_the_number_and_what_it_is_compared_with() -> None:
     verdicts = dict.fromkeys(("quality", "drift", "estimated_performance"), OK)
     _, reason = decide({**verdicts, "performance": ALERT}, [a_measurement("accuracy")])
     assert reason == "the model got worse: accuracy of income 0.31 against 0.9"
+
+
+@pytest.mark.parametrize(
+    ("performance", "rest", "reason"),
+    [
+        (OK, OK, "nothing is wrong"),
+        (THIN, OK, "nothing is known to be wrong; not judged: performance"),
+        (THIN, THIN, "nothing could be judged: too little data"),
+    ],
+)
+def test_a_reason_never_calls_healthy_what_was_not_judged(
+    performance: Verdict, rest: Verdict, reason: str
+) -> None:
+    verdicts = dict.fromkeys(("quality", "drift", "estimated_performance"), rest)
+    assert decide({**verdicts, "performance": performance}, []) == (Action.NONE, reason)
+
+
+def test_the_strongest_drift_is_named_first() -> None:
+    verdicts = dict.fromkeys(("quality", "estimated_performance", "performance"), OK)
+    weak = a_measurement()
+    strong = replace(weak, subject="age", value=0.83)
+    _, reason = decide({**verdicts, "drift": ALERT}, [weak, strong])
+    assert reason.index("age") < reason.index("income")
 
 
 def test_a_reason_names_at_most_three() -> None:

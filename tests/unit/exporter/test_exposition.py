@@ -81,8 +81,13 @@ def test_performance_has_its_interval_baseline_and_tolerance_under_one_unit() ->
         ("performance_tolerance_ratio", "roc_auc"): 0.01,
         ("performance_error", "log_loss"): 0.4,
         ("performance_ci_upper_error", "log_loss"): 0.82,
-        ("performance_tolerance_error", "log_loss"): 0.01,
     }
+
+
+def test_the_tolerance_of_a_loss_is_a_share_of_its_baseline() -> None:
+    measured = [a_row(metric="log_loss", value=0.4, reference_value=0.5)]
+    found = values(model_samples(OWN, "performance", measured, 0.1))
+    assert found["performance_tolerance_error", "log_loss"] == pytest.approx(0.05)
 
 
 def test_estimates_and_realised_figures_do_not_mix() -> None:

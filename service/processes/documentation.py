@@ -1,0 +1,163 @@
+"""The reference in the README: ``python -m service.processes.documentation --write README.md``."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import SecretStr
+from pydantic_core import to_json
+
+from service.errors import ServiceError
+from service.processes import codes
+from service.processes.api import create_app
+from service.processes.cli import cli
+from service.processes.openapi import operations
+from service.runs import references
+from service.settings import Settings
+
+START = "<!-- reference -->"
+END = "<!-- /reference -->"
+
+# Imported for the errors that the upload of a reference raises: the API imports it late.
+_LATE = references
+
+_HEAD = """## Reference
+
+Printed by `python -m service.processes.documentation`; a test holds it equal to the code. Metrics
+are in `prometheus/METRICS.md`; `GET /openapi.json` has every schema, with examples, and the
+problems of every route."""
+
+_SETTINGS = "Read once, from the environment. Durations are ISO 8601 (`PT0.25S`) or `00:00:10`."
+
+_PROBLEMS = """Every failure is `application/problem+json` (RFC 9457): `type` is `/problems/` and
+the code, which is also in `code`; `detail` says what is wrong, `rejected` lists rows or fields.
+Answers of 503 carry `Retry-After`."""
+
+_REFUSALS = """In `rejected` of an answer to predictions and labels, each with `index`,
+`prediction_id`, `field` and `detail`. The other rows of the request are stored; when there are
+none, the answer is the problem `all-rejected`."""
+
+
+def document() -> str:
+    """Return the section, between its markers."""
+    app = create_app(Settings(database_url=SecretStr("postgresql://documentation/none")))
+    parts = (
+        _HEAD,
+        "### Settings",
+        _SETTINGS,
+        _table(("variable", "default", "meaning"), _settings()),
+        "### Commands",
+        _table(("command", "does", "options"), _commands()),
+        "### Routes",
+        _table(("method", "path", "does"), _routes(app.openapi())),
+        "### Problems",
+        _PROBLEMS,
+        _table(("code", "status", "meaning"), _problems()),
+        "### Refused rows",
+        _REFUSALS,
+        _table(("code", "meaning"), _meanings(codes.REFUSALS)),
+        "### Warnings",
+        "In `warnings` of an answer to predictions and labels:",
+        _table(("code", "meaning"), _meanings(codes.ROW_WARNINGS)),
+        "Of an answer to a reference:",
+        _table(("code", "meaning"), _meanings(codes.REFERENCE_WARNINGS)),
+        "Of a judged window:",
+        _table(("code", "meaning"), _meanings(codes.WINDOW_WARNINGS)),
+    )
+    return "\n\n".join((START, *parts, END))
+
+
+def inserted(text: str) -> str:
+    """Return a text with the section in the place of its own former one, or of the marker."""
+    before, marker, rest = text.partition(START)
+    if not marker:
+        message = f"the file has no line {START}"
+        raise ValueError(message)
+    _, end, after = rest.partition(END)
+    return before + document() + (after if end else rest)
+
+
+def problems() -> dict[str, tuple[int, str]]:
+    """Return status and meaning of every problem, by code."""
+    found = {
+        kind.code: (kind.status, inspect.cleandoc(kind.__doc__ or "").partition("\n")[0])
+        for kind in _tree(ServiceError)
+    }
+    found["internal-error"] = (500, "The service failed; its log says why.")
+    return {**found, **codes.PROBLEMS}
+
+
+def _tree(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    columns = list(head)
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{_text(field.default)}`"
+        yield f"`MODELWATCH_{name.upper()}`", default, field.description or ""
+
+
+def _text(value: Any) -> str:
+    """Return a default as it would be set."""
+    if isinstance(value, timedelta | bool):
+        return to_json(value).decode().strip('"')
+    return str(value)
+
+
+def _commands() -> Iterator[tuple[str, str, str]]:
+    for name, command in cli.commands.items():
+        about = inspect.cleandoc(command.help or "")
+        arguments = [
+            p.make_metavar(click.Context(command))
+            for p in command.params
+            if isinstance(p, click.Argument)
+        ]
+        options = [p.opts[0] for p in command.params if isinstance(p, click.Option)]
+        shown = " ".join(("modelwatch", name, *arguments))
+        yield f"`{shown}`", " ".join(about.split()), " ".join(f"`{o}`" for o in options)
+
+
+def _routes(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = (
+        (path, method.upper(), operation["description"].partition("\n")[0].replace("``", "`"))
+        for method, path, operation in operations(found)
+    )
+    return [(method, f"`{path}`", does) for path, method, does in sorted(rows)]
+
+
+def _problems() -> Iterator[tuple[str, str, str]]:
+    for code, (status, meaning) in sorted(problems().items()):
+        yield f"`{code}`", str(status), meaning
+
+
+def _meanings(found: Mapping[Any, str]) -> Iterator[tuple[str, str]]:
+    return ((f"`{code}`", meaning) for code, meaning in sorted(found.items()))
+
+
+def main() -> None:
+    """Print the section, or write it into a file that has its marker."""
+    parser = argparse.ArgumentParser(description="the reference section of the README")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put it into the file")
+    given = parser.parse_args()
+    if given.write is None:
+        sys.stdout.write(document() + "\n")
+    else:
+        given.write.write_text(inserted(given.write.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The house rules: lint, types, import contracts, pins, and the files that run the service."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+LINT_IMPORTS = (
+    *("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
+    "--no-cache",
+)
+SETTINGS = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
+PROMETHEUS = sorted((ROOT / "prometheus").glob("*.yml"))
+
+promtool = shutil.which("promtool")
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    return done.returncode, done.stdout
+
+
+def test_ruff_has_no_complaint() -> None:
+    code, output = run("-m", "ruff", "check")
+    assert code == 0, output
+
+
+def test_everything_is_formatted() -> None:
+    code, output = run("-m", "ruff", "format", "--check")
+    assert code == 0, output
+
+
+def test_all_types_are_right() -> None:
+    code, output = run("-m", "mypy")
+    assert code == 0, output
+
+
+def test_imports_keep_their_contracts() -> None:
+    code, output = run(*LINT_IMPORTS)
+    assert code == 0, output
+
+
+def test_a_planted_import_from_detection_to_db_breaks_the_contract(tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "service", tmp_path / "service", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    with (tmp_path / "service" / "detection" / "drift.py").open("a") as file:
+        file.write("\nimport service.db.engine\n")
+    code, output = run(*LINT_IMPORTS, cwd=tmp_path)
+    assert code == 1, output
+    assert "The statistics are pure" in output
+    assert "service.detection.drift -> service.db.engine" in output
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line]
+    assert all(len(pair) == 2 for pair in pairs)
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def declared() -> list[Requirement]:
+    found: list[str] = []
+    for path in (ROOT / "pyproject.toml", ROOT / "client" / "pyproject.toml"):
+        project = tomllib.loads(path.read_text())["project"]
+        found += project.get("dependencies", [])
+        found += [
+            each for extra in project.get("optional-dependencies", {}).values() for each in extra
+        ]
+    return [Requirement(each) for each in found]
+
+
+def test_constraints_pin_what_is_installed_and_hold_no_address() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert re.fullmatch(r"([A-Za-z0-9._-]+==[A-Za-z0-9.+!]+\n)+", text)
+    pinned = pins()
+    waiting = declared()
+    assert len(waiting) > 30
+    seen: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"{name} is not pinned"
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                below = [Requirement(each) for each in requires(name) or ()]
+            except PackageNotFoundError:
+                below = []
+            waiting += [
+                each
+                for each in below
+                if each.marker is None or each.marker.evaluate({"extra": extra})
+            ]
+    assert len(seen) > 60
+
+
+def test_pins_satisfy_what_is_declared() -> None:
+    pinned = pins()
+    for requirement in declared():
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return found
+
+
+def test_compose_uses_settings_commands_and_files_that_exist() -> None:
+    services = compose()["services"]
+    assert {"postgres", "migrate", "api", "worker", "prometheus"} <= services.keys()
+    named = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "docker-compose.yml").read_text())
+    named += re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "Dockerfile").read_text())
+    assert set(named) <= SETTINGS
+    for each in services.values():
+        for volume in each.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose()["volumes"] or (ROOT / source).exists()
+    (given,) = [a for a in services["prometheus"]["command"] if a.startswith("--config.file=")]
+    assert (ROOT / "prometheus" / Path(given.partition("=")[2]).name).exists()
+
+
+def test_prometheus_in_compose_scrapes_what_compose_runs() -> None:
+    services = compose()["services"]
+    config = yaml.safe_load((ROOT / "prometheus" / "compose.yml").read_text())
+    ports = {
+        "api": Settings.model_fields["port"].default,
+        "worker": services["worker"]["environment"]["MODELWATCH_WORKER_METRICS_PORT"],
+    }
+    targets = {
+        target
+        for job in config["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    assert targets == {f"{name}:{port}" for name, port in ports.items()}
+    # Both listen on every address of their container.
+    assert "MODELWATCH_HOST=0.0.0.0" in (ROOT / "Dockerfile").read_text()
+
+
+def test_both_configurations_of_prometheus_ask_for_the_same() -> None:
+    here, there = (
+        yaml.safe_load((ROOT / "prometheus" / name).read_text())
+        for name in ("prometheus.yml", "compose.yml")
+    )
+    for config in (here, there):
+        for job in config["scrape_configs"]:
+            for static in job["static_configs"]:
+                del static["targets"]
+    assert here == there
+
+
+@pytest.mark.parametrize("path", PROMETHEUS, ids=lambda path: path.name)
+def test_prometheus_accepts_its_files(path: Path) -> None:
+    document = yaml.safe_load(path.read_text())
+    assert isinstance(document, dict)
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    kind = "config" if "scrape_configs" in document else "rules"
+    done = subprocess.run(
+        [promtool, "check", kind, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

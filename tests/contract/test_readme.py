@@ -1,0 +1,217 @@
+"""What the READMEs say is what the code does."""
+
+import ast
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.ingest.verdicts import Code
+from service.processes import codes
+from service.processes.documentation import END, START, inserted, problems
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SERVICE = ROOT / "service"
+COMMAND = "python -m service.processes.documentation --write README.md"
+SETTINGS = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
+OF_THE_CLIENT = {"MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"}
+
+
+def test_the_reference_is_what_the_code_has() -> None:
+    text = README.read_text()
+    assert text.count(START) == text.count(END) == 1
+    assert text == inserted(text), f"the reference is stale; write it with: {COMMAND}"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_readme_names_only_settings_that_exist() -> None:
+    named = set(re.findall(r"MODELWATCH_[A-Z_]+", README.read_text()))
+    assert named <= SETTINGS | OF_THE_CLIENT
+
+
+def trees() -> Iterator[ast.AST]:
+    for path in SERVICE.rglob("*.py"):
+        yield ast.parse(path.read_text())
+
+
+def named_codes() -> set[str]:
+    """Return every literal that a failure gets as its code."""
+    found = set()
+    for tree in trees():
+        for node in ast.walk(tree):
+            values: list[ast.expr] = []
+            if isinstance(node, ast.Call):
+                values = [each.value for each in node.keywords if each.arg == "code"]
+            elif isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                values = [
+                    each.value
+                    for each in node.body
+                    if isinstance(each, ast.Assign | ast.AnnAssign)
+                    and each.value is not None
+                    and "code" in ast.dump(getattr(each, "target", None) or each.targets[0])  # type: ignore[union-attr]
+                ]
+            found |= {v.value for v in values if isinstance(v, ast.Constant)}
+    return {str(code) for code in found if isinstance(code, str)}
+
+
+def test_every_code_of_a_problem_is_documented() -> None:
+    found = named_codes()
+    assert {"bad-gzip", "unknown-window", "invalid-request"} <= found
+    assert found <= problems().keys()
+    # Routing has its codes in a table of its own.
+    assert problems().keys() - found <= {"method-not-allowed", "not-found"}
+
+
+def test_every_verdict_that_costs_a_row_is_documented() -> None:
+    assert codes.REFUSALS.keys() == set(Code)
+
+
+def literals(path: str) -> set[str]:
+    return {
+        node.value
+        for node in ast.walk(ast.parse((SERVICE / path).read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"[a-z]+(-[a-z]+)+", node.value)
+    }
+
+
+def values_of_code(path: str) -> set[str]:
+    """Return the literals beside the key ``code`` in the dicts of a module."""
+    return {
+        value.value
+        for node in ast.walk(ast.parse((SERVICE / path).read_text()))
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == "code"
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
+
+
+def test_every_warning_is_documented() -> None:
+    of_references = literals("runs/reference_warnings.py") | values_of_code("runs/references.py")
+    assert codes.REFERENCE_WARNINGS.keys() == of_references
+    assert codes.WINDOW_WARNINGS.keys() == values_of_code("evaluation/window.py")
+    given = {
+        node.args[2].value
+        for tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "warn"
+        and isinstance(node.args[2], ast.Constant)
+    }
+    assert codes.ROW_WARNINGS.keys() == given
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    # Closing fences look like opening ones: all have to be read, in order.
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [content for marked, content in fenced if marked == language]
+
+
+def test_the_two_commands_are_those_that_everything_is_tested_with() -> None:
+    commands = re.findall(r"^pip install .*$", README.read_text(), re.MULTILINE)
+    assert commands == [
+        "pip install -c constraints.txt ./client . && modelwatch up --demo",
+        "pip install -c constraints.txt ./client -e '.[test]' && pytest",
+    ]
+
+
+def curls() -> Iterator[tuple[str, str, dict[str, str], str]]:
+    """Return method, address, headers and body of every request that the README shows."""
+    for block in blocks(README, ""):
+        words = shlex.split(block.replace("\\\n", ""), comments=True)
+        starts = [at for at, word in enumerate(words) if word == "curl"]
+        for start, end in pairwise([*starts, len(words)]):
+            method, address, headers, body = "POST", "", {}, ""
+            rest = iter(words[start + 1 : end])
+            for word in rest:
+                if word == "-X":
+                    method = next(rest)
+                elif word == "-H":
+                    name, _, value = next(rest).partition(": ")
+                    headers[name] = value
+                elif word in {"-d", "--data-binary"}:
+                    body = next(rest)
+                else:
+                    address = word
+            yield method, address.removeprefix("localhost:8080"), headers, body
+
+
+def a_reference(path: Path) -> None:
+    rows = range(2000)
+    table = {
+        "timestamp": [f"2026-10-{1 + row % 28:02}T00:00:00Z" for row in rows],
+        "income": [30_000.0 + row for row in rows],
+        "region": [("north", "south")[row % 2] for row in rows],
+        "p_repaid": [row / 2000 for row in rows],
+        "predicted": [str(int(row > 1000)) for row in rows],
+        "repaid": [str(int(row % 7 > 2)) for row in rows],
+    }
+    pq.write_table(pa.table(table), path)
+
+
+def test_the_examples_do_what_they_say(api: str, client: httpx.Client, tmp_path: Path) -> None:
+    a_reference(tmp_path / "reference.parquet")
+    # The examples are of a day to which the clock that runs this may not have come.
+    last_year = f"{datetime.now(UTC).year - 1}-"
+    answers = []
+    for method, address, headers, body in curls():
+        sent = (
+            (tmp_path / body[1:]).read_bytes()
+            if body.startswith("@")
+            else body.replace("2026-", last_year).encode()
+        )
+        answer = client.request(method, address, headers=headers, content=sent)
+        assert answer.status_code == 200, (address, answer.text)
+        answers.append(answer.json())
+    assert [answer["accepted"] for answer in answers[-2:]] == [1, 1]
+    assert client.get("/v1/models/loans/predictions/a-1").json()["label"] == "1"
+
+    examples = blocks(README, "python") + blocks(ROOT / "client" / "README.md", "python")
+    assert len(examples) >= 2
+    for example in examples:
+        assert "http://127.0.0.1:8080" in example
+        namespace: dict[str, Any] = {}
+        exec(example.replace("http://127.0.0.1:8080", api), namespace)
+        monitor = namespace["monitor"]
+        assert monitor.flush(20)
+        stats = monitor.stats()
+        assert (stats["accepted"], stats["rejected"], stats["errors"]) == (2, 0, 0)
+        logged = client.get(f"/v1/models/loans/predictions/{namespace['prediction_id']}").json()
+        assert logged["label"] == "1"
+
+
+def test_the_documents_that_the_readme_shows_are_accepted(client: httpx.Client) -> None:
+    assert client.put("/v1/models/loans", json={}).status_code == 200
+    shown = blocks(README, "yaml")
+    assert shown
+    for document in shown:
+        answer = client.put(
+            "/v1/models/loans/monitor",
+            content=document,
+            headers={"Content-Type": "application/yaml"},
+        )
+        assert answer.status_code == 200, answer.text
+
+
+def test_the_wheel_is_to_hold_the_migrations() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"migrations": "service/_migrations"}
+    assert (ROOT / "migrations" / "env.py").exists()
+    assert "_migrations" in (SERVICE / "db" / "migrate.py").read_text()

@@ -1,0 +1,76 @@
+"""What a hostile or careless client puts as documents."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from service import web
+from service.registry.endpoints import router
+from service.web import install_problems
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """Serve documents on a socket; a test client cannot stall."""
+    app = FastAPI()
+    app.include_router(router)
+    install_problems(app)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield listening.getsockname()[:2]
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_client_that_stalls_inside_a_document_is_told_so(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "STALL_SECONDS", 0.2)
+    head = b"PUT /v1/models/loans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(head + b'Content-Length: 50\r\n\r\n{"task"')
+        answer = client.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("value", ['!!timestamp "x"', "!!bool zz", "!!int []", '!!float "zz"'])
+def test_a_tag_that_does_not_fit_its_value_is_malformed_yaml(
+    client: "TestClient", value: str
+) -> None:
+    answer = client.put(
+        "/v1/models/loans",
+        content=f"owner: {value}",
+        headers={"Content-Type": "application/yaml"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed-yaml")
+
+
+@pytest.mark.parametrize("name", ["a\x00", "", "x" * 201])
+def test_a_monitor_names_features_that_a_version_could_have(
+    client: "TestClient", name: str
+) -> None:
+    client.put("/v1/models/loans", json={})
+
+    answer = client.put("/v1/models/loans/monitor", json={"drift": {"features": {name: {}}}})
+
+    assert answer.status_code == 422
+
+
+def test_a_grace_that_leaves_the_calendar_is_refused(client: "TestClient") -> None:
+    client.put("/v1/models/loans", json={})
+
+    answer = client.put("/v1/models/loans/monitor", json={"grace": "999999w"})
+
+    assert answer.status_code == 422
