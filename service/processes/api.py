@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
@@ -22,6 +22,7 @@ from service.processes import health, overview
 from service.processes.database import required_url
 from service.processes.listening import open_listener
 from service.processes.openapi import DocumentedApi
+from service.processes.parameters import refuse_unknown_parameters
 from service.processes.request_timer import RequestTimer
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         # FastAPI's own pages load scripts from another host; `overview` has none.
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.settings = settings
     app.state.engine = engine

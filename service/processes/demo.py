@@ -4,8 +4,8 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -57,13 +57,14 @@ class Demo:
 
     def run(self) -> None:
         """Replay what is missing, and watch until a request is open."""
-        end = self._recorded_end()
-        if end is not None and self._first_request() is not None:
+        recorded = self._recorded_end()
+        end = recorded or now().replace(hour=0, minute=0, second=0, microsecond=0)
+        if recorded is not None and self._first_request() is not None:
             self._screen.say(f"The data of an earlier demo of {MODEL} is still here.")
         else:
-            self._replay(end or now().replace(hour=0, minute=0, second=0, microsecond=0))
+            self._replay(end)
         if not self._stop.is_set():
-            self._watch()
+            self._watch(InOrder(generator.month_start(end), generator.DAYS))
 
     def _recorded_end(self) -> datetime | None:
         """Return where an earlier demo's month ends: the same month gives the same ids."""
@@ -127,15 +128,18 @@ class Demo:
         live = [request for request in found if request["state"] == "open"]
         return live[0] if live else None
 
-    def _watch(self) -> None:
+    def _watch(self, order: "InOrder") -> None:
         """Show each window as it is judged, until the first request is open."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        shown: set[tuple[str, int]] = set()
         while time.monotonic() < deadline:
             request = self._first_request()
             # Read after the request, so that the window that opened it is shown above it.
-            self._show_windows(shown)
+            listed = self._sender.get(f"/v1/models/{MODEL}/windows", version=VERSION)
+            order.add(listed["windows"] if listed else ())
+            for window in order.ready() if request is None else order.rest():
+                self._screen.window(window)
             if request is not None:
+                self._show_again(order.changed())
                 self._screen.request(request, self._sender.url)
                 return
             if self._stop.wait(POLL_SECONDS):
@@ -143,13 +147,48 @@ class Demo:
         message = f"no retraining request opened within {PATIENCE_SECONDS:.0f} s"
         raise ModelwatchSetupError(message)
 
-    def _show_windows(self, shown: set[tuple[str, int]]) -> None:
-        listed = self._sender.get(f"/v1/models/{MODEL}/windows", version=VERSION)
-        for window in listed["windows"] if listed else ():
-            key = (window["start"], window["revision"])
-            if key not in shown:
-                shown.add(key)
-                self._screen.window(window)
+    def _show_again(self, windows: Sequence[Mapping[str, Any]]) -> None:
+        if windows:
+            self._screen.say("Judged again meanwhile, as labels came:")
+        for window in windows:
+            self._screen.window(window)
+
+
+class InOrder:
+    """Windows of a day each in order of their start, though they are judged in any order."""
+
+    def __init__(self, start: datetime, days: int) -> None:
+        self._awaited = [start + timedelta(days=day) for day in range(days)]
+        self._known: dict[datetime, Mapping[str, Any]] = {}
+        self._shown: dict[datetime, Mapping[str, Any]] = {}
+
+    def add(self, windows: Iterable[Mapping[str, Any]]) -> None:
+        """Take what is judged by now."""
+        self._known.update((datetime.fromisoformat(each["start"]), each) for each in windows)
+
+    def ready(self) -> list[Mapping[str, Any]]:
+        """Return the windows before which none is missing any more, each of them once."""
+        found = []
+        while self._awaited and self._awaited[0] in self._known:
+            found.append(self._take(self._awaited.pop(0)))
+        return found
+
+    def rest(self) -> list[Mapping[str, Any]]:
+        """Return all that was not returned before, whatever is missing between them."""
+        self._awaited.clear()
+        return [self._take(start) for start in sorted(self._known.keys() - self._shown.keys())]
+
+    def changed(self) -> list[Mapping[str, Any]]:
+        """Return the windows that were judged otherwise after they had been returned."""
+        return [
+            self._take(start)
+            for start, shown in sorted(self._shown.items())
+            if any(shown[part] != self._known[start][part] for part in ("verdicts", "action"))
+        ]
+
+    def _take(self, start: datetime) -> Mapping[str, Any]:
+        window = self._shown[start] = self._known[start]
+        return window
 
 
 def as_parquet(rows: LoanRows) -> bytes:

@@ -1,19 +1,22 @@
 """What the demo shows: colours in a terminal, plain lines anywhere else."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.status import Status
 
 _COLOURS: Final = {"ok": "green", "alert": "bold red", "insufficient_data": "dim"}
-_SHORT: Final = {"insufficient_data": "too little data"}
+_SHORT: Final = {"insufficient_data": "no data", "estimated_performance": "estimate"}
 _FAMILIES: Final = ("quality", "drift", "estimated_performance", "performance")
-_MOST_FEATURES: Final = 4
+_ACTION_COLOURS: Final = {"none": "dim", "watch": "yellow"}
+_WIDTH: Final = 120
+_MOST_NAMES: Final = 4
 
 
 class Screen:
@@ -39,14 +42,19 @@ class Screen:
         self._status.update(text)
 
     def window(self, window: Mapping[str, Any]) -> None:
-        """Print a judged window and its verdicts."""
+        """Print a judged window: its verdicts, what moved, and what should be done."""
         verdicts = window["verdicts"]
-        cells = [f"{name} {_verdict(verdicts[name])}" for name in _FAMILIES if name in verdicts]
-        line = f"{window['start'][:10]}  {window['rows']:>6,} rows  {'  '.join(cells)}"
+        line = Text(f"{window['start'][:10]}  {window['rows']:>6,} rows")
+        for family in _FAMILIES:
+            if family in verdicts:
+                verdict = verdicts[family]
+                line.append(f"  {_SHORT.get(family, family)} ")
+                line.append(_SHORT.get(verdict, verdict), _COLOURS.get(verdict, ""))
+        action = f"→ {window['action']}"
         moved = [*window.get("drifted_features", ()), *window.get("alerting_metrics", ())]
-        if moved:
-            more = f" +{len(moved) - _MOST_FEATURES}" if len(moved) > _MOST_FEATURES else ""
-            line += f"  {escape(', '.join(moved[:_MOST_FEATURES]))}{more}"
+        line.append(_fitting(moved, _WIDTH - len(line.plain) - len(action) - 2))
+        line.append(f"  {action}", _ACTION_COLOURS.get(window["action"], "bold red"))
+        self._end_progress()
         self._print(line)
 
     def request(self, request: Mapping[str, Any], url: str) -> None:
@@ -58,7 +66,7 @@ class Screen:
         self._print(f"  {url}/v1/retraining-requests/{request['id']}")
         self._print(f"  {url}/v1/models/{escape(request['model'])}/windows")
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str | Text) -> None:
         self._console.print(line)
         self._console.file.flush()
 
@@ -68,6 +76,11 @@ class Screen:
             self._status = None
 
 
-def _verdict(verdict: str) -> str:
-    colour = _COLOURS.get(verdict, "default")
-    return f"[{colour}]{escape(_SHORT.get(verdict, verdict))}[/]"
+def _fitting(names: Sequence[str], width: int) -> str:
+    """Return the first of the names, as many as fit, and how many there are beyond."""
+    for said in range(min(len(names), _MOST_NAMES), 0, -1):
+        more = f" +{len(names) - said}" if len(names) > said else ""
+        text = f"  {', '.join(names[:said])}{more}"
+        if len(text) <= width:
+            return text
+    return f"  {len(names)} moved" if names else ""

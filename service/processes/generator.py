@@ -1,11 +1,12 @@
-"""A synthetic loan model: its reference, and a month in which four things go wrong.
+"""A synthetic loan model: its reference, and a month in which three things go wrong.
 
 The model's score is the true probability of repayment as long as the world stays as it was
 when the model was trained.  Then, counted in days from the start of the month,
 
-* on day 12 the upstream system sends ``employment_months`` in years,
-* on day 15 other customers come: higher incomes, younger people,
-* on day 18 repayment in the north becomes much rarer at the same features.
+* on the days 12 to 15 the upstream system sends ``employment_months`` in days, far beyond the
+  reference's range; from day 16 on it is right again,
+* from day 16 on other customers come: higher incomes, younger people,
+* from day 18 on repayment in the north is much rarer at the same features.
 
 Each row's label is known ten days after its prediction.
 """
@@ -27,7 +28,9 @@ REFERENCE_DAYS: Final = 60
 REFERENCE_ROWS: Final = 24_000
 LABEL_DELAY: Final = timedelta(days=10)
 UNIT_DAY: Final = 12
-SHIFT_DAY: Final = 15
+UNIT_FIXED_DAY: Final = 16
+DAYS_A_MONTH: Final = 30.44
+SHIFT_DAY: Final = 16
 CONCEPT_DAY: Final = 18
 CONCEPT_REGION: Final = "north"
 CONCEPT_LOSS: Final = 3.0
@@ -100,8 +103,9 @@ def _rows(
     if day >= CONCEPT_DAY:
         truth = truth - CONCEPT_LOSS * (features["region"] == CONCEPT_REGION)
     label = (rng.random(n) < _sigmoid(truth)).astype(np.int64)
-    if day >= UNIT_DAY:
-        features["employment_months"] = np.round(features["employment_months"] / 12, 1)
+    if UNIT_DAY <= day < UNIT_FIXED_DAY:
+        # The model scores what it is sent: wrong input makes wrong scores.
+        features["employment_months"] = np.round(features["employment_months"] * DAYS_A_MONTH)
     score = np.round(_sigmoid(_log_odds(features)), 6)
     ts = np.datetime64(begin.replace(tzinfo=None), "us") + np.sort(
         rng.integers(0, length // timedelta(microseconds=1), n)

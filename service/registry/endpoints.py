@@ -34,7 +34,7 @@ _VERSION = {
 _MONITOR = {
     "model": "loans",
     "window": "1d",
-    "drift": {"features": {"income": {"min_effect": 0.2}, "row_hash": {"ignore": True}}},
+    "drift": {"features": {"income": {"min_effect": 0.2}, "region": {"ignore": True}}},
     "performance": {"metrics": ["roc_auc", "accuracy", "recall"]},
 }
 

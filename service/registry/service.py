@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from service.errors import ConflictError, InvalidDocumentError, UnknownModelError
+from service.registry.documents import hint, printable
 from service.registry.monitor import MonitorDocument
 from service.registry.repository import (
     find_model,
@@ -153,6 +154,7 @@ def put_monitor(
     if document.model != model:
         message = "the document names another model than the address"
         raise InvalidDocumentError(message)
+    _require_features(session, owner.id, document)
     current = find_monitor(session, owner.id)
     if current.revision and current.document == document:
         return current
@@ -164,6 +166,17 @@ def put_monitor(
         Monitor(model_id=owner.id, revision=revision, document=document.model_dump(mode="json"))
     )
     return MonitorSpec(revision, document)
+
+
+def _require_features(session: Session, model_id: int, document: MonitorDocument) -> None:
+    # A model without features yet may be configured before its first version.
+    known = list(
+        session.scalars(select(Feature.name).where(Feature.model_id == model_id).distinct())
+    )
+    for name in document.drift.features:
+        if known and name not in known:
+            message = f"drift.features: no version has {printable(name)}{hint(name, known)}"
+            raise InvalidDocumentError(message)
 
 
 def lock_model(session: Session, name: str) -> Model:
