@@ -1,11 +1,13 @@
 """Which windows are due: derived from buckets and the calendar, never from a timer."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from service.buckets.repository import bucket_starts
@@ -16,6 +18,8 @@ from service.registry.repository import find_monitor
 from service.registry.tables import Version
 from service.registry.values import MonitorSpec
 from service.runs.tables import Evaluation, EvaluationWindow
+
+log = logging.getLogger(__name__)
 
 # Buckets that stay dirty this long (a worker that cannot read them) do not hold an evaluation up.
 PATIENCE = timedelta(minutes=1)
@@ -66,28 +70,41 @@ def plan_evaluation(session: Session) -> bool:
     """List the windows of one requested evaluation and make them due now.
 
     An evaluation waits until the buckets it is about have been profiled, so that it knows its
-    windows; returns whether one was planned.
+    windows; returns whether one was planned.  One that cannot be planned fails alone.
     """
-    waiting = session.scalar(
-        select(Evaluation)
+    evaluation_id = session.scalar(
+        select(Evaluation.id)
         .where(~Evaluation.planned, or_(~_unsettled(), _overdue()))
         .order_by(Evaluation.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    if waiting is None:
+    if evaluation_id is None:
         return False
-    monitor = find_monitor(session, waiting.model_id)
-    versions = session.scalars(select(Version.id).where(Version.model_id == waiting.model_id))
+    error = None
+    try:
+        with session.begin_nested():
+            _plan(session, evaluation_id)
+    except (DataError, ArithmeticError, ValueError) as failure:
+        log.exception("evaluation %s cannot be planned", evaluation_id)
+        error = type(failure).__name__
+    session.execute(
+        update(Evaluation).where(Evaluation.id == evaluation_id).values(planned=True, error=error)
+    )
+    return True
+
+
+def _plan(session: Session, evaluation_id: int) -> None:
+    evaluation = session.get_one(Evaluation, evaluation_id)
+    monitor = find_monitor(session, evaluation.model_id)
+    versions = session.scalars(select(Version.id).where(Version.model_id == evaluation.model_id))
     for version_id in list(versions):
         items = (
-            _range_items(session, monitor, waiting, version_id)
-            if waiting.from_ is not None
-            else _due_items(session, waiting, version_id)
+            _range_items(session, monitor, evaluation, version_id)
+            if evaluation.from_ is not None
+            else _due_items(session, evaluation, version_id)
         )
-        _expedite(session, waiting, items)
-    waiting.planned = True
-    return True
+        _expedite(session, evaluation, items)
 
 
 def _range_items(

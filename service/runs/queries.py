@@ -158,7 +158,9 @@ def evaluation_progress(session: Session, evaluation_id: int) -> dict[str, Any]:
         ).where(EvaluationWindow.evaluation_id == evaluation_id)
     )
     progress = counts.mappings().one()
-    if not evaluation.planned:
+    if evaluation.error is not None:
+        state = "failed"
+    elif not evaluation.planned:
         state = "queued"
     elif progress["done"] < progress["of"]:
         state = "running"

@@ -20,8 +20,10 @@ from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
+from service.runs import planning
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
+from service.runs.queries import evaluation_progress
 from service.runs.references import Upload, store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
 
@@ -315,3 +317,20 @@ def _evaluate(bench: Bench, *, from_: Any = None, alert: Any = True) -> None:
             )
         )
     bench.work()
+
+
+def test_an_evaluation_that_cannot_be_planned_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+
+    def fail(*_: Any) -> Any:
+        raise OverflowError
+
+    monkeypatch.setattr(planning, "_range_items", fail)
+    _evaluate(bench, from_=DAY)
+    with bench.sessions() as session:
+        evaluation = session.scalars(select(Evaluation)).one()
+        assert evaluation_progress(session, evaluation.id)["state"] == "failed"
+    assert len(bench.windows()) == 1
