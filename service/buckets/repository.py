@@ -103,16 +103,16 @@ def starts_lacking(
     )
 
 
-def binnings_in_use(
-    session: Session, version_id: int, family: Family, start: datetime, end: datetime
-) -> set[int]:
-    """Return the binnings under which buckets in [start, end) have been profiled so far."""
+def binnings_in_use(session: Session, version_id: int, start: datetime, end: datetime) -> set[int]:
+    """Return the binnings under which buckets in [start, end) have been profiled so far.
+
+    Of either family: the first labels of a bucket are read beside the features that it has.
+    """
     return set(
         session.scalars(
             select(BucketProfile.binning_id)
             .where(
                 BucketProfile.version_id == version_id,
-                BucketProfile.family == family,
                 BucketProfile.start >= start,
                 BucketProfile.start < end,
             )

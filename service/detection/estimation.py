@@ -243,6 +243,8 @@ def estimate_performance(
     if not rows or not weight > 0:
         return {name: MetricValue(None, 0, METHOD, reason="no_scores") for name in ESTIMATED}
     n_eff = float(rows) if squares is None or squares <= 0 else weight * weight / squares
+    # Only their proportions matter, and squares of very small ones would vanish.
+    weights, weight = weights * (rows / weight), float(rows)
     probabilities = calibrator.calibrate(representatives)
     replicas = [
         _values(weights, np.interp(representatives, calibrator.scores, replicate))
@@ -283,7 +285,7 @@ def _estimate(
         spread = Z * float(np.sqrt(unseen))
         low, high = max(value - spread, 0.0), min(value + spread, 1.0)
         position, error = value, float(np.sqrt(total))
-    return MetricValue(value, rows, METHOD, n_eff, rows, None, low, high, position, error)
+    return MetricValue(value, rows, METHOD, n_eff, support, None, low, high, position, error)
 
 
 def calibrator_to_bytes(calibrator: Calibrator) -> bytes:

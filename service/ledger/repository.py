@@ -124,11 +124,14 @@ def claim_run(
 ) -> list[Claim]:
     """Take the longest due work of this kind, and what is due of the same version within ``span``.
 
-    Neighbouring buckets are read together.
+    Neighbouring buckets are read together; what has failed before is tried alone, so that it does
+    not hold its neighbours up.
     """
     first = session.scalar(_longest_due(and_(DueWork.kind == kind, _free())))
     if first is None:
         return []
+    if first.attempts:
+        return _take(session, [first.id], worker, lease)
     ids = session.scalars(
         select(DueWork.id)
         .where(
@@ -136,6 +139,7 @@ def claim_run(
             DueWork.version_id == first.version_id,
             DueWork.start >= first.start,
             DueWork.start < first.start + span,
+            DueWork.attempts == 0,
             _free(),
         )
         .order_by(DueWork.id)
@@ -226,8 +230,8 @@ def renew(session: Session, claims: Sequence[Claim], lease: timedelta) -> None:
         )
 
 
-def finish(session: Session, claims: Sequence[Claim]) -> None:
-    """Clear finished work in the transaction that records its results.
+def finish(session: Session, claims: Sequence[Claim]) -> bool:
+    """Clear finished work in the transaction that records its results; say whether all is cleared.
 
     Work that was marked again meanwhile stays due, unclaimed, without the details that were
     obeyed: a window that was judged silently once may alert when something new comes.
@@ -238,13 +242,14 @@ def finish(session: Session, claims: Sequence[Claim]) -> None:
         If one of the claims is no longer ours; the caller's transaction must not commit.
     """
     if not claims:
-        return
+        return True
     held = {
         row.id: row
         for row in session.execute(
             select(DueWork.id, DueWork.mark, DueWork.details)
             .where(DueWork.id.in_([c.id for c in claims]), DueWork.claimed_by == claims[0].token)
-            .order_by(DueWork.id)
+            # In the order in which marks lock.
+            .order_by(DueWork.version_id, DueWork.start, DueWork.end)
             .with_for_update()
         )
     }
@@ -266,6 +271,7 @@ def finish(session: Session, claims: Sequence[Claim]) -> None:
                     details={} if row.details == claim.details else row.details,
                 )
             )
+    return len(clean) == len(claims)
 
 
 def release(

@@ -52,7 +52,7 @@ from service.runs.knowledge import Knowledge, LoadedReference
 from service.runs.leases import LeaseKeeper
 from service.runs.planning import mark_windows, plan_evaluation
 from service.runs.policies import policies_of
-from service.runs.recording import record, record_outcome
+from service.runs.recording import record, record_failure
 from service.runs.tables import Window
 
 log = logging.getLogger(__name__)
@@ -150,8 +150,9 @@ class Pipeline:
         delay = min(RETRY * 2 ** min(claims[0].attempts, 12), LONGEST_RETRY)
         with self._sessions.begin() as session:
             release(session, claims, retry_in=delay, error=type(error).__name__)
-            if claims[0].kind == "window" and claims[0].attempts >= PATIENCE:
-                record_outcome(session, claims[0].item, "failed")
+            if claims[0].attempts >= PATIENCE:
+                for claim in claims:
+                    record_failure(session, claim.item)
 
     def _profile(self, claims: list[Claim], family: Family) -> None:
         items = [claim.item for claim in claims]
@@ -160,7 +161,9 @@ class Pipeline:
             version = find_version_by_id(session, version_id)
             monitor = find_monitor(session, version.model_id)
             start, end = items[0].start, max(item.end for item in items)
-            ids = binnings_in_use(session, version_id, family, start, end)
+            ids = binnings_in_use(session, version_id, start, end)
+        # What a window lacks is named by its mark.
+        ids.update(c.details["binning"] for c in claims if "binning" in c.details)
         ids.add(binning_id_of(self._sessions, self._reader, version))
         with self._sessions() as session:
             binnings = {known: self._knowledge.binning(session, known) for known in sorted(ids)}
@@ -188,7 +191,7 @@ class Pipeline:
             if lacking:
                 stale = [Item(item.model_id, item.version_id, at, at + BUCKET) for at in lacking]
                 for kind in BUCKET_KINDS:
-                    mark(session, kind, stale)
+                    mark(session, kind, stale, details={"binning": binning_id})
                 release(session, [claim], retry_in=timedelta(0))
                 return None
             found = load_profiles(session, item.version_id, binning_id, item.start, item.end)

@@ -21,8 +21,8 @@ from service.runs.tables import Evaluation, EvaluationWindow
 
 log = logging.getLogger(__name__)
 
-# Buckets that stay dirty this long (a worker that cannot read them) do not hold an evaluation up.
-PATIENCE = timedelta(minutes=1)
+# A bucket that failed this often does not hold evaluations up.
+PATIENCE = 3
 
 
 def windows_of(monitor: MonitorSpec, starts: Iterable[datetime]) -> list[Interval]:
@@ -74,7 +74,7 @@ def plan_evaluation(session: Session) -> bool:
     """
     evaluation_id = session.scalar(
         select(Evaluation.id)
-        .where(~Evaluation.planned, or_(~_unsettled(), _overdue()))
+        .where(~Evaluation.planned, ~_unsettled())
         .order_by(Evaluation.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -158,6 +158,7 @@ def _unsettled() -> ColumnElement[bool]:
     dirty = exists().where(
         DueWork.kind.in_(BUCKET_KINDS),
         DueWork.model_id == Evaluation.model_id,
+        DueWork.attempts < PATIENCE,
         DueWork.start < Evaluation.until,
         or_(Evaluation.from_.is_(None), DueWork.end > Evaluation.from_),
     )
@@ -166,7 +167,3 @@ def _unsettled() -> ColumnElement[bool]:
         or_(Arrival.bucket.is_(None), Arrival.bucket < Evaluation.until),
     )
     return or_(dirty, arriving)
-
-
-def _overdue() -> ColumnElement[bool]:
-    return Evaluation.created_at < func.now() - PATIENCE

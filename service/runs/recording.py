@@ -37,7 +37,7 @@ def record(
 
     A judgement that says nothing new keeps the revision; a different one becomes the next.
     """
-    finish(session, [claim])
+    cleared = finish(session, [claim])
     silent = bool(claim.details.get("silent"))
     previous = session.scalar(
         select(Window).where(
@@ -61,9 +61,13 @@ def record(
                 "config_revision": config_revision,
             },
         )
-        if previous is not None and previous.data_digest == digests[0]:
-            _carry_second_instrument(session, previous.id, window, len(judgement.measurements))
-        elif second_instrument and reference_revision is not None:
+        carried = (
+            previous is not None
+            and previous.data_digest == digests[0]
+            and _carry_second_instrument(session, previous.id, window, len(judgement.measurements))
+        )
+        # What is under way for the revision before is dropped when it comes: ask for it again.
+        if not carried and second_instrument and reference_revision is not None:
             mark(
                 session,
                 "evidently",
@@ -85,6 +89,9 @@ def record(
             end=claim.item.end,
             signals=_signals(judgement.measurements),
         )
+    if not cleared:
+        # An evaluation that was planned meanwhile asks for the judgement that follows.
+        return
     record_outcome(
         session,
         claim.item,
@@ -176,7 +183,7 @@ def _insert_measurements(
 
 def _carry_second_instrument(
     session: Session, previous_id: int, window_id: int, first: int
-) -> None:
+) -> bool:
     # New labels do not move the rows that it measured.
     copied = [
         column
@@ -184,14 +191,13 @@ def _carry_second_instrument(
         if column.name not in {"window_id", "position"}
     ]
     position = func.row_number().over(order_by=Measurement.position) - 1 + first
-    session.execute(
-        insert(Measurement).from_select(
-            ["window_id", "position", *(column.name for column in copied)],
-            select(literal(window_id), position, *copied).where(
-                Measurement.window_id == previous_id, Measurement.engine == "evidently"
-            ),
-        )
+    statement = insert(Measurement).from_select(
+        ["window_id", "position", *(column.name for column in copied)],
+        select(literal(window_id), position, *copied).where(
+            Measurement.window_id == previous_id, Measurement.engine == "evidently"
+        ),
     )
+    return bool(session.scalars(statement.returning(Measurement.position)).all())
 
 
 def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
@@ -209,7 +215,7 @@ def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
         statement.on_conflict_do_update(
             index_elements=["version_id", "family"],
             set_={"start": statement.excluded.start, "end": statement.excluded.end},
-            where=LatestWindow.start <= statement.excluded.start,
+            where=LatestWindow.end <= statement.excluded.end,
         ),
         [
             {
@@ -247,9 +253,32 @@ def _digests(
         for measured in judgement.measurements
         if family_of(measured) in {"drift", "quality"}
     ]
-    of_data = repr((reference_revision, judgement.rows, data))
-    whole = repr((of_data, config_revision, judgement.labelled, judgement.measurements))
+    of_data = repr((reference_revision, judgement.rows, _rounded(data)))
+    measured = _rounded(judgement.measurements)
+    whole = repr((of_data, config_revision, judgement.labelled, measured))
     return (
         hashlib.sha256(of_data.encode()).hexdigest(),
         hashlib.sha256(whole.encode()).hexdigest(),
+    )
+
+
+def _rounded(measurements: Iterable[Measured]) -> list[tuple[object, ...]]:
+    # Sums over the same rows in another order differ in their last digits, and say nothing new.
+    return [
+        tuple(f"{v:.10g}" if isinstance(v, float) else v for v in asdict(measured).values())
+        for measured in measurements
+    ]
+
+
+def record_failure(session: Session, item: Item) -> None:
+    """Tell the evaluations that wait for windows over a span that these cannot be judged."""
+    session.execute(
+        update(EvaluationWindow)
+        .where(
+            EvaluationWindow.version_id == item.version_id,
+            EvaluationWindow.start < item.end,
+            EvaluationWindow.end > item.start,
+            EvaluationWindow.outcome.is_(None),
+        )
+        .values(outcome="failed")
     )

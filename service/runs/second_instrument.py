@@ -6,6 +6,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -103,7 +104,7 @@ class SecondInstrument:
             log.exception("%s failed", claim.kind)
             if isinstance(error, (BrokenExecutor, TimeoutError)):
                 self._end_pool()
-            with self._sessions.begin() as session:
+            with suppress(ClaimLostError), self._sessions.begin() as session:
                 if claim.attempts >= GIVE_UP_AFTER:
                     finish(session, [claim])
                 else:

@@ -121,10 +121,11 @@ class Worker:
             while not stop.is_set():
                 try:
                     attempted = deliver_due(
-                        self._sessions, target, client=client, randomness=randomness
+                        self._sessions, target, client=client, randomness=randomness, limit=1
                     )
-                except SQLAlchemyError as error:
-                    log.warning("delivery: the database fails (%s)", type(error).__name__)
+                except Exception:
+                    # The job's boundary: an event that cannot be sent is due again later.
+                    log.exception("delivery failed")
                     attempted = 0
                 if not attempted:
                     stop.wait(1.0)

@@ -20,12 +20,13 @@ from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
-from service.runs import planning
+from service.runs import pipeline, planning
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
 from service.runs.references import Upload, store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
+from tests.system.harness import eventually
 
 Sessions = sessionmaker[Session]
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
@@ -334,3 +335,88 @@ def test_an_evaluation_that_cannot_be_planned_fails_alone(
         evaluation = session.scalars(select(Evaluation)).one()
         assert evaluation_progress(session, evaluation.id)["state"] == "failed"
     assert len(bench.windows()) == 1
+
+
+def test_of_two_labels_of_a_row_the_newer_counts(bench: Bench) -> None:
+    rows = bench.rows(1)
+    bench.insert(DAY, rows)
+    bench.label(DAY, rows)
+    bench.work()
+    before = bench.value(bench.windows()[-1], "accuracy")
+    right = bool(rows[2][0] == rows[3][0])
+    with bench.sessions.begin() as session:
+        for age, value in ((11, 1 - rows[3][0]), (9, rows[3][0])):
+            session.add(
+                Label(
+                    model_id=bench.version.model_id,
+                    prediction_id=f"{DAY:%j}-0",
+                    label=str(value),
+                    label_ts=DAY + timedelta(days=age),
+                )
+            )
+        bench._arrive(session, DAY, "labels")
+    bench.work()
+    window = bench.windows()[-1]
+    assert before is not None
+    change = (-1 if right else 1) / ROWS
+    assert bench.value(window, "accuracy") == pytest.approx(before + change)
+    assert window.labelled == ROWS
+
+
+def test_only_dirty_hours_are_profiled_again(bench: Bench) -> None:
+    bench.insert(DAY, bench.rows(1))
+    bench.work()
+    with bench.sessions.begin() as session:
+        for hour in (3, 9):
+            session.add(
+                Arrival(
+                    model_id=bench.version.model_id,
+                    version_id=bench.version.version_id,
+                    bucket=DAY + timedelta(hours=hour),
+                    kind="rows",
+                )
+            )
+    bench.work()
+    assert [(w.revision, w.rows) for w in bench.windows()] == [(1, ROWS)]
+
+
+def test_an_hour_that_cannot_be_read_holds_up_neither_its_neighbours_nor_an_evaluation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store_reference()
+    bench.insert(DAY, bench.rows(1))
+    bench.insert(DAY + timedelta(days=1), bench.rows(2))
+    read = bench.reader.features
+
+    def unreadable(version: Any, start: datetime, end: datetime) -> Any:
+        if start <= DAY + timedelta(hours=5) < end:
+            raise ArithmeticError
+        return read(version, start, end)
+
+    monkeypatch.setattr(bench.reader, "features", unreadable)
+    monkeypatch.setattr(pipeline, "RETRY", timedelta(milliseconds=5))
+    with bench.sessions.begin() as session:
+        session.add(
+            Evaluation(
+                model_id=bench.version.model_id,
+                from_=DAY,
+                until=DAY + timedelta(days=5),
+                alert=True,
+            )
+        )
+    steps = bench.pipeline
+
+    def settled() -> bool:
+        for step in (steps.collect, steps.profile, steps.plan, steps.judge):
+            step()
+        with bench.sessions() as session:
+            evaluation = session.scalars(select(Evaluation)).one()
+            return evaluation_progress(session, evaluation.id)["state"] in {"done", "failed"}
+
+    eventually(settled, seconds=30, every=0.0, message="the evaluation waits for ever")
+    (window,) = bench.windows()
+    assert window.start == DAY + timedelta(days=1)
+    with bench.sessions() as session:
+        evaluation = session.scalars(select(Evaluation)).one()
+        progress = evaluation_progress(session, evaluation.id)
+    assert (progress["state"], progress["failed"], progress["evaluated"]) == ("failed", 1, 1)
