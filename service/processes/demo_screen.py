@@ -83,4 +83,5 @@ def _fitting(names: Sequence[str], width: int) -> str:
         text = f"  {', '.join(names[:said])}{more}"
         if len(text) <= width:
             return text
-    return f"  {len(names)} moved" if names else ""
+    text = f"  {len(names)} moved"
+    return text if names and len(text) <= width else ""

@@ -3,8 +3,8 @@
 The model's score is the true probability of repayment as long as the world stays as it was
 when the model was trained.  Then, counted in days from the start of the month,
 
-* on the days 12 to 15 the upstream system sends ``employment_months`` in days, far beyond the
-  reference's range; from day 16 on it is right again,
+* on the days 12 to 15 the upstream system sends ``employment_months`` in days, far beyond
+  its range; from day 16 on it is right again,
 * from day 16 on other customers come: higher incomes, younger people,
 * from day 18 on repayment in the north is much rarer at the same features.
 
@@ -30,6 +30,7 @@ LABEL_DELAY: Final = timedelta(days=10)
 UNIT_DAY: Final = 12
 UNIT_FIXED_DAY: Final = 16
 DAYS_A_MONTH: Final = 30.44
+LONGEST_EMPLOYMENT: Final = 480.0
 SHIFT_DAY: Final = 16
 CONCEPT_DAY: Final = 18
 CONCEPT_REGION: Final = "north"
@@ -47,7 +48,7 @@ SCHEMA: Final[tuple[Mapping[str, Any], ...]] = (
     {"name": "loan_months", "kind": "numeric", "importance": 0.05, "min": 0},
     {"name": "debt_to_income", "kind": "numeric", "importance": 0.24, "min": 0},
     {"name": "age", "kind": "numeric", "importance": 0.06, "min": 18, "max": 120},
-    {"name": "employment_months", "kind": "numeric", "importance": 0.05, "min": 0},
+    {"name": "employment_months", "kind": "numeric", "importance": 0.05, "min": 0, "max": 720},
     {"name": "late_payments", "kind": "numeric", "importance": 0.14, "min": 0},
     {"name": "employed", "kind": "boolean", "importance": 0.03},
     {"name": "region", "kind": "categorical", "importance": 0.02},
@@ -152,7 +153,8 @@ def _log_odds(features: Mapping[str, Array]) -> Array:
         - 7.0 * (features["debt_to_income"] - 0.3)
         - 1.1 * (features["late_payments"] - 0.5)
         + 0.015 * (features["age"] - 43.0)
-        + 0.002 * (features["employment_months"] - 63.0)
+        # Like a tree, it does not extrapolate: more than 40 years count as 40.
+        + 0.002 * (np.minimum(features["employment_months"], LONGEST_EMPLOYMENT) - 63.0)
         + 0.4 * (features["employed"].astype(np.float64) - 0.88)
         - 0.01 * (features["loan_months"] - 36.0)
         - 0.3 * (features["purpose"] == "debt")

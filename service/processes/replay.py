@@ -17,10 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.clock import now
 from service.processes.replay_file import SourceError, count_rows
 from service.processes.replay_source import Batch, Options, Source
-from service.processes.sender import RefusedError, Sender
+from service.processes.sender import AllRejectedError, RefusedError, Sender
 
 # A server that was never there is said so at once; one that goes away meanwhile is waited for.
 FIRST_PATIENCE = 2.0
+MOST_NAMES = 5
+_IN_WORDS = {
+    "conflicting-duplicate": (
+        "another row with that id is stored already, with another time or other values"
+    ),
+    "conflicting-label": "another label of that id and of the same time is stored already",
+}
 
 
 @dataclass(frozen=True)
@@ -45,22 +52,35 @@ class Totals:
     labels: Counter[str] = field(default_factory=Counter)
     not_due: int = 0
     warnings: int = 0
-    faults: list[str] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, counter: Counter[str], answer: dict[str, Any], sent: int) -> None:
         """Count one answer."""
-        rejected = answer.get("rejected", [])
         counter["accepted"] += answer["accepted"]
         counter["duplicates"] += answer["duplicates"]
         counter["rejected"] += sent - answer["accepted"] - answer["duplicates"]
         self.warnings += len(answer.get("warnings", []))
-        for fault in rejected[: 3 - len(self.faults)]:
-            self.faults.append(f"{fault.get('field') or 'row'}: {fault['code']}")
+        for fault in answer.get("rejected", []):
+            self.codes[fault["code"]] += 1
+            self.examples.setdefault(fault["code"], fault)
 
     @property
     def rejected(self) -> int:
         """How many records were refused."""
         return self.predictions["rejected"] + self.labels["rejected"]
+
+    def refusals(self) -> list[str]:
+        """Return a line for each reason for which records were refused, the most frequent first."""
+        lines = []
+        for code, count in self.codes.most_common():
+            example = self.examples[code]
+            named = example.get("prediction_id")
+            text = _IN_WORDS.get(code) or example.get("detail") or code
+            lines.append(f"  {count} {code}: {text}" + (f"; for example {named}" if named else ""))
+        if unnamed := self.rejected - self.codes.total():
+            lines.append(f"  {unnamed} more, for which the server's answer had no room")
+        return lines
 
 
 class Pace:
@@ -127,7 +147,12 @@ class Replay:
         envelope: dict[str, Any] = {"model": self._plan.model, "records": records}
         if kind == "predictions":
             envelope["version"] = self._plan.version
-        self.totals.add(counter, self._sender.send("POST", f"/v1/{kind}", envelope), len(records))
+        try:
+            answer = self._sender.send("POST", f"/v1/{kind}", envelope)
+        except AllRejectedError as fault:
+            # As good an answer as any: the next batch may hold better rows.
+            answer = {"accepted": 0, "duplicates": 0, "rejected": fault.rejected}
+        self.totals.add(counter, answer, len(records))
 
 
 def run(plan: Plan) -> int:
@@ -135,7 +160,7 @@ def run(plan: Plan) -> int:
     source = Source(plan.path, [plan.model, plan.version], plan.options)
     _check(plan, source)
     with Sender(plan.url, patience=FIRST_PATIENCE) as sender:
-        _check_version(plan, sender)
+        _check_version(plan, sender, source)
     console = Console(stderr=True)
     with Sender(plan.url) as sender, _progress(console) as progress:
         task = progress.add_task(plan.path.name, total=count_rows(plan.path))
@@ -157,18 +182,50 @@ def _check(plan: Plan, source: Source) -> None:
         raise SourceError(message)
 
 
-def _check_version(plan: Plan, sender: Sender) -> None:
+def _check_version(plan: Plan, sender: Sender, source: Source) -> None:
     model = f"/v1/models/{plan.model}"
     found = sender.get(model)
     if found is None:
         message = f"{plan.url} has no model {plan.model!r}; register it first: PUT {model}"
         raise RefusedError(message)
-    version = f"{model}/versions/{plan.version}"
-    if not found["auto_register"] and sender.get(version) is None:
-        message = (
-            f"{plan.model!r} has no version {plan.version!r}; register it first: PUT {version}"
-        )
+    path = f"{model}/versions/{plan.version}"
+    version = sender.get(path)
+    if version is None and not found["auto_register"]:
+        message = f"{plan.model!r} has no version {plan.version!r}; register it first: PUT {path}"
         raise RefusedError(message)
+    # A version that has no features yet takes them from its first rows or its reference.
+    if plan.predictions and version is not None and version["features"]:
+        declared = [feature["name"] for feature in version["features"]]
+        warning = compare_columns(plan, source.features, declared)
+        if warning:
+            sys.stderr.write(f"Warning: {warning}\n")
+
+
+def compare_columns(plan: Plan, sent: Sequence[str], declared: Sequence[str]) -> str | None:
+    """Return a warning about features that the file lacks.
+
+    Raises
+    ------
+    SourceError
+        If it has columns that the version lacks: every one of its rows would be refused.
+    """
+    version = f"{plan.model} {plan.version}"
+    if unknown := [name for name in sent if name not in set(declared)]:
+        message = (
+            f"{plan.path} has columns that are no features of {version}: {_some(unknown)};"
+            " leave each out with --ignore COLUMN, or say with --id-column COLUMN"
+            " or --map ROLE=COLUMN what it is"
+        )
+        raise SourceError(message)
+    missing = [name for name in declared if name not in set(sent)]
+    if not missing:
+        return None
+    return f"{plan.path} lacks features of {version}, which will count as missing: {_some(missing)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _progress(console: Console) -> Progress:
@@ -197,8 +254,8 @@ def _report(plan: Plan, totals: Totals, seconds: float) -> None:
         lines.append(f"{totals.not_due} labels are known only in the future and were not sent")
     if totals.warnings:
         lines.append(f"{totals.warnings} warnings")
-    if totals.faults:
-        lines.append(f"refused, for example: {'; '.join(totals.faults)}")
+    if totals.rejected:
+        lines += [f"{totals.rejected} records were refused:", *totals.refusals()]
     sent = sum(totals.predictions.values()) + sum(totals.labels.values())
     lines.append(f"{sent} records in {seconds:.1f} s")
     sys.stdout.write("\n".join(lines) + "\n")

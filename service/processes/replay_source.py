@@ -73,6 +73,11 @@ class Source:
         self._prefix = fingerprint(path, [*identity, str(self._shift)])
 
     @property
+    def features(self) -> list[str]:
+        """The columns that are sent as features."""
+        return list(self._features)
+
+    @property
     def has_predictions(self) -> bool:
         """Whether the rows have a time and a prediction."""
         return {"ts", "prediction"} <= self._roles.keys()

@@ -24,6 +24,14 @@ class RefusedError(ModelwatchSetupError):
     """The API answers that the request is wrong."""
 
 
+class AllRejectedError(RefusedError):
+    """None of a request's records was stored; ``rejected`` has the first of them."""
+
+    def __init__(self, message: str, rejected: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+
+
 class Sender:
     """A keep-alive connection; a request is retried for ``patience`` seconds."""
 
@@ -95,14 +103,27 @@ def _document(answer: httpx.Response) -> Any:
     if answer.is_success:
         return orjson.loads(answer.content)
     message = f"{answer.request.method} {answer.request.url.path}: {_problem(answer)}"
+    problem = _parsed(answer)
+    if str(problem.get("type", "")).endswith("/all-rejected"):
+        raise AllRejectedError(message, list(problem.get("rejected") or ()))
     raise RefusedError(message)
 
 
-def _problem(answer: httpx.Response) -> str:
+def _parsed(answer: httpx.Response) -> dict[str, Any]:
     try:
         problem = orjson.loads(answer.content)
-        text = f"{answer.status_code} {problem['title']}: {problem['detail']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except orjson.JSONDecodeError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _problem(answer: httpx.Response) -> str:
+    problem = _parsed(answer)
+    if not {"title", "detail"} <= problem.keys():
         return f"{answer.status_code} {answer.reason_phrase}"
+    text = f"{answer.status_code} {problem['title']}: {problem['detail']}"
     first = next(iter(problem.get("rejected") or ()), None)
-    return text if first is None else f"{text} (first: {first})"
+    if first is None or str(first.get("detail")) in text:
+        return text
+    field = f"{first['field']}: " if first.get("field") else ""
+    return f"{text}; first: {field}{first.get('detail')} ({first.get('code')})"

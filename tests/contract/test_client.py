@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import modelwatch.sender
-from modelwatch import Monitor, new_prediction_id
+from modelwatch import LostRecordsError, Monitor, new_prediction_id
 
 Document = dict[str, Any]
 Answer = tuple[int, dict[str, str], Document]
@@ -162,10 +162,86 @@ def test_what_the_server_refuses_is_not_sent_again(
     monitor = a_monitor(server)
     with caplog.at_level(logging.WARNING, "modelwatch"):
         monitor.log({"x": 1}, 0)
-        assert monitor.flush(10)
+        with pytest.raises(LostRecordsError, match=r"1 record was refused: 404 not now \(1\)"):
+            monitor.flush(10)
     assert monitor.stats()["rejected"] == 1
     assert len(server.headers) == 1
     assert "404" in caplog.text
+
+
+def refuse_rows(*codes: str) -> Callable[[Document], Answer]:
+    rejected = [{"code": code, "field": "features", "prediction_id": None} for code in codes]
+
+    def answer(document: Document) -> Answer:
+        accepted = len(document["records"]) - len(codes)
+        return 200, {}, {"accepted": accepted, "duplicates": 0, "rejected": rejected}
+
+    return answer
+
+
+def test_refused_records_are_named_by_code_in_one_warning_a_minute(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script.extend([refuse_rows("bad-score", "unknown-feature", "unknown-feature")] * 2)
+    monitor = a_monitor(server, interval=0.1)
+    with caplog.at_level(logging.WARNING, "modelwatch"):
+        for _ in range(2):
+            for row in range(5):
+                monitor.log({"x": row}, 0)
+            with pytest.raises(LostRecordsError):
+                monitor.flush(10)
+    assert caplog.messages == [
+        "3 records were refused: unknown-feature (2), bad-score (1); the first in features"
+    ]
+
+
+def test_a_loss_is_raised_by_the_next_flush_and_only_by_that(server: ScriptedServer) -> None:
+    server.script.append(refuse_rows("bad-score"))
+    monitor = a_monitor(server, interval=0.1)
+    monitor.log({"x": 1}, 0)
+    monitor.log({"x": object()}, 0)
+    monitor.log(None, 0)  # type: ignore[arg-type]
+    with pytest.raises(LostRecordsError, match="since the last flush") as raised:
+        monitor.flush(10)
+    assert raised.value.counts == {"rejected": 1, "unserialisable": 1, "errors": 1}
+    monitor.log({"x": 2}, 0)
+    assert monitor.flush(10)
+
+
+def test_every_record_that_was_logged_is_found_in_one_count(server: ScriptedServer) -> None:
+    server.script.append(refuse_rows("bad-score", "bad-score"))
+    monitor = a_monitor(server, interval=0.2, max_rows=10)
+    for row in range(12):
+        monitor.log({"x": object() if row == 3 else row}, 0)
+    monitor.label("id", 1)
+    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]
+    with pytest.raises(LostRecordsError):
+        monitor.flush(10)
+    stats = monitor.stats()
+    assert stats["logged"] == 14
+    assert (stats["dropped"], stats["rejected"], stats["unserialisable"]) == (2, 2, 1)
+    lost_or_waiting = ("dropped", "unserialisable", "errors", "queued")
+    assert stats["logged"] == stats["sent"] + sum(stats[name] for name in lost_or_waiting)
+    assert stats["sent"] == stats["accepted"] + stats["duplicates"] + stats["rejected"]
+
+
+def test_a_server_that_is_away_is_named_with_its_address_and_nothing_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "modelwatch"):
+        monitor = Monitor("loans", "7", url="http://127.0.0.1:1", interval=0.01)
+        monitor.log({"x": 1}, 0)
+        assert not monitor.flush(0.5)
+    assert caplog.messages == [
+        "the server at 127.0.0.1:1 cannot be reached (Connection refused); records wait"
+    ]
+
+
+def test_an_address_that_is_none_is_told_by_flush() -> None:
+    monitor = Monitor("loans", "7", url="loans.example")
+    monitor.log({"x": 1}, 0)
+    with pytest.raises(LostRecordsError, match=r"no http:// or https:// address"):
+        monitor.flush(0.1)
 
 
 def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(
@@ -180,7 +256,8 @@ def test_a_batch_that_cannot_be_read_is_halved_until_only_the_bad_row_is_lost(
     monitor = a_monitor(server, interval=0.2)
     for row in range(16):
         monitor.log({"x": row}, 0)
-    assert monitor.flush(10)
+    with pytest.raises(LostRecordsError):
+        monitor.flush(10)
     assert sorted(record["features"]["x"] for record in server.records()) == [
         row for row in range(16) if row != 7
     ]
@@ -204,7 +281,8 @@ def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server: ScriptedS
     monitor = a_monitor(server)
     monitor.log({"x": object()}, 0)
     monitor.log({"x": 1}, 0)
-    assert monitor.flush(10)
+    with pytest.raises(LostRecordsError, match="1 hold what JSON cannot"):
+        monitor.flush(10)
     assert [record["features"] for record in server.records()] == [{"x": 1}]
     assert monitor.stats()["unserialisable"] == 1
 
@@ -225,6 +303,8 @@ def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted() -> None:
     assert stats["queued"] <= 10
     assert stats["queued"] + stats["dropped"] == 25
     began = time.monotonic()
+    with pytest.raises(LostRecordsError, match="15 dropped: the buffer was full"):
+        monitor.flush(0.05)
     assert not monitor.flush(0.05)
     assert time.monotonic() - began < 2
 

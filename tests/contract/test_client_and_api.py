@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from modelwatch import Monitor
+from modelwatch import LostRecordsError, Monitor
 
 
 def register(client: httpx.Client) -> None:
@@ -32,6 +32,8 @@ def test_a_logged_prediction_and_its_label_are_read_back(api: str, client: httpx
     monitor.label(made, 1)
     assert monitor.flush(20)
     assert monitor.stats() == {
+        "logged": 2,
+        "sent": 2,
         "accepted": 2,
         "duplicates": 0,
         "rejected": 0,
@@ -64,8 +66,24 @@ def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(
 def test_a_model_that_is_not_registered_costs_its_rows_only(api: str) -> None:
     monitor = Monitor("nobody", "1", url=api, interval=0.01)
     monitor.log({"x": 1}, 0)
-    assert monitor.flush(20)
+    with pytest.raises(LostRecordsError, match=r"1 record was refused: unknown-model \(1\)"):
+        monitor.flush(20)
     assert monitor.stats()["rejected"] == 1
+
+
+def test_the_reasons_of_the_server_reach_the_host_as_codes_with_counts(
+    api: str, client: httpx.Client
+) -> None:
+    register(client)
+    monitor = Monitor("loans", "7", url=api, interval=0.01)
+    monitor.log({"income": 1.0}, 0)
+    monitor.log({"incme": 1.0}, 0)
+    monitor.log({"incme": 2.0}, 0)
+    monitor.log({"income": 1.0}, 0, score=7.0)
+    with pytest.raises(LostRecordsError) as raised:
+        monitor.flush(20)
+    assert raised.value.counts == {"rejected": 3}
+    assert "unknown-feature (2), bad-score (1)" in str(raised.value)
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"])

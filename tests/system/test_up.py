@@ -146,8 +146,22 @@ def test_windows_before_the_first_change_are_quiet_and_the_evidence_is_labelled(
             windows = client.get("/v1/models/demo-loans/windows").json()["windows"]
             request = client.get("/v1/retraining-requests").json()["requests"][0]
     assert [window["verdicts"]["drift"] for window in windows[:12]] == ["ok"] * 12
-    assert windows[12]["drifted_features"] == ["employment_months"]
+    assert [window["action"] for window in windows[:18]] == [
+        *["none"] * 12,
+        *["fix_data"] * 4,
+        *["watch"] * 2,
+    ]
+    assert [window["verdicts"]["quality"] for window in windows] == [
+        "alert" if 12 <= day <= 15 else "ok" for day in range(len(windows))
+    ]
+    lines = [line for line in running.lines if " → " in line]
+    assert max(map(len, lines)) <= 120
+    shown = [line[:10] for line in lines]
+    assert shown == sorted(set(shown))
+    assert shown[:18] == [window["start"][:10] for window in windows[:18]]
     assert request["action"] == "retrain"
+    evidence = {window["start"] for window in request["evidence"]["windows"]}
+    assert not evidence & {window["start"] for window in windows[12:16]}
     assert all(window["labelled"] > 0 for window in request["evidence"]["windows"])
 
 

@@ -1,7 +1,8 @@
 """Log a deployed model's predictions and labels to modelwatch."""
 
+from modelwatch.errors import LostRecordsError
 from modelwatch.ids import new_prediction_id
 from modelwatch.monitor import Monitor
 
-__all__ = ["Monitor", "new_prediction_id"]
+__all__ = ["LostRecordsError", "Monitor", "new_prediction_id"]
 __version__ = "0.1.0"

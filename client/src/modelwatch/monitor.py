@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelwatch.buffer import Buffer
 from modelwatch.encoding import time_text
+from modelwatch.errors import LostRecordsError
 from modelwatch.ids import new_prediction_id
 from modelwatch.sender import Sender
 from modelwatch.transport import Transport
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:8080"
 EXIT_SECONDS = 2.0
 MODES = ("on", "off")
+LOSSES = ("rejected", "unserialisable", "dropped", "errors")
 
 _monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
@@ -37,7 +39,10 @@ class Monitor:
     _sender: Sender | None
     _predictions: Buffer
     _labels: Buffer
+    _logged: int
     _errors: int
+    _fault: str
+    _told: dict[str, int]
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class Monitor:
         identity = prediction_id or new_prediction_id()
         if self._off:
             return identity
+        self._logged += 1
         try:
             # The time is fixed here, once: a retry must send the same record.
             record: dict[str, Any] = {
@@ -101,8 +107,8 @@ class Monitor:
             if subject is not None:
                 record["subject"] = subject
             self._queue(self._predictions, record)
-        except Exception:  # noqa: BLE001 - monitoring must not break what it watches
-            self._errors += 1
+        except Exception as fault:  # noqa: BLE001 - monitoring must not break what it watches
+            self._fail(fault)
         return identity
 
     def label(
@@ -111,27 +117,67 @@ class Monitor:
         """Queue the truth about a prediction; never blocks, never raises."""
         if self._off:
             return
+        self._logged += 1
         try:
             at = time_text(time.time() if label_ts is None else label_ts)
             record = {"prediction_id": prediction_id, "label": label, "label_ts": at}
             self._queue(self._labels, record)
-        except Exception:  # noqa: BLE001 - as in `log`
-            self._errors += 1
+        except Exception as fault:  # noqa: BLE001 - as in `log`
+            self._fail(fault)
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until all records are sent; return False when the time was not enough."""
-        return self._sender is None or self._sender.flush(timeout)
+        """Wait until all records are sent; return False when some still wait to be.
+
+        Raises
+        ------
+        LostRecordsError
+            If records were lost since the last flush: refused by the server, dropped for want of
+            room, or not to be sent at all.  It is raised once; later records are not affected.
+        """
+        done = self._wait(timeout)
+        self._tell_losses()
+        return done
 
     def stats(self) -> dict[str, int]:
-        """Return what became of the records of this process."""
+        """Return what became of the records of this process.
+
+        Once nothing is in motion, ``logged`` is the sum of ``sent``, ``unserialisable``,
+        ``dropped``, ``errors`` and ``queued``; ``sent`` that of ``accepted``, ``duplicates`` and
+        ``rejected``.
+        """
         counts = self._sender.counts if self._sender is not None else {}
-        names = ("accepted", "duplicates", "rejected", "unserialisable", "retries")
+        answered = {name: counts.get(name, 0) for name in ("accepted", "duplicates", "rejected")}
         return {
-            **{name: counts.get(name, 0) for name in names},
+            "logged": self._logged,
+            "sent": sum(answered.values()),
+            **answered,
+            **{name: counts.get(name, 0) for name in ("unserialisable", "retries")},
             "dropped": self._predictions.dropped + self._labels.dropped,
             "errors": self._errors,
             "queued": len(self._predictions) + len(self._labels),
         }
+
+    def _wait(self, timeout: float) -> bool:
+        return self._sender is None or self._sender.flush(timeout)
+
+    def _tell_losses(self) -> None:
+        now = self.stats()
+        lost = {name: now[name] - self._told.get(name, 0) for name in LOSSES}
+        self._told = now
+        refused = self._sender.unflushed.told() if self._sender is not None else ""
+        parts = (
+            (lost["rejected"], refused or f"{lost['rejected']} rejected"),
+            (lost["unserialisable"], f"{lost['unserialisable']} hold what JSON cannot"),
+            (lost["dropped"], f"{lost['dropped']} dropped: the buffer was full"),
+            (lost["errors"], f"{lost['errors']} could not be queued ({self._fault})"),
+        )
+        if said := [text for rows, text in parts if rows]:
+            message = f"lost since the last flush: {'; '.join(said)}"
+            raise LostRecordsError(message, {name: rows for name, rows in lost.items() if rows})
+
+    def _fail(self, fault: Exception) -> None:
+        self._errors += 1
+        self._fault = repr(fault)
 
     def _queue(self, buffer: Buffer, record: dict[str, Any]) -> None:
         if self._sender is None:
@@ -161,7 +207,10 @@ class Monitor:
         self._labels = Buffer(self._limits[0])
         self._starting = threading.Lock()
         self._sender = None
+        self._logged = 0
         self._errors = 0
+        self._fault = ""
+        self._told = {}
 
 
 def _head(envelope: dict[str, str]) -> bytes:
@@ -176,7 +225,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_SECONDS
     for monitor in list(_monitors):
-        monitor.flush(max(0.0, deadline - time.monotonic()))
+        monitor._wait(max(0.0, deadline - time.monotonic()))  # noqa: SLF001 - as above
 
 
 if hasattr(os, "register_at_fork"):

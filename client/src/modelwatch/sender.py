@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from modelwatch.encoding import encode
+from modelwatch.refusals import Refusals
 
 if TYPE_CHECKING:
     from modelwatch.buffer import Buffer, Record
@@ -41,6 +42,8 @@ class Sender:
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._warned = float("-inf")
+        self._unwarned = Refusals()
+        self.unflushed = Refusals()
         self.counts: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -75,14 +78,16 @@ class Sender:
             if encoded:
                 self._deliver(path, head, encoded)
         except Exception as fault:  # noqa: BLE001 - a strange answer must not end the thread
-            self._count("rejected", len(encoded), f"the answer cannot be read: {fault!r}")
+            self.counts["rejected"] += len(encoded)
+            self._warn(f"the answer cannot be read: {fault!r}")
         buffer.acknowledge()
 
     def _encode(self, record: Record) -> bytes | None:
         try:
             return encode(record)
         except Exception as fault:  # noqa: BLE001 - a host's object may raise anything
-            self._count("unserialisable", 1, f"a record cannot be sent: {fault!r}")
+            self.counts["unserialisable"] += 1
+            self._warn(f"a record cannot be sent: {fault!r}")
             return None
 
     def _deliver(self, path: str, head: bytes, encoded: list[bytes]) -> None:
@@ -97,8 +102,10 @@ class Sender:
         self.counts["accepted"] += accepted
         self.counts["duplicates"] += duplicates
         if refused := len(encoded) - accepted - duplicates:
-            text = f"the server answers {answer.status}: {answer.document.get('detail', '')}"
-            self._count("rejected", refused, f"{refused} records were rejected; {text}")
+            self.counts["rejected"] += refused
+            for refusals in (self._unwarned, self.unflushed):
+                refusals.add(refused, answer.status, answer.document)
+            self._warn()
 
     def _post(self, path: str, body: bytes) -> Answer:
         """Send until the server decides; the buffer bounds what can gather meanwhile."""
@@ -107,14 +114,22 @@ class Sender:
             answer = self._transport.post(path, body)
             if not answer.is_retryable:
                 return answer
-            self._count("retries", 1, f"the server cannot take records now ({answer.status})")
+            self.counts["retries"] += 1
+            self._warn(self._why_not(answer))
             # Full jitter: a thousand hosts that were cut off together do not return together.
             wait = random.uniform(0, delay)  # noqa: S311 - no secret
             time.sleep(max(wait, min(answer.retry_after, LONGEST_RETRY_AFTER)))
             delay = min(2 * delay, LONGEST_DELAY)
 
-    def _count(self, what: str, rows: int, text: str) -> None:
-        self.counts[what] += rows
+    def _why_not(self, answer: Answer) -> str:
+        address = self._transport.address
+        if answer.status is None:
+            return f"the server at {address} cannot be reached ({answer.cause}); records wait"
+        return f"the server at {address} answers {answer.status}; records wait"
+
+    def _warn(self, text: str = "") -> None:
+        """Log at most once a minute: the text, and what was refused since the last time."""
         if time.monotonic() - self._warned >= WARN_SECONDS:
             self._warned = time.monotonic()
-            _logger.warning("%s", text)
+            refused = self._unwarned.told()
+            _logger.warning("%s", "; ".join(part for part in (text, refused) if part))

@@ -18,16 +18,18 @@ GZIP_FROM = 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said; status 0 means that it could not be reached."""
+    """What the server said; without a status it could not be reached, and ``cause`` says why."""
 
-    status: int
+    status: int | None
+    cause: str = ""
     retry_after: float = 0.0
     document: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_retryable(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.status == 0 or self.status in RETRIED or self.status >= SERVER_FAULT
+        status = self.status
+        return status is None or status in RETRIED or status >= SERVER_FAULT
 
     @property
     def is_divisible(self) -> bool:
@@ -46,6 +48,7 @@ class Transport:
         secure = parts.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+        self.address = f"{self._connection.host}:{self._connection.port}"
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if api_key:
@@ -61,10 +64,12 @@ class Transport:
             self._connection.request("POST", self._prefix + path, body, headers)
             response = self._connection.getresponse()
             content = response.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as fault:
             self.close()
-            return Answer(0)
-        return Answer(response.status, _seconds(response.getheader("Retry-After")), _json(content))
+            cause = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+            return Answer(None, cause=str(cause))
+        wait = _seconds(response.getheader("Retry-After"))
+        return Answer(response.status, retry_after=wait, document=_json(content))
 
     def close(self) -> None:
         """Close the connection; the next request opens it again."""

@@ -71,10 +71,36 @@ def test_nothing_moves_before_the_first_change(reference: LoanRows, day: int) ->
     assert_means_agree(rows.label - rows.score, reference.label - reference.score)
 
 
-def test_employment_is_sent_in_years_from_its_day_on() -> None:
+@pytest.mark.parametrize("day", range(generator.DAYS))
+def test_employment_leaves_its_range_on_the_days_of_the_other_unit_and_on_no_other(
+    reference: LoanRows, day: int
+) -> None:
+    declared = next(one for one in generator.SCHEMA if one["name"] == "employment_months")
+    sent = a_day(day, 2_000).features["employment_months"]
+    beyond = (sent > reference.features["employment_months"].max()) & (sent > declared["max"])
+    if 12 <= day <= 15:
+        assert beyond.mean() > 0.5
+    else:
+        assert not beyond.any()
+        assert_means_agree(sent, reference.features["employment_months"])
+
+
+def test_the_other_unit_is_days() -> None:
     before = a_day(generator.UNIT_DAY - 1).features["employment_months"]
-    after = a_day(generator.UNIT_DAY).features["employment_months"]
-    assert_means_agree(after * 12, before)
+    during = a_day(generator.UNIT_DAY).features["employment_months"]
+    assert_means_agree(during / generator.DAYS_A_MONTH, before)
+
+
+@pytest.mark.parametrize("day", [day for day in range(generator.DAYS) if not 12 <= day <= 15])
+def test_no_other_change_breaks_the_input(reference: LoanRows, day: int) -> None:
+    rows = generator.day_rows(START, day)
+    for name, values in rows.features.items():
+        known = reference.features[name]
+        if values.dtype == np.float64:
+            outside = (values < known.min()) | (values > known.max())
+            assert outside.mean() < 0.005, name
+        else:
+            assert set(values.tolist()) <= set(known.tolist())
 
 
 def test_other_customers_come_from_their_day_on() -> None:

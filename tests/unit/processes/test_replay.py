@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from service.processes.replay import Pace, Plan, Replay, Totals
+from service.processes.replay import Pace, Plan, Replay, Totals, compare_columns
+from service.processes.replay_file import SourceError
 from service.processes.replay_source import Batch, Options, Source
-from service.processes.sender import Sender
+from service.processes.sender import AllRejectedError, Sender
 
 Document = dict[str, Any]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,3 +112,72 @@ def test_without_a_factor_nothing_is_waited_for() -> None:
     pace.wait_for(FIRST)
     pace.wait_for(FIRST + timedelta(days=1))
     assert waited == []
+
+
+PLAN = Plan(Path("rows.csv"), "loans", "7", "http://x", Options(columns={}))
+
+
+def test_columns_that_the_version_lacks_are_one_error_that_names_five_and_the_way_out() -> None:
+    extra = [f"c{column}" for column in range(7)]
+    with pytest.raises(SourceError) as raised:
+        compare_columns(PLAN, ["income", *extra], ["income"])
+    message = str(raised.value)
+    assert "no features of loans 7: c0, c1, c2, c3, c4 and 2 more;" in message
+    assert "--ignore COLUMN" in message
+    assert "--id-column COLUMN" in message
+
+
+def test_features_that_the_file_lacks_are_a_warning_of_one_line() -> None:
+    warning = compare_columns(PLAN, ["income"], ["income", "age", "region"])
+    assert warning is not None
+    assert warning.endswith("will count as missing: age, region")
+    assert "\n" not in warning
+
+
+def test_the_same_columns_in_another_order_are_all_right() -> None:
+    assert compare_columns(PLAN, ["age", "income"], ["income", "age"]) is None
+
+
+def a_refusal(code: str, number: int) -> Document:
+    return {
+        "index": number, "prediction_id": f"p{number}", "field": "score", "code": code,
+        "detail": f"said of {code}",
+    }  # fmt: skip
+
+
+def test_refused_rows_are_counts_by_code_with_an_example_each() -> None:
+    totals = Totals()
+    refused = [a_refusal("bad-score", 4), a_refusal("conflicting-duplicate", 5)]
+    more = [a_refusal("conflicting-duplicate", 6)]
+    totals.add(totals.predictions, {"accepted": 8, "duplicates": 0, "rejected": refused}, 10)
+    totals.add(totals.predictions, {"accepted": 9, "duplicates": 0, "rejected": more}, 10)
+    assert totals.rejected == 3
+    assert totals.refusals() == [
+        (
+            "  2 conflicting-duplicate: another row with that id is stored already, with another"
+            " time or other values; for example p5"
+        ),
+        "  1 bad-score: said of bad-score; for example p4",
+    ]
+
+
+class RefusingSender(RecordingSender):
+    """Refuses all of each request, and names the first row only, as a long answer does."""
+
+    def send(self, _method: str, path: str, document: Document) -> Document:
+        super().send(_method, path, document)
+        message = "every row was rejected"
+        raise AllRejectedError(message, [a_refusal("bad-score", 0)])
+
+
+def test_a_batch_of_which_nothing_is_stored_is_counted_and_the_next_is_sent() -> None:
+    sender = RefusingSender()
+    row = {"prediction_id": "p"}
+    batches = [Batch([row, row], [], FIRST), Batch([row], [], FIRST)]
+    totals = a_replay(sender).run(cast("Source", ListSource(batches)), lambda _rows: None)
+    assert len(sender.sent) == 2
+    assert totals.predictions == {"accepted": 0, "duplicates": 0, "rejected": 3}
+    assert totals.refusals() == [
+        "  2 bad-score: said of bad-score; for example p0",
+        "  1 more, for which the server's answer had no room",
+    ]
