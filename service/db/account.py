@@ -59,6 +59,8 @@ class Account:
                 f"--inh-caps=-all,+{capability}",
                 f"--ambient-caps=-all,+{capability}",
                 f"--bounding-set=-all,+{capability}",
+                # initdb asks access(2), which otherwise leaves capabilities out of account.
+                "--securebits=+no_setuid_fixup",
                 *command,
             ]
         }

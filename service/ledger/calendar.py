@@ -45,6 +45,21 @@ def calendar_start(ts: datetime, length: str, zone: ZoneInfo) -> datetime:
     return _to_utc(_floor(ts.astimezone(zone).replace(tzinfo=None), length), zone)
 
 
+def steps_between(start: datetime, other: datetime, every: str, zone: ZoneInfo) -> int:
+    """Return how many calendar steps ``other`` lies after ``start``; both are starts of windows.
+
+    Examples
+    --------
+    >>> january, march = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    >>> steps_between(january, march, "1mo", ZoneInfo("UTC"))
+    2
+    """
+    one, two = (at.astimezone(zone).replace(tzinfo=None) for at in (start, other))
+    if every == "1mo":
+        return (two.year - one.year) * 12 + two.month - one.month
+    return round((two - one) / _STEPS[every])
+
+
 def windows_over(bucket: datetime, length: str, every: str, zone: ZoneInfo) -> Iterator[Interval]:
     """Yield the windows that hold the bucket, latest start first; each is whole buckets.
 

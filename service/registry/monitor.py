@@ -70,6 +70,8 @@ HOURS = {"1h": 1, "6h": 6, "1d": 24, "1w": 168}
 LONGEST_GRACE = timedelta(days=366)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_K_OF_N = re.compile(r"([0-9]{1,3}) of ([0-9]{1,3})")
+MOST_WINDOWS = 100
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
@@ -205,11 +207,35 @@ class Performance(Document):
         return values
 
 
+class Alert(Document):
+    """How many of how many successive windows have to say ``retrain``, such as ``2 of 3``."""
+
+    part: ClassVar[str] = "alert."
+    later: ClassVar[frozenset[str]] = frozenset({"close_after", "cooldown"})
+
+    open: str = "2 of 3"
+
+    @field_validator("open")
+    @classmethod
+    def _k_of_n(cls, value: str) -> str:
+        found = _K_OF_N.fullmatch(value)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]) <= MOST_WINDOWS:
+            message = f"open is 'k of n' windows, k at most n, n at most {MOST_WINDOWS}"
+            raise ValueError(message)
+        return value
+
+    @property
+    def k_of_n(self) -> tuple[int, int]:
+        """Return both numbers."""
+        k, _, n = self.open.partition(" of ")
+        return int(k), int(n)
+
+
 class MonitorDocument(Document):
     """One model's monitor with all its defaults filled in."""
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"slices", "fairness", "discover_slices", "alert", "retraining", "retention"}
+        {"slices", "fairness", "discover_slices", "retraining", "retention"}
     )
 
     model: str
@@ -224,6 +250,7 @@ class MonitorDocument(Document):
     evidently: Evidently = Field(default_factory=Evidently)
     quality: Quality = Field(default_factory=Quality)
     performance: Performance = Field(default_factory=Performance)
+    alert: Alert = Field(default_factory=Alert)
 
     @model_validator(mode="before")
     @classmethod

@@ -246,6 +246,6 @@ class Pipeline:
                 inputs.version,
                 judgement,
                 reference_revision=inputs.revision,
-                config_revision=inputs.monitor.revision,
+                monitor=inputs.monitor,
                 second_instrument=self._second_instrument,
             )

@@ -3,18 +3,23 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.evaluation.hysteresis import confirmed
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action, family_of
 from service.evaluation.window import Judgement
+from service.ledger.calendar import steps_between
 from service.ledger.repository import Claim, Item, finish, mark
-from service.registry.values import VersionSpec
+from service.registry.monitor import MonitorDocument
+from service.registry.values import MonitorSpec, VersionSpec
+from service.retraining.repository import lock_version
 from service.retraining.service import request_retraining
 from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Window
 
@@ -30,7 +35,7 @@ def record(
     judgement: Judgement,
     *,
     reference_revision: int | None,
-    config_revision: int,
+    monitor: MonitorSpec,
     second_instrument: bool,
 ) -> None:
     """Record a judgement in the caller's transaction, or raise ``ClaimLostError``.
@@ -47,7 +52,7 @@ def record(
             Window.latest,
         )
     )
-    digests = _digests(judgement, reference_revision, config_revision)
+    digests = _digests(judgement, reference_revision, monitor.revision)
     if previous is None or previous.digest != digests[1]:
         window = _insert_revision(
             session,
@@ -58,7 +63,7 @@ def record(
             {
                 "silent": silent,
                 "reference_revision": reference_revision,
-                "config_revision": config_revision,
+                "config_revision": monitor.revision,
             },
         )
         carried = (
@@ -77,18 +82,7 @@ def record(
             )
         _point_latest(session, claim.item, judgement)
     if judgement.action is Action.RETRAIN and not silent and version.stage == "live":
-        request_retraining(
-            session,
-            model_id=version.model_id,
-            version_id=version.version_id,
-            model=version.model,
-            version=version.version,
-            action=judgement.action.value,
-            reason=judgement.reason,
-            start=claim.item.start,
-            end=claim.item.end,
-            signals=_signals(judgement.measurements),
-        )
+        _request(session, claim.item, version, judgement, monitor.document)
     if not cleared:
         # An evaluation that was planned meanwhile asks for the judgement that follows.
         return
@@ -98,6 +92,54 @@ def record(
         "evaluated" if previous is None or previous.digest == digests[1] else "revised",
         insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
     )
+
+
+def _request(
+    session: Session,
+    item: Item,
+    version: VersionSpec,
+    judgement: Judgement,
+    document: MonitorDocument,
+) -> None:
+    """Ask for retraining, with every window that confirms it, once k of n say the same."""
+    # Two workers that judge neighbours would not see each other's window otherwise.
+    lock_version(session, version.version_id)
+    k, n = document.alert.k_of_n
+    windows = _bad_neighbours(session, item, document, n)
+    # The window that was judged comes first: what it says becomes the reason.
+    for position in sorted(confirmed(windows, 0, k, n), key=abs):
+        start, end = windows[position]
+        request_retraining(
+            session,
+            model_id=version.model_id,
+            version_id=version.version_id,
+            model=version.model,
+            version=version.version,
+            action=judgement.action.value,
+            reason=judgement.reason,
+            start=start,
+            end=end,
+            signals=_signals(judgement.measurements),
+        )
+
+
+def _bad_neighbours(
+    session: Session, item: Item, document: MonitorDocument, n: int
+) -> dict[int, tuple[datetime, datetime]]:
+    # By their distance in the calendar; no window is longer than a month.
+    reach = n * timedelta(days=32)
+    zone = ZoneInfo(document.timezone)
+    found = session.execute(
+        select(Window.start, Window.end).where(
+            Window.version_id == item.version_id,
+            Window.latest,
+            Window.action == Action.RETRAIN.value,
+            Window.start.between(item.start - reach, item.start + reach),
+        )
+    )
+    return {
+        steps_between(item.start, start, document.every, zone): (start, end) for start, end in found
+    } | {0: (item.start, item.end)}
 
 
 def record_outcome(

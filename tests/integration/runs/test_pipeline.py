@@ -212,6 +212,29 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
     assert bench.count(RequestWindow) == 3
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+def test_one_bad_day_asks_for_nothing_and_two_of_three_do_in_any_order(
+    bench: Bench, order: list[int]
+) -> None:
+    bench.store_reference()
+    flips = [0.3, 0.05, 0.05, 0.3]
+    for offset in order:
+        day = DAY + timedelta(days=offset)
+        rows = bench.rows(offset, flip=flips[offset])
+        bench.insert(day, rows)
+        bench.label(day, rows)
+        bench.work()
+    assert [w.action for w in bench.windows() if w.latest].count("retrain") == 2
+    assert bench.count(RetrainingRequest) == 0
+    rows = bench.rows(9, flip=0.3)
+    bench.insert(DAY + timedelta(days=4), rows)
+    bench.label(DAY + timedelta(days=4), rows)
+    bench.work()
+    with bench.sessions() as session:
+        starts = list(session.scalars(select(RequestWindow.start).order_by(RequestWindow.start)))
+    assert starts == [DAY + timedelta(days=3), DAY + timedelta(days=4)]
+
+
 def test_nothing_is_recorded_by_a_worker_that_lost_its_claim(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

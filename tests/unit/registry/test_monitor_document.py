@@ -49,6 +49,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "tolerance": 0.01,
             "min_label_coverage": 0.5,
         },
+        "alert": {"open": "2 of 3"},
     }
 
 
@@ -120,7 +121,7 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"slices": []}, "slices"),
         ({"fairness": []}, "fairness"),
         ({"discover_slices": True}, "discover_slices"),
-        ({"alert": {}}, "alert"),
+        ({"alert": {"cooldown": "1d"}}, "alert.cooldown"),
         ({"retraining": {}}, "retraining"),
         ({"retention": {}}, "retention"),
         ({"reference": "previous_window"}, "reference: previous_window"),
@@ -197,3 +198,15 @@ def test_the_methods_of_evidently_are_those_that_its_adapter_knows() -> None:
     }
     assert set(EVIDENTLY_NUMERIC) == known[Kind.NUMERIC]
     assert set(EVIDENTLY_CATEGORICAL) == known[Kind.CATEGORICAL]
+
+
+@pytest.mark.parametrize("text", ["3 of 2", "0 of 3", "2", "2 of 1000", "two of three"])
+def test_k_of_n_must_be_possible(text: str) -> None:
+    with pytest.raises(InvalidDocumentError, match="k of n"):
+        read(MonitorDocument, {"model": "loans", "alert": {"open": text}})
+
+
+def test_k_of_n_is_two_of_three_unless_said_otherwise() -> None:
+    assert MonitorDocument(model="loans").alert.k_of_n == (2, 3)
+    document = read(MonitorDocument, {"model": "loans", "alert": {"open": "3 of 10"}})
+    assert document.alert.k_of_n == (3, 10)
