@@ -1,26 +1,21 @@
 """A judgement is recorded: claim, window, measurements, pointers, request and outbox together."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
-from service.evaluation.hysteresis import confirmed
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action, family_of
 from service.evaluation.window import Judgement
-from service.ledger.calendar import steps_between
 from service.ledger.repository import Claim, Item, finish, mark
-from service.registry.monitor import MonitorDocument
 from service.registry.values import MonitorSpec, VersionSpec
-from service.retraining.repository import lock_version
-from service.retraining.service import request_retraining
+from service.runs.asking import ask_for_retraining
 from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Window
 
 # The second instrument imports for seconds; it waits until the verdicts that people wait for are
@@ -82,7 +77,7 @@ def record(
             )
         _point_latest(session, claim.item, judgement)
     if judgement.action is Action.RETRAIN and not silent and version.stage == "live":
-        _request(session, claim.item, version, judgement, monitor.document)
+        ask_for_retraining(session, claim.item, version, judgement, monitor.document)
     if not cleared:
         # An evaluation that was planned meanwhile asks for the judgement that follows.
         return
@@ -92,54 +87,6 @@ def record(
         "evaluated" if previous is None or previous.digest == digests[1] else "revised",
         insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
     )
-
-
-def _request(
-    session: Session,
-    item: Item,
-    version: VersionSpec,
-    judgement: Judgement,
-    document: MonitorDocument,
-) -> None:
-    """Ask for retraining, with every window that confirms it, once k of n say the same."""
-    # Two workers that judge neighbours would not see each other's window otherwise.
-    lock_version(session, version.version_id)
-    k, n = document.alert.k_of_n
-    windows = _bad_neighbours(session, item, document, n)
-    # The window that was judged comes first: what it says becomes the reason.
-    for position in sorted(confirmed(windows, 0, k, n), key=abs):
-        start, end = windows[position]
-        request_retraining(
-            session,
-            model_id=version.model_id,
-            version_id=version.version_id,
-            model=version.model,
-            version=version.version,
-            action=judgement.action.value,
-            reason=judgement.reason,
-            start=start,
-            end=end,
-            signals=_signals(judgement.measurements),
-        )
-
-
-def _bad_neighbours(
-    session: Session, item: Item, document: MonitorDocument, n: int
-) -> dict[int, tuple[datetime, datetime]]:
-    # By their distance in the calendar; no window is longer than a month.
-    reach = n * timedelta(days=32)
-    zone = ZoneInfo(document.timezone)
-    found = session.execute(
-        select(Window.start, Window.end).where(
-            Window.version_id == item.version_id,
-            Window.latest,
-            Window.action == Action.RETRAIN.value,
-            Window.start.between(item.start - reach, item.start + reach),
-        )
-    )
-    return {
-        steps_between(item.start, start, document.every, zone): (start, end) for start, end in found
-    } | {0: (item.start, item.end)}
 
 
 def record_outcome(
@@ -270,21 +217,6 @@ def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
             for family in families
         ],
     )
-
-
-def _signals(measurements: Sequence[Measured]) -> list[dict[str, object]]:
-    return [
-        {
-            "metric": measured.metric,
-            "subject": measured.subject,
-            "value": measured.value,
-            "threshold": measured.threshold,
-            "reference_value": measured.reference_value,
-            "n": measured.n,
-        }
-        for measured in measurements
-        if measured.verdict is Verdict.ALERT
-    ]
 
 
 def _digests(
