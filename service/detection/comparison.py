@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.detection.calibration import homogeneity
-from service.detection.drift import DriftMethod
 from service.detection.grouping import group_categorical, group_numeric
+from service.detection.methods import DriftMethod, Sample, usable_method
 from service.detection.trend import order_bins, rank_statistic
 from service.detection.variability import (
     STEADY,
@@ -52,7 +53,8 @@ class Comparison:
     """How far a column moved, and what chance would do.
 
     ``reference``, ``current`` and each of ``chunks`` are rows per bin, shape ``(n_bins,)``.
-    ``score`` is ``None`` where nothing can be compared, and ``reason`` says why.  ``tests`` has the
+    ``method`` made the score: the one asked for, or what stands in for it.  ``score`` is ``None``
+    where nothing can be compared, and ``reason`` says why.  ``tests`` has the
     test of the whole distribution, and one of its level for numeric columns; none where no window
     could differ.
     """
@@ -61,6 +63,7 @@ class Comparison:
     reference: Counts
     current: Counts
     chunks: Sequence[Counts]
+    method: DriftMethod
     score: float | None
     tests: tuple[Test, ...]
     reason: str | None
@@ -82,9 +85,9 @@ class Comparison:
 
 def compare_column(
     bins: NumericBins | CategoricalBins,
-    reference: Counts,
+    reference: Sample,
     chunks: Sequence[Counts],
-    current: Counts,
+    current: Sample,
     method: DriftMethod,
 ) -> Comparison:
     """Compare one column of a window with the reference.
@@ -94,11 +97,11 @@ def compare_column(
     bins
         The column's bins.
     reference, current
-        Rows per bin, shape ``(n_bins,)``; missing values are no part of drift, quality judges them.
+        The two windows; missing values are no part of drift, quality judges them.
     chunks
-        The same of each piece of the reference, for the reference's own variability.
+        Rows per bin of each piece of the reference, for the reference's own variability.
     method
-        Of the score.
+        Of the score; ``total_variation`` where the column cannot have it.
 
     Returns
     -------
@@ -108,40 +111,43 @@ def compare_column(
     Examples
     --------
     >>> import numpy as np
-    >>> from service.detection.drift import METHODS
+    >>> from service.detection.methods import METHODS
     >>> bins = CategoricalBins(("a", "b"), frozenset())
-    >>> counts = np.array([50, 50, 0, 0])
-    >>> compare_column(bins, counts, [], counts, METHODS["psi"]).score
+    >>> rows = Sample(np.array([50, 50, 0, 0]))
+    >>> compare_column(bins, rows, [], rows, METHODS["psi"]).score
     0.0
     """
-    n_reference, n_current = int(reference.sum()), int(current.sum())
-
-    def nothing(reason: str) -> Comparison:
-        return Comparison(bins, reference, current, chunks, None, (), reason)
-
+    before, after = reference.rows, current.rows
+    n_reference, n_current = int(before.sum()), int(after.sum())
+    numeric = isinstance(bins, NumericBins)
+    method = usable_method(method, numeric=numeric, deviation=reference.deviation)
+    conclude = partial(Comparison, bins, before, after, chunks, method)
     if n_current == 0:
-        return nothing("no row of the window has a value")
+        return conclude(None, (), "no row of the window has a value")
     if n_reference == 0:
-        return nothing("no row of the reference has a value")
+        return conclude(None, (), "no row of the reference has a value")
     if isinstance(bins, NumericBins):
-        grouping = group_numeric(bins, reference, n_current)
+        grouping = group_numeric(bins, before, n_current)
     else:
-        grouping = group_categorical(bins, reference, current)
+        grouping = group_categorical(bins, before, after)
         if grouping.n_groups == 1:
             share = f"{grouping.floor:.1%}".replace("%", " %")
-            return nothing(f"every category has less than {share} of the rows")
-    before, after = grouping.apply(reference), grouping.apply(current)
-    score = method.score(before.astype(np.float64), after.astype(np.float64))
+            return conclude(None, (), f"every category has less than {share} of the rows")
+    grouped = grouping.apply(before), grouping.apply(after)
+    if method.ordered and isinstance(bins, NumericBins):
+        order = order_bins(bins)
+        score = method.score(reference.take(order), current.take(order))
+    else:
+        score = method.score(*map(Sample, grouped))
     pieces = np.stack(chunks) if chunks else None
-    test = _test_all(before, after, None if pieces is None else grouping.apply(pieces))
+    test = _test_all(*grouped, None if pieces is None else grouping.apply(pieces))
     if test.df == 0:
-        return Comparison(bins, reference, current, chunks, score, (), None)
+        return conclude(score, (), None)
     # With one degree of freedom there is no other direction than up or down.
     if not isinstance(bins, NumericBins) or test.df == 1:
-        return Comparison(bins, reference, current, chunks, score, (test,), None)
-    level = _test_level(bins, reference, current, pieces)
-    tests = (_add_variability(test, level.variability), level)
-    return Comparison(bins, reference, current, chunks, score, tests, None)
+        return conclude(score, (test,), None)
+    level = _test_level(bins, before, after, pieces)
+    return conclude(score, (_add_variability(test, level.variability), level), None)
 
 
 def _test_all(before: Counts, after: Counts, chunks: Counts | None) -> Test:

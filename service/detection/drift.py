@@ -1,9 +1,6 @@
-"""Drift scores: how far apart two windows of one column are, and what is known of each score."""
+"""Drift scores from information theory: how far apart two windows of one column are."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import log
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +13,6 @@ class EmptyWindowError(ValueError):
 
     def __init__(self, side: str) -> None:
         super().__init__(f"the {side} window has no rows")
-
-
-@dataclass(frozen=True, slots=True)
-class DriftMethod:
-    """A score of drift with what one must know to judge it a year later.
-
-    ``score`` takes rows per bin of reference and current, shape ``(n_bins,)`` each.  ``lower`` and
-    ``upper`` bound it (``None``: unbounded).  ``direction`` is one of ``evaluation``'s values.
-    ``exponent`` and ``scale`` tie it to the statistic of the test: without drift the score is about
-    ``(scale · X² · (1/n_reference + 1/n_current)) ** exponent``.  ``laws`` names the properties
-    that the tests check; no method joins the registry without.
-    """
-
-    name: str
-    score: Callable[[Floats, Floats], float]
-    direction: str
-    lower: float
-    upper: float | None
-    default_min_effect: float
-    exponent: float
-    scale: float
-    laws: tuple[str, ...]
 
 
 def jensen_shannon_divergence(reference: Floats, current: Floats) -> float:
@@ -68,7 +43,7 @@ def jensen_shannon_divergence(reference: Floats, current: Floats) -> float:
     >>> round(jensen_shannon_divergence(np.array([5.0, 0.0]), np.array([0.0, 9.0])), 6)
     0.693147
     """
-    p, q = _proportions(reference, current)
+    p, q = proportions(reference, current)
     middle = (p + q) / 2
     both = np.stack((p, q))
     # 0 log 0 is 0; where either side is positive, so is the middle.
@@ -143,7 +118,7 @@ def population_stability_index(
     >>> round(population_stability_index(half, tenth, pseudocount=0), 4)  # 0.4 ln 9
     0.8789
     """
-    p, q = _proportions(reference, current)
+    p, q = proportions(reference, current)
     present = (p + q) > 0
     p, q = p[present], q[present]
     n_p, n_q = float(np.sum(reference)), float(np.sum(current))
@@ -154,53 +129,11 @@ def population_stability_index(
     return max(float(((q - p) * np.log(q / p)).sum()), 0.0)
 
 
-def _proportions(reference: Floats, current: Floats) -> tuple[Floats, Floats]:
+def proportions(reference: Floats, current: Floats) -> tuple[Floats, Floats]:
+    """Return both windows' rows as shares of their sum, or raise ``EmptyWindowError``."""
     n_reference, n_current = float(np.sum(reference)), float(np.sum(current))
     if not n_reference > 0:
         raise EmptyWindowError("reference")  # noqa: EM101 - the error builds its own message
     if not n_current > 0:
         raise EmptyWindowError("current")  # noqa: EM101 - the error builds its own message
     return np.asarray(reference) / n_reference, np.asarray(current) / n_current
-
-
-COMMON_LAWS = (
-    "equal proportions score the lower bound",
-    "the two windows may change places",
-    "the order of the bins does not matter",
-    "the score stays in its range",
-)
-
-METHODS: Mapping[str, DriftMethod] = MappingProxyType(
-    {
-        method.name: method
-        for method in (
-            DriftMethod(
-                name="jensen_shannon",
-                score=jensen_shannon_distance,
-                direction="higher_is_worse",
-                lower=0.0,
-                upper=1.0,
-                default_min_effect=0.1,
-                exponent=0.5,
-                scale=1 / (8 * log(2)),
-                laws=(
-                    *COMMON_LAWS,
-                    "merging two bins never raises the score",
-                    "disjoint windows score the upper bound",
-                ),
-            ),
-            DriftMethod(
-                name="psi",
-                score=population_stability_index,
-                direction="higher_is_worse",
-                lower=0.0,
-                upper=None,
-                default_min_effect=0.1,
-                exponent=1.0,
-                scale=1.0,
-                # Merging bins can raise it: fewer bins have fewer pseudo-rows.
-                laws=COMMON_LAWS,
-            ),
-        )
-    }
-)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.detection.comparison import Comparison, Test, compare_column
-from service.detection.drift import METHODS, DriftMethod
+from service.detection.methods import METHODS, DriftMethod, Sample
 from service.detection.rare import RareCell
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
@@ -15,9 +15,8 @@ from service.evaluation.rare import describe_cell, judge_rare
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.profile import FeatureProfile
 
-Counts = NDArray[np.int64]
-
 SCORE = "score"
+SMALLEST_DEVIATION = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,10 @@ class DriftPolicy:
     """When drift is an alert.
 
     ``alpha`` is the probability of any drift alert in a window without drift, over all columns.
-    ``min_effect`` is the smallest score that matters (``None``: the method's own, 0.1), and
-    ``rare_ratio`` the factor by which the share of a rare category has to change.
+    ``method`` scores every column that can have it; ``ks`` and ``wasserstein`` need numbers, and
+    categories get ``total_variation`` in their stead, as do constants instead of ``wasserstein``.
+    ``min_effect`` is the smallest score that matters, whatever the method (``None``: the method's
+    own), and ``rare_ratio`` the factor by which the share of a rare category has to change.
     """
 
     method: str = "jensen_shannon"
@@ -51,9 +52,13 @@ class _Column:
     """One column of both windows, and how it is to be judged."""
 
     name: str
-    method: DriftMethod
     min_effect: float
     compared: Comparison
+
+    @property
+    def method(self) -> DriftMethod:
+        """Return the method that made the score."""
+        return self.compared.method
 
     def tests(self, rows: int) -> tuple[Test, ...]:
         """Return the tests that may alert, none if either window has too few rows."""
@@ -146,19 +151,26 @@ def _compare(
         own = policy.columns.get(name, ColumnDriftPolicy())
         if own.ignore:
             continue
-        method = METHODS[own.method or policy.method]
-        effects = (own.min_effect, policy.min_effect, method.default_min_effect)
-        before, after = _counts(reference, name, bins), _counts(current, name, bins)
-        pieces = [_counts(chunk, name, bins) for chunk in chunks]
-        compared = compare_column(bins, before, pieces, after, method)
+        pieces = [_sample(chunk, name, bins).rows for chunk in chunks]
+        before, after = _sample(reference, name, bins), _sample(current, name, bins)
+        wanted = METHODS[own.method or policy.method]
+        compared = compare_column(bins, before, pieces, after, wanted)
+        effects = (own.min_effect, policy.min_effect, compared.method.default_min_effect)
         min_effect = next(effect for effect in effects if effect is not None)
-        columns.append(_Column(name, method, min_effect, compared))
+        columns.append(_Column(name, min_effect, compared))
     return columns
 
 
-def _counts(profile: FeatureProfile, name: str, bins: NumericBins | CategoricalBins) -> Counts:
+def _sample(profile: FeatureProfile, name: str, bins: NumericBins | CategoricalBins) -> Sample:
     column = profile.columns.get(name)
-    return np.zeros(bins.n_bins, dtype=np.int64) if column is None else column.counts
+    if column is None:
+        return Sample(np.zeros(bins.n_bins, dtype=np.int64))
+    if isinstance(bins, CategoricalBins) or not column.n:
+        return Sample(column.counts)
+    deviation = sqrt(column.m2 / column.n) if isfinite(column.m2) else 0.0
+    # Of a constant, rounding leaves a deviation that means nothing.
+    spread = deviation if deviation > SMALLEST_DEVIATION * abs(column.mean) else 0.0
+    return Sample(column.counts, column.sums, spread)
 
 
 def _measure(

@@ -48,10 +48,10 @@ def judge_rare(
     Examples
     --------
     >>> from service.detection.comparison import compare_column
-    >>> from service.detection.drift import METHODS
+    >>> from service.detection.methods import METHODS, Sample
     >>> bins = CategoricalBins(("common", "rare"), frozenset())
     >>> before, after = np.array([4950, 50, 0, 0]), np.array([969, 31, 0, 0])
-    >>> compared = compare_column(bins, before, [], after, METHODS["psi"])
+    >>> compared = compare_column(bins, Sample(before), [], Sample(after), METHODS["psi"])
     >>> [(cell, p_value)] = judge_rare({"plan": compared}, 0.005, 2.0)["plan"]
     >>> describe_cell(bins, cell), p_value < 0.005
     ('rare category rare: 1.0 % -> 3.1 %', True)

@@ -44,8 +44,7 @@ LATER_METRICS = (
     "r2",
     "mean_error",
 )
-DRIFT_METHODS = ("jensen_shannon", "psi")
-LATER_DRIFT_METHODS = ("total_variation", "hellinger", "ks", "wasserstein")
+DRIFT_METHODS = ("jensen_shannon", "psi", "total_variation", "hellinger", "ks", "wasserstein")
 LATER_REFERENCES = ("previous_window", "trailing", "seasonal", "version")
 
 _BOTH = ("psi", "jensenshannon", "kl_div", "hellinger")
@@ -109,7 +108,7 @@ Length = Literal["1h", "6h", "1d", "1w", "1mo"]
 
 def _method(value: object) -> object:
     name = str(value)
-    if name in LATER_DRIFT_METHODS or name.startswith("evidently."):
+    if name.startswith("evidently."):
         what = f"the drift method {printable(name)}"
         raise NotImplementedYetError(what)
     if name not in DRIFT_METHODS:
@@ -118,7 +117,17 @@ def _method(value: object) -> object:
     return value
 
 
-Method = Annotated[Literal["jensen_shannon", "psi"], BeforeValidator(_method)]
+Method = Annotated[
+    Literal["jensen_shannon", "psi", "total_variation", "hellinger", "ks", "wasserstein"],
+    BeforeValidator(_method),
+]
+METHOD_MEANING = (
+    "ks and wasserstein (in reference standard deviations) need numbers: categories get"
+    " total_variation in their stead, and so do constants instead of wasserstein"
+)
+MIN_EFFECT_MEANING = (
+    "the smallest score that matters, whatever the method; null: 0.1, for wasserstein 0.2"
+)
 
 
 class FeatureDrift(Document):
@@ -136,9 +145,9 @@ class Drift(Document):
 
     part: ClassVar[str] = "drift."
 
-    method: Method = "jensen_shannon"
+    method: Method = Field(default="jensen_shannon", description=METHOD_MEANING)
     alpha: Alpha = 0.01
-    min_effect: Effect = 0.1
+    min_effect: Effect | None = Field(default=None, description=MIN_EFFECT_MEANING)
     features: dict[FeatureName, FeatureDrift] = Field(default_factory=dict)
 
 

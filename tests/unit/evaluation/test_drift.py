@@ -7,7 +7,9 @@ from math import isfinite
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import ks_2samp, wasserstein_distance
 
+from service.detection.methods import METHODS
 from service.evaluation.drift import (
     ColumnDriftPolicy,
     DriftPolicy,
@@ -84,7 +86,7 @@ def test_a_large_distance_in_a_small_window_may_be_chance() -> None:
     assert found.verdict is Verdict.OK
 
 
-@pytest.mark.parametrize("method", ["jensen_shannon", "psi"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("mean", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.4])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_column_alerts_exactly_where_its_score_passes_the_threshold_shown(
@@ -215,7 +217,7 @@ DEGENERATE: dict[str, tuple[Kind, pa.Array]] = {
 
 @pytest.mark.parametrize("old", DEGENERATE)
 @pytest.mark.parametrize("new", DEGENERATE)
-@pytest.mark.parametrize("method", ["jensen_shannon", "psi"])
+@pytest.mark.parametrize("method", METHODS)
 def test_any_column_gets_a_verdict_or_null_with_a_reason(old: str, new: str, method: str) -> None:
     (kind, before), (other, after) = DEGENERATE[old], DEGENERATE[new]
     if kind is not other:
@@ -246,6 +248,42 @@ def test_columns_may_be_ignored_or_have_their_own_method_and_effect() -> None:
     ignored = DriftPolicy(columns={"x": ColumnDriftPolicy(ignore=True)})
     with pytest.raises(StopIteration):
         judge_column(normal(1, 500), normal(2, 500), policy=ignored)
+
+
+def test_a_category_is_measured_by_what_stands_in_for_an_order() -> None:
+    old, new = texts(a=500, b=500), texts(a=300, b=700)
+    for method in ("ks", "wasserstein"):
+        found = judge_column(old, new, Kind.CATEGORICAL, policy=DriftPolicy(method=method))
+        assert (found.method, found.verdict) == ("total_variation", Verdict.ALERT)
+        assert found.value == pytest.approx(0.2)
+        assert found.reason is not None
+        assert found.reason.startswith("total_variation 0.200")
+
+
+def test_a_constant_has_no_deviation_to_measure_a_distance_by() -> None:
+    policy = DriftPolicy(method="wasserstein")
+    found = judge_column(np.full(1000, 0.1), np.full(200, 0.1), policy=policy)
+    assert (found.method, found.value, found.verdict) == ("total_variation", 0.0, Verdict.OK)
+    found = judge_column(np.full(1000, 0.1), np.full(200, 0.2), policy=policy)
+    assert (found.method, found.value, found.verdict) == ("total_variation", 1.0, Verdict.ALERT)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, -1.0, 8.0])
+def test_the_wasserstein_distance_of_the_profiles_is_close_to_that_of_the_rows(
+    shift: float,
+) -> None:
+    old, new = np.exp(normal(1, 5000)), np.exp(normal(2, 2000)) + shift
+    found = judge_column(old, new, policy=DriftPolicy(method="wasserstein"))
+    expected = wasserstein_distance(old, new) / old.std()
+    assert found.value == pytest.approx(expected, abs=0.02, rel=0.02)
+    assert found.method == "wasserstein"
+
+
+@pytest.mark.parametrize("shift", [0.2, -1.0, 8.0])
+def test_the_ks_distance_of_the_profiles_is_close_to_that_of_the_rows(shift: float) -> None:
+    old, new = normal(1, 5000), normal(2, 2000) + shift
+    found = judge_column(old, new, policy=DriftPolicy(method="ks"))
+    assert found.value == pytest.approx(ks_2samp(old, new).statistic, abs=0.02)
 
 
 def test_a_reference_smaller_than_the_window_is_worth_a_warning() -> None:

@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.detection.evidently_methods import METHODS as EVIDENTLY
+from service.detection.methods import METHODS as DRIFT
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.profiles.columns import Kind
 from service.registry.documents import read
 from service.registry.monitor import (
+    DRIFT_METHODS,
     EVIDENTLY_CATEGORICAL,
     EVIDENTLY_NUMERIC,
     METRICS,
+    Drift,
     MonitorDocument,
     default_document,
     read_duration,
@@ -37,7 +40,7 @@ def test_no_document_means_the_documented_defaults() -> None:
         "grace": "15m",
         "min_rows": 100,
         "reference": "training",
-        "drift": {"method": "jensen_shannon", "alpha": 0.01, "min_effect": 0.1, "features": {}},
+        "drift": {"method": "jensen_shannon", "alpha": 0.01, "min_effect": None, "features": {}},
         "evidently": {
             "methods": {"numeric": "wasserstein", "categorical": "jensenshannon"},
             "max_rows": 50000,
@@ -62,13 +65,23 @@ def test_no_document_means_the_documented_defaults() -> None:
         performance=st.builds(
             dict, metrics=st.lists(st.sampled_from(METRICS), unique=True, max_size=5)
         ),
-        drift=st.builds(dict, min_effect=st.floats(0, 1), method=st.sampled_from(["psi"])),
+        drift=st.builds(dict, min_effect=st.floats(0, 1), method=st.sampled_from(DRIFT_METHODS)),
     )
 )
 def test_a_stored_document_reads_as_itself(content: dict[str, Any]) -> None:
     document = a_document(**content)
     stored = json.loads(json.dumps(document.model_dump(mode="json")))
     assert MonitorDocument.model_validate(stored) == document
+
+
+def test_every_drift_method_may_be_asked_for_and_its_own_minimum_effect_is_said() -> None:
+    assert set(DRIFT_METHODS) == DRIFT.keys()
+    for name in DRIFT_METHODS:
+        assert a_document(drift={"method": name}).drift.method == name
+    own = {name for name, method in DRIFT.items() if method.default_min_effect != 0.1}
+    assert own == {"wasserstein"}
+    assert DRIFT["wasserstein"].default_min_effect == 0.2
+    assert "0.1, for wasserstein 0.2" in str(Drift.model_fields["min_effect"].description)
 
 
 @pytest.mark.parametrize("window", ["1h", "6h", "1d", "1w", "1mo"])
@@ -127,7 +140,7 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"reference": "previous_window"}, "reference: previous_window"),
         ({"reference": {"trailing": "30d"}}, "reference: trailing"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
-        ({"drift": {"method": "wasserstein"}}, "the drift method wasserstein"),
+        ({"drift": {"method": "evidently.ks"}}, "the drift method evidently.ks"),
         ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
         ({"quality": {"duplicates": 0.01}}, "quality.duplicates"),
         ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
