@@ -77,6 +77,7 @@ class Measurement(Base):
     reference_value: Mapped[float | None]
     threshold: Mapped[float | None]
     p_value: Mapped[float | None]
+    detectable_effect: Mapped[float | None]
     verdict: Mapped[str | None]
     reason: Mapped[str | None]
 
