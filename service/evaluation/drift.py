@@ -8,6 +8,7 @@ import numpy as np
 
 from service.detection.comparison import Comparison, Test, compare_column
 from service.detection.methods import METHODS, DriftMethod, Sample
+from service.detection.power import detectable_effect
 from service.detection.rare import RareCell
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
@@ -94,7 +95,8 @@ def judge_drift(
     list[Measurement]
         ``drift`` of each column of the binning that is not ignored, then of the score.  A
         ``p_value`` is adjusted for all of this and compares to ``alpha``; ``threshold`` is the
-        larger of the minimum effect and the score at which chance is left behind at this size.
+        larger of the minimum effect and the score at which chance is left behind at this size;
+        ``detectable_effect`` is the score from which on 80 % of such windows would alert.
 
     Raises
     ------
@@ -181,11 +183,12 @@ def _measure(
 ) -> Measurement:
     compared, half = column.compared, policy.alpha / 2
     reasons: list[str] = []
-    p_value, threshold = 1.0, column.min_effect
+    p_value, threshold, detectable = 1.0, column.min_effect, None
     if (own := column.tests(policy.min_rows)) and compared.score is not None:
         level = sidak_level(half, tests)
         reached = min(_score_at(level, column.method, compared.score, test) for test in own)
         threshold = max(threshold, reached)
+        detectable = detectable_effect(own[0], level, column.method, column.min_effect)
         p_value = sidak_adjust(min(test.p_value for test in own), tests)
         if p_value < half and compared.score >= column.min_effect:
             reasons.append(f"{column.method.name} {compared.score:.3f} is beyond {threshold:.3f}")
@@ -211,6 +214,7 @@ def _measure(
         threshold=threshold if judged else None,
         # Both halves of alpha are spent side by side, so that this compares to alpha itself.
         p_value=min(2 * p_value, 1.0) if judged else None,
+        detectable_effect=detectable if judged else None,
         reason="; ".join(reasons) or None,
     )
 

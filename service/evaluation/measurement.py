@@ -26,7 +26,9 @@ class Measurement:
     """One number with its interval, counts, method, threshold and verdict.
 
     ``value`` is ``None`` only together with a ``reason``; a number that is recorded without being
-    judged (a second instrument) has the verdict ``None``.  No field ever holds NaN or infinity.
+    judged (a second instrument) has the verdict ``None``.  ``detectable_effect`` is the value from
+    which on most windows of this size would have been an alert.  No field ever holds NaN or
+    infinity.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Measurement:
     reference_value: float | None = None
     threshold: float | None = None
     p_value: float | None = None
+    detectable_effect: float | None = None
     reason: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class Measurement:
             "reference_value",
             "threshold",
             "p_value",
+            "detectable_effect",
         ):
             number = getattr(self, name)
             if number is not None and not isfinite(number):

@@ -70,6 +70,9 @@ class MeasurementOut(BaseModel):
     reference_value: float | None
     threshold: float | None
     p_value: float | None
+    detectable_effect: float | None = Field(
+        description="the value from which on 80 % of such windows would alert; drift alone has it"
+    )
     verdict: str | None
     reason: str | None
 

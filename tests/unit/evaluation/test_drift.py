@@ -60,6 +60,8 @@ def test_a_shifted_column_is_an_alert_with_score_threshold_and_p_value() -> None
     assert found.p_value is not None
     assert found.value > found.threshold >= 0.1
     assert found.p_value < 1e-20
+    assert found.detectable_effect is not None
+    assert 0.1 < found.detectable_effect < found.value
     assert (found.metric, found.method, found.n, found.n_reference) == (
         "drift", "jensen_shannon", 1000, 5000,
     )  # fmt: skip
@@ -186,6 +188,7 @@ def test_too_few_rows_are_no_verdict_whatever_they_say() -> None:
     found = judge_column(normal(1, 1000), normal(1, 99, mean=9))
     assert found.verdict is Verdict.INSUFFICIENT_DATA
     assert found.reason == "99 rows have a value, fewer than 100"
+    assert found.detectable_effect is None
     found = judge_column(normal(1, 99), normal(1, 1000, mean=9))
     assert found.reason == "99 rows of the reference have a value, fewer than 100"
 
