@@ -1,6 +1,7 @@
 """How often drift alerts on undrifted data, and how often on a quarter of a standard deviation.
 
     python -m tests.benchmarks.false_alarms [--quick] [--windows 2000] [--processes 2]
+        [--method psi --method ks ... | --method all]
 
 Every window has a fresh reference of 5,000 rows: a rate over windows that share a reference would
 be the luck of that reference.  The sizes share it, so that their rates are not independent of
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from time import perf_counter
 
@@ -20,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.detection.methods import METHODS
 from service.evaluation.drift import DriftPolicy, judge_drift
 from service.evaluation.measurement import Verdict
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
@@ -35,7 +38,8 @@ ALPHA = 0.01
 REFERENCE_ROWS = 5_000
 LARGEST_SAMPLED = 10_000
 SIZES = (100, 300, 320, 1_000, 10_000, 1_000_000)
-POLICIES = {"0": DriftPolicy(alpha=ALPHA, min_effect=0.0), "default": DriftPolicy(alpha=ALPHA)}
+EFFECTS = {"0": 0.0, "default": None}
+DEFAULT_METHOD = DriftPolicy().method
 SHIFT = 0.25
 SHIFTED = "normal_0"
 SHIFT_SIZES = (300, 1_000)
@@ -121,6 +125,18 @@ class Reference:
     binning: Binning
     profile: FeatureProfile
 
+    def places(self) -> dict[str, Floats]:
+        """Return the mean value of each bin; the nearest value seen where no row is."""
+        places = {}
+        for name, column in self.profile.columns.items():
+            bins = self.binning.columns.get(name)
+            nearest = np.zeros(len(column.counts))
+            if isinstance(bins, NumericBins) and bins.minimum is not None:
+                nearest[0], nearest[max(len(bins.edges), 1)] = bins.minimum, bins.maximum
+            rows = column.counts
+            places[name] = np.divide(column.sums, rows, out=nearest, where=rows > 0)
+        return places
+
     def chunks(self, rng: np.random.Generator, rows: int) -> list[FeatureProfile]:
         """Split the reference at random into chunks of at least ``rows`` rows each."""
         pieces = self.profile.rows // rows
@@ -138,13 +154,16 @@ class Reference:
         ]
 
 
-def from_counts(counts: dict[str, Counts]) -> FeatureProfile:
-    """Return a profile that holds counts only."""
+def from_counts(
+    counts: dict[str, Counts], places: dict[str, Floats] | None = None
+) -> FeatureProfile:
+    """Return a profile that holds counts, and sums where the mean of each bin is given."""
     columns = {}
     for name, rows in counts.items():
         nothing, n = np.zeros(len(rows)), int(rows.sum())
+        sums = nothing if places is None else rows * places[name]
         columns[name] = ColumnProfile(
-            rows, nothing, nothing, nothing, 0, n, None, None, 0.0, 0.0, 0, {}
+            rows, nothing, nothing, sums, 0, n, None, None, 0.0, 0.0, 0, {}
         )
     total = max((column.n for column in columns.values()), default=0)
     return FeatureProfile(total, float(total), columns, NO_SCORES, NO_SCORES.astype(np.float64))
@@ -182,7 +201,8 @@ def a_window(
             {
                 name: rng.multinomial(rows, source.probabilities(bins[name]))
                 for name, source in sources.items()
-            }
+            },
+            reference.places(),
         )
     table = a_table(rng, sources, rows)
     if shift:
@@ -198,8 +218,12 @@ def judge_window(
     sizes: Sequence[int] = SIZES,
     shift_sizes: Sequence[int] = SHIFT_SIZES,
     reference_rows: int = REFERENCE_ROWS,
+    methods: Sequence[str] = (DEFAULT_METHOD,),
 ) -> Counter[tuple[str, ...]]:
-    """Judge one window of each size against one fresh reference, and count the alerts."""
+    """Judge one window of each size against one fresh reference, and count the alerts.
+
+    All methods judge the same windows: their rates are not independent of each other either.
+    """
     rng = np.random.default_rng(seed)
     reference = a_reference(rng, sources, reference_rows)
     found: Counter[tuple[str, ...]] = Counter()
@@ -208,18 +232,20 @@ def judge_window(
         size = abs(rows)
         chunks = reference.chunks(rng, size)
         current = a_window(rng, sources, reference, size, shift)
-        for effect, policy in POLICIES.items():
+        for method, (effect, least) in product(methods, EFFECTS.items()):
+            policy = DriftPolicy(method=method, alpha=ALPHA, min_effect=least)
             start = perf_counter()
             judged = judge_drift(reference.binning, reference.profile, chunks, current, policy)
-            found["microseconds", str(rows), effect] += round((perf_counter() - start) * 1e6)
+            key = method, str(size), effect
+            found["microseconds", *key] += round((perf_counter() - start) * 1e6)
             alerts = {m.subject: m.reason for m in judged if m.verdict is Verdict.ALERT}
             if shift:
-                found["power", str(size), effect] += SHIFTED in alerts
+                found["power", *key] += SHIFTED in alerts
                 continue
-            found["any", str(size), effect] += bool(alerts)
-            found["rare", str(size), effect] += any("rare" in str(r) for r in alerts.values())
+            found["any", *key] += bool(alerts)
+            found["rare", *key] += any("rare" in str(r) for r in alerts.values())
             for subject in alerts:
-                found["column", str(size), effect, str(subject)] += 1
+                found["column", *key, str(subject)] += 1
     return found
 
 
@@ -233,26 +259,29 @@ def run(
         return sum(pool.map(judge, seeds, chunksize=10), Counter())
 
 
-def print_table(found: Counter[tuple[str, ...]], windows: int, *, columns: bool) -> None:
-    """Print the shares as the README shows them."""
-    print(f"{windows} windows a row, 20 columns, a fresh reference of {REFERENCE_ROWS} each\n")
+def print_table(
+    found: Counter[tuple[str, ...]], windows: int, method: str, *, columns: bool
+) -> None:
+    """Print the shares of one method as the README shows them."""
+    print(f"\n{method}\n")
     print("| rows | any drift alert, min_effect 0 | by rare cells | any, default min_effect | ms |")
     print("|---|---|---|---|---|")
     for rows in map(str, SIZES):
+        key = method, rows
         shares = (
-            found["any", rows, "0"], found["rare", rows, "0"], found["any", rows, "default"],
+            found["any", *key, "0"], found["rare", *key, "0"], found["any", *key, "default"],
         )  # fmt: skip
         cells = " | ".join(f"{100 * share / windows:.2f} %" for share in shares)
-        spent = found["microseconds", rows, "default"] / windows / 1e3
+        spent = found["microseconds", *key, "default"] / windows / 1e3
         print(f"| {int(rows):,} | {cells} | {spent:.1f} |")
     print(f"\n| rows | alert on {SHIFT} sd in one column, min_effect 0 | default |\n|---|---|---|")
     for rows in map(str, SHIFT_SIZES):
-        powers = " | ".join(f"{found['power', rows, e] / windows:.3f}" for e in POLICIES)
+        powers = " | ".join(f"{found['power', method, rows, e] / windows:.3f}" for e in EFFECTS)
         print(f"| {int(rows):,} | {powers} |")
     if columns:
-        for key, count in sorted(found.items()):
-            if key[0] == "column" and key[2] == "0":
-                print(*key[1:], count)
+        for (what, *of), count in sorted(found.items()):
+            if what == "column" and of[0] == method and of[2] == "0":
+                print(*of[1:], count)
 
 
 def main() -> None:
@@ -263,12 +292,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="100 windows instead of 2,000")
     parser.add_argument("--columns", action="store_true", help="alerts by column, too")
+    parser.add_argument("--method", action="append", choices=("all", *METHODS))
     options = parser.parse_args()
+    asked = options.method or [DEFAULT_METHOD]
+    methods = tuple(METHODS if "all" in asked else dict.fromkeys(asked))
     windows = 100 if options.quick else options.windows
     seeds = range(options.seed * 1_000_000, options.seed * 1_000_000 + windows)
     start = perf_counter()
-    found = run(seeds, partial(judge_window), options.processes)
-    print_table(found, windows, columns=options.columns)
+    found = run(seeds, partial(judge_window, methods=methods), options.processes)
+    print(f"{windows} windows a row, 20 columns, a fresh reference of {REFERENCE_ROWS} each")
+    for method in methods:
+        print_table(found, windows, method, columns=options.columns)
     print(f"\n{perf_counter() - start:.0f} s")
 
 

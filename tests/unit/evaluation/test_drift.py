@@ -21,7 +21,7 @@ from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import empty_features
-from tests.benchmarks.false_alarms import SHIFTED, TWENTY, judge_window, run
+from tests.benchmarks.false_alarms import EFFECTS, SHIFTED, TWENTY, judge_window, run
 
 CLASSES = Classes("0", "1")
 
@@ -302,10 +302,21 @@ def test_undrifted_windows_rarely_alert_and_a_quarter_of_a_deviation_mostly_does
     windows, sizes = 40, (100, 1_000, 1_000_000)
     judge = partial(judge_window, sizes=sizes, shift_sizes=(1_000,))
     found: Counter[tuple[str, ...]] = run(range(windows), judge, 1)
-    for effect in ("0", "default"):
-        alerts = sum(found["any", str(rows), effect] for rows in sizes)
+    for effect in EFFECTS:
+        alerts = sum(found["any", "jensen_shannon", str(rows), effect] for rows in sizes)
         # 120 windows at 1 %: more than 6 alerts have a probability of 3e-4.
         assert alerts <= 6
-        assert found["power", "1000", effect] >= 0.8 * windows
+        assert found["power", "jensen_shannon", "1000", effect] >= 0.8 * windows
     assert SHIFTED in TWENTY
     assert len(TWENTY) == 20
+
+
+def test_undrifted_windows_rarely_alert_whatever_the_method() -> None:
+    windows, sizes = 12, (100, 1_000, 1_000_000)
+    judge = partial(judge_window, sizes=sizes, shift_sizes=(1_000,), methods=tuple(METHODS))
+    found: Counter[tuple[str, ...]] = run(range(100, 100 + windows), judge, 1)
+    for method in METHODS:
+        for effect in EFFECTS:
+            # 36 windows at 1 %: more than 3 alerts have a probability of 6e-4.
+            assert sum(found["any", method, str(rows), effect] for rows in sizes) <= 3
+        assert found["power", method, "1000", "0"] >= 0.75 * windows
