@@ -1,10 +1,12 @@
 """Judge the drift of every column of a window."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.detection.comparison import Comparison, Test, compare_column
 from service.detection.methods import METHODS, DriftMethod, Sample
@@ -14,9 +16,10 @@ from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
 from service.evaluation.rare import describe_cell, judge_rare
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
-from service.profiles.profile import FeatureProfile
+from service.profiles.profile import FeatureProfile, PerformanceProfile
 
 SCORE = "score"
+LABEL = "label"
 SMALLEST_DEVIATION = 1e-9
 
 
@@ -55,6 +58,7 @@ class _Column:
     name: str
     min_effect: float
     compared: Comparison
+    blocked: str | None = None
 
     @property
     def method(self) -> DriftMethod:
@@ -63,7 +67,8 @@ class _Column:
 
     def tests(self, rows: int) -> tuple[Test, ...]:
         """Return the tests that may alert, none if either window has too few rows."""
-        return self.compared.tests if self.compared.has(rows) else ()
+        judged = self.blocked is None and self.compared.has(rows)
+        return self.compared.tests if judged else ()
 
 
 def judge_drift(
@@ -72,6 +77,7 @@ def judge_drift(
     chunks: Sequence[FeatureProfile],
     current: FeatureProfile,
     policy: DriftPolicy,
+    share: float = 1.0,
 ) -> list[Measurement]:
     """Judge whether any column of a window moved, by more than chance and by enough to matter.
 
@@ -89,6 +95,8 @@ def judge_drift(
         empty, which takes the reference's rows as independent.
     policy
         Methods, levels and minimum effects.
+    share
+        Which part of ``alpha`` is spent here, in (0, 1]; the label's drift has the rest.
 
     Returns
     -------
@@ -119,13 +127,76 @@ def judge_drift(
     ('plan', 'alert', 0.221)
     """
     columns = _compare(binning, reference, chunks, current, policy)
-    tests = sum(len(column.tests(policy.min_rows)) for column in columns)
-    rare = judge_rare(
-        {c.name: c.compared for c in columns if c.compared.has(max(policy.min_rows, 1))},
-        policy.alpha / 2,
-        policy.rare_ratio,
-    )
-    return [_measure(column, tests, rare.get(column.name, []), policy) for column in columns]
+    return _judge(columns, policy, share)
+
+
+def label_share(binning: Binning, reference: PerformanceProfile, policy: DriftPolicy) -> float:
+    """Return which part of ``alpha`` the label's drift has: that of one column among all.
+
+    It depends on the reference alone, so that labels that arrive change no feature's verdict.
+    """
+    ignored = policy.columns.get(LABEL, ColumnDriftPolicy()).ignore
+    if ignored or not reference.labelled:
+        return 0.0
+    return 1 / (1 + len(_judged_bins(binning, policy)))
+
+
+def judge_label_drift(
+    binning: Binning,
+    reference: PerformanceProfile,
+    chunks: Sequence[PerformanceProfile],
+    current: PerformanceProfile,
+    rows: int,
+    policy: DriftPolicy,
+    min_label_coverage: float,
+) -> list[Measurement]:
+    """Judge whether the classes of the labels have other shares than in the reference.
+
+    Parameters
+    ----------
+    binning
+        Whose classes the profiles counted.
+    reference, chunks, current
+        As for :func:`judge_drift`, of the labelled rows.
+    rows
+        All the window's rows, labelled or not.
+    policy
+        The label's own under ``label``.
+    min_label_coverage
+        The share of the window's rows that needs a label: those that arrive first need not be
+        like the others.
+
+    Returns
+    -------
+    list[Measurement]
+        ``drift`` of ``label``; nothing if the reference has no labels, or the label is ignored.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from service.profiles.build import profile_performance
+    >>> from service.profiles.columns import Classes
+    >>> from service.profiles.freeze import freeze_binning
+    >>> windows = [pa.table({"label": ["0", "1"] * 100, "prediction": ["0"] * 200})]
+    >>> windows.append(pa.table({"label": ["0", "1", "1", "1"] * 50, "prediction": ["0"] * 200}))
+    >>> binning = freeze_binning(windows[0], [], Classes("0", "1"))
+    >>> old, new = (profile_performance(rows, binning) for rows in windows)
+    >>> [label] = judge_label_drift(binning, old, [], new, 200, DriftPolicy(), 0.5)
+    >>> label.verdict.value, round(label.value, 3)
+    ('alert', 0.221)
+    """
+    share = label_share(binning, reference, policy)
+    if not share:
+        return []
+    bins = CategoricalBins((binning.classes.negative, binning.classes.positive), frozenset())
+    before, after = Sample(_label_counts(reference)), Sample(_label_counts(current))
+    pieces = [_label_counts(chunk) for chunk in chunks]
+    column = _column(LABEL, policy, partial(compare_column, bins, before, pieces, after))
+    coverage = current.labelled / rows if rows else 0.0
+    if coverage < min_label_coverage:
+        blocked = f"{coverage:.0%} of the rows have a label, fewer than {min_label_coverage:.0%}"
+        column = replace(column, blocked=blocked.replace("%", " %"))
+    return _judge([column], policy, share)
 
 
 def drift_warnings(reference: FeatureProfile, current: FeatureProfile) -> list[str]:
@@ -145,22 +216,35 @@ def _compare(
     current: FeatureProfile,
     policy: DriftPolicy,
 ) -> list[_Column]:
+    columns = []
+    for name, bins in _judged_bins(binning, policy).items():
+        pieces = [_sample(chunk, name, bins).rows for chunk in chunks]
+        before, after = _sample(reference, name, bins), _sample(current, name, bins)
+        compare = partial(compare_column, bins, before, pieces, after)
+        columns.append(_column(name, policy, compare))
+    return columns
+
+
+def _judged_bins(binning: Binning, policy: DriftPolicy) -> dict[str, NumericBins | CategoricalBins]:
     bins_by_name = dict(binning.columns)
     if binning.score_bins is not None:
         bins_by_name[SCORE] = binning.score_bins
-    columns = []
-    for name, bins in bins_by_name.items():
-        own = policy.columns.get(name, ColumnDriftPolicy())
-        if own.ignore:
-            continue
-        pieces = [_sample(chunk, name, bins).rows for chunk in chunks]
-        before, after = _sample(reference, name, bins), _sample(current, name, bins)
-        wanted = METHODS[own.method or policy.method]
-        compared = compare_column(bins, before, pieces, after, wanted)
-        effects = (own.min_effect, policy.min_effect, compared.method.default_min_effect)
-        min_effect = next(effect for effect in effects if effect is not None)
-        columns.append(_Column(name, min_effect, compared))
-    return columns
+    ignored = {name for name, own in policy.columns.items() if own.ignore}
+    return {name: bins for name, bins in bins_by_name.items() if name not in ignored}
+
+
+def _column(
+    name: str, policy: DriftPolicy, compare: Callable[[DriftMethod], Comparison]
+) -> _Column:
+    own = policy.columns.get(name, ColumnDriftPolicy())
+    compared = compare(METHODS[own.method or policy.method])
+    effects = (own.min_effect, policy.min_effect, compared.method.default_min_effect)
+    return _Column(name, next(effect for effect in effects if effect is not None), compared)
+
+
+def _label_counts(profile: PerformanceProfile) -> NDArray[np.int64]:
+    """Return the rows of either class, none of another, none unseen."""
+    return np.append(profile.confusion.sum(axis=1), [0, 0])
 
 
 def _sample(profile: FeatureProfile, name: str, bins: NumericBins | CategoricalBins) -> Sample:
@@ -175,13 +259,22 @@ def _sample(profile: FeatureProfile, name: str, bins: NumericBins | CategoricalB
     return Sample(column.counts, column.sums, spread)
 
 
+def _judge(columns: Sequence[_Column], policy: DriftPolicy, share: float) -> list[Measurement]:
+    least = max(policy.min_rows, 1)
+    tests = sum(len(column.tests(policy.min_rows)) for column in columns)
+    usable = {c.name: c.compared for c in columns if c.blocked is None and c.compared.has(least)}
+    rare = judge_rare(usable, policy.alpha * share / 2, policy.rare_ratio)
+    return [_measure(column, tests, rare.get(column.name, []), policy, share) for column in columns]
+
+
 def _measure(
     column: _Column,
     tests: int,
     rare: Sequence[tuple[RareCell, float]],
     policy: DriftPolicy,
+    share: float,
 ) -> Measurement:
-    compared, half = column.compared, policy.alpha / 2
+    compared, half = column.compared, policy.alpha * share / 2
     reasons: list[str] = []
     p_value, threshold, detectable = 1.0, column.min_effect, None
     if (own := column.tests(policy.min_rows)) and compared.score is not None:
@@ -212,8 +305,8 @@ def _measure(
         direction=Direction(column.method.direction),
         verdict=verdict,
         threshold=threshold if judged else None,
-        # Both halves of alpha are spent side by side, so that this compares to alpha itself.
-        p_value=min(2 * p_value, 1.0) if judged else None,
+        # All parts of alpha are spent side by side, so that this compares to alpha itself.
+        p_value=min(2 * p_value / share, 1.0) if judged else None,
         detectable_effect=detectable if judged else None,
         reason="; ".join(reasons) or None,
     )
@@ -228,7 +321,7 @@ def _insufficient(column: _Column, min_rows: int) -> str | None:
     if compared.reference_rows < min_rows:
         rows = compared.reference_rows
         return f"{rows} rows of the reference have a value, fewer than {min_rows}"
-    return None
+    return column.blocked
 
 
 def _score_at(level: float, method: DriftMethod, score: float, test: Test) -> float:

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.detection.estimation import Calibrator
-from service.evaluation.drift import DriftPolicy, drift_warnings, judge_drift
+from service.evaluation.drift import (
+    DriftPolicy,
+    drift_warnings,
+    judge_drift,
+    judge_label_drift,
+    label_share,
+)
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import (
     PerformancePolicy,
@@ -74,7 +80,19 @@ def judge(
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
     else:
         chunks = [chunk.features for chunk in baseline.chunks]
-        measurements += judge_drift(binning, baseline.features, chunks, features, policies.drift)
+        share = 1 - label_share(binning, baseline.performance, policies.drift)
+        measurements += judge_drift(
+            binning, baseline.features, chunks, features, policies.drift, share
+        )
+        measurements += judge_label_drift(
+            binning,
+            baseline.performance,
+            [chunk.performance for chunk in baseline.chunks],
+            performance,
+            features.rows,
+            policies.drift,
+            policies.performance.min_label_coverage,
+        )
         measurements += judge_quality(
             binning, baseline.features, chunks, features, policies.quality, columns=columns
         )

@@ -84,7 +84,7 @@ PER_VERSION = (
     _of_version("features_drifting", "Features whose drift alerts in the newest window."),
     _of_version(
         "drift_score",
-        "Drift of the model's output (target prediction or score); higher is worse, but for "
+        "Drift of the model's output (target prediction, score or label); higher is worse, but for "
         "p-values of evidently_<test>.",
         "target",
         "method",

@@ -1,12 +1,13 @@
 """Measurements of one window as samples (pure)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from service.detection.performance import LOSSES
 from service.exporter.exposition import Sample
 
-TARGETS = frozenset({"prediction", "score"})
+LABEL = "label"
+TARGETS = frozenset({"prediction", "score", LABEL})
 UNBOUNDED = frozenset({"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2"})
 COVERAGE = "label_coverage"
 _ESTIMATED = "estimated_"
@@ -57,6 +58,8 @@ def model_samples(
         yield from _drift(own, measured)
         return
     estimated = family == "estimate"
+    if not estimated:
+        yield from _target_drift(own, (row for row in measured if row.subject == LABEL))
     for row in measured:
         if row.subject is not None or row.metric in _OF_DATA:
             continue
@@ -77,12 +80,19 @@ def _drift(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
             if row.verdict == "alert":
                 drifting.add(row.subject)
             continue
+        # Labels come later: the newest window that has them belongs to another family.
+        if row.subject != LABEL:
+            yield from _target_drift(own, [row])
+    yield Sample("modelwatch_features_monitored", own, float(len(monitored)))
+    yield Sample("modelwatch_features_drifting", own, float(len(drifting)))
+
+
+def _target_drift(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:
+    for row in measured:
         metric_labels = (*own, row.subject, method_label(row.method))
         yield Sample("modelwatch_drift_score", metric_labels, row.value)
         if row.threshold is not None:
             yield Sample("modelwatch_drift_threshold", metric_labels, row.threshold)
-    yield Sample("modelwatch_features_monitored", own, float(len(monitored)))
-    yield Sample("modelwatch_features_drifting", own, float(len(drifting)))
 
 
 def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.evaluation.drift import LABEL
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action, family_of
@@ -225,7 +226,7 @@ def _digests(
     data = [
         measured
         for measured in judgement.measurements
-        if family_of(measured) in {"drift", "quality"}
+        if family_of(measured) in {"drift", "quality"} and measured.subject != LABEL
     ]
     of_data = repr((reference_revision, judgement.rows, _rounded(data)))
     measured = _rounded(judgement.measurements)
