@@ -106,6 +106,21 @@ def test_estimates_and_realised_figures_do_not_mix() -> None:
     assert not any("recall" in key for key in realised)
 
 
+def test_the_drift_of_the_label_comes_from_the_window_that_has_labels() -> None:
+    label = a_row(metric="drift", subject="label", method="psi", value=0.3, threshold=0.1)
+    exported = {
+        family: values(model_samples(OWN, family, [label], 0.01))
+        for family in ("data", "estimate", "performance")
+    }
+    assert exported["performance"] == {
+        ("drift_score", "label", "psi"): 0.3,
+        ("drift_threshold", "label", "psi"): 0.1,
+    }
+    assert exported["data"] == {("features_monitored",): 0.0, ("features_drifting",): 0.0}
+    assert exported["estimate"] == {}
+    assert list(feature_samples(OWN, [label])) == []
+
+
 def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
     measured = [
         a_row(metric="drift", subject="income", method="psi", value=0.3, threshold=0.1),
