@@ -40,7 +40,7 @@ class RowReader:
         )
         columns = prediction.c
         return self._batches(
-            select(columns.ts, columns.prediction, columns.score, columns.weight, Label.label)
+            select(*_fixed(version), _label(version))
             .join(
                 Label,
                 and_(
@@ -118,14 +118,21 @@ def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table:
 
 
 def _columns(version: VersionSpec) -> list[ColumnElement[Any]]:
+    slots = [prediction.c[feature.slot] for feature in version.features]
+    return [*_fixed(version), *slots]
+
+
+def _fixed(version: VersionSpec) -> list[ColumnElement[Any]]:
     columns = prediction.c
-    fixed: list[ColumnElement[Any]] = [
-        columns.ts,
-        columns.prediction,
-        columns.score,
-        columns.weight,
-    ]
-    return fixed + [columns[feature.slot] for feature in version.features]
+    if version.task == "regression":
+        return [columns.ts, columns.predicted_value.label("prediction"), columns.weight]
+    return [columns.ts, columns.prediction, columns.score, columns.weight]
+
+
+def _label(version: VersionSpec) -> ColumnElement[Any]:
+    if version.task == "regression":
+        return Label.label_value.label("label")
+    return Label.label.label("label")
 
 
 def _span(version: VersionSpec, start: datetime, end: datetime) -> ColumnElement[bool]:

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from service.detection.evidently_columns import TARGETS, thinned, values_of, with_other
+from service.detection.evidently_columns import (
+    TARGETS,
+    thinned,
+    values_of,
+    with_other,
+    with_targets,
+)
 from service.detection.evidently_html import without_markup
 from service.detection.evidently_methods import METHODS, Method, method_for
 from service.profiles.columns import Column, Kind
@@ -84,7 +90,7 @@ def score_columns(
     reference, current
         Rows under the features' real names; a column that neither side has is left out.
     columns
-        The features to measure.
+        The features to measure.  A prediction that is a number is given like one.
     methods
         Test names by ``numeric`` and ``categorical``; see ``METHODS``.
     overrides
@@ -103,7 +109,7 @@ def score_columns(
         If a test has no such name.
     """
     scores = []
-    for column in (*columns, *TARGETS):
+    for column in with_targets(columns):
         name = method_for(column.kind, _methods_of(column, methods, overrides))
         pair = _pair(reference, current, column, METHODS[name])
         if pair is None and column in TARGETS:
@@ -261,7 +267,7 @@ def render(
     """
     drawn: list[Any] = []
     if reference is not None:
-        known = {column.name: column for column in (*columns, *TARGETS)}
+        known = {column.name: column for column in with_targets(columns)}
         for score in scores:
             if score.value is not None and score.subject in known:
                 drawn += _drift_widgets(reference, current, known[score.subject], score.method)

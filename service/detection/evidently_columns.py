@@ -1,6 +1,7 @@
 """Columns of Arrow tables as Evidently can bear them: cast, finite, capped (pandas only)."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TARGETS = (Column("prediction", Kind.CATEGORICAL), Column("score", Kind.NUMERIC))
+
+
+def with_targets(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns, and those of the model's output that are not among them."""
+    names = {column.name for column in columns}
+    return (*columns, *(target for target in TARGETS if target.name not in names))
+
+
 OTHER = "(other)"
 MAX_CATEGORIES = 1_000
 

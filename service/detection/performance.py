@@ -113,12 +113,13 @@ def measure_performance(
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return {
-            name: _finite(METRICS[name](name, profile))
+            name: finite(METRICS[name](name, profile))
             for name in (METRICS if names is None else names)
         }
 
 
-def _finite(value: MetricValue) -> MetricValue:
+def finite(value: MetricValue) -> MetricValue:
+    """Return the value, or none with the reason ``not_finite`` where a number overflowed."""
     numbers = (value.value, value.ci_low, value.ci_high, value.n_eff, value.position, value.error)
     if all(number is None or np.isfinite(number) for number in numbers):
         return value

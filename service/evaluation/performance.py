@@ -9,11 +9,10 @@ from service.detection.estimation import (
     Calibrator,
     estimate_performance,
 )
+from service.detection.metrics import HIGHER_IS_WORSE, KNOWN, RELATIVE, SIGNED, measure
+from service.detection.multiclass import Key
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
-    HIGHER_IS_WORSE,
-    LOSSES,
-    METRICS,
     MetricValue,
     measure_performance,
     wilson,
@@ -22,7 +21,7 @@ from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
 from service.profiles.arrays import SCORE, score_representatives
 from service.profiles.binning import Binning
-from service.profiles.profile import FeatureProfile, PerformanceProfile
+from service.profiles.profile import FeatureProfile, Performance, PerformanceProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +29,13 @@ class PerformancePolicy:
     """What is judged, and how strictly.
 
     ``alpha`` is the rate of false alarms of a window over all ``metrics`` together; ``tolerance``
-    the loss that nobody minds: absolute, but a share of the baseline for Brier score and log loss.
+    the loss that nobody minds: absolute, but a share of the baseline for Brier score, log loss and
+    the errors of a regression.
 
     Raises
     ------
     ValueError
-        If a metric is unknown.
+        If a metric is unknown, or has no worse side.
     """
 
     alpha: float = 0.01
@@ -45,7 +45,7 @@ class PerformancePolicy:
     min_rows: int = 100
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.metrics) - set(METRICS))
+        unknown = sorted(set(self.metrics) - (KNOWN - SIGNED))
         if unknown:
             message = f"unknown metrics: {', '.join(unknown)}"
             raise ValueError(message)
@@ -62,9 +62,9 @@ class _Context:
 
 
 def judge_performance(
-    reference: PerformanceProfile | None,
-    chunks: Sequence[PerformanceProfile],
-    current: PerformanceProfile,
+    reference: Performance | None,
+    chunks: Sequence[Performance],
+    current: Performance,
     rows: int,
     policy: PerformancePolicy,
 ) -> list[Measurement]:
@@ -91,29 +91,30 @@ def judge_performance(
     Returns
     -------
     list of Measurement
-        ``label_coverage`` and every metric of ``METRICS``.  ``p_value`` is adjusted: compare it
-        with ``alpha``.  ``threshold`` is the baseline less (or plus) the tolerance.
+        ``label_coverage`` and every metric of the task, of a class where it has the ``subject``.
+        ``p_value`` is adjusted: compare it with ``alpha``.  ``threshold`` is the baseline less (or
+        plus) the tolerance.
     """
     judged = list(dict.fromkeys(policy.metrics))
-    now = measure_performance(current)
-    before = {} if reference is None else measure_performance(reference)
-    pieces = [measure_performance(chunk, judged) for chunk in chunks]
+    now = measure(current)
+    before = {} if reference is None else measure(reference)
+    pieces = [measure(chunk, judged) for chunk in chunks]
     coverage = current.labelled / rows if rows else 0.0
     blocked = None
     if current.labelled < policy.min_rows:
         blocked = "few_rows"
     elif coverage < policy.min_label_coverage:
         blocked = "label_coverage"
-    context = _Context(policy, len(judged), blocked)
+    context = _Context(policy, sum(name in judged for name, _ in now), blocked)
     measurements = [_coverage(current.labelled, rows, policy)]
-    for name, value in now.items():
-        parts = [piece[name] for piece in pieces] if name in judged else []
-        measurements.append(_judge(name, value, before.get(name), parts, context))
+    for key, value in now.items():
+        parts = [piece[key] for piece in pieces] if key[0] in judged else []
+        measurements.append(_judge(key, value, before.get(key), parts, context))
     return measurements
 
 
 def judge_estimate(
-    reference: PerformanceProfile,
+    reference: Performance,
     calibrator: Calibrator | None,
     current: FeatureProfile,
     binning: Binning,
@@ -137,8 +138,11 @@ def judge_estimate(
     Returns
     -------
     list of Measurement
-        ``estimated_<metric>`` for AUC, accuracy, precision, recall and F1.
+        ``estimated_<metric>`` for AUC, accuracy, precision, recall and F1.  A model that is not
+        binary has no estimate: its judged metrics are listed without a value.
     """
+    if not isinstance(reference, PerformanceProfile):
+        return [_not_estimated(name, current.rows) for name in dict.fromkeys(policy.metrics)]
     judged = [name for name in dict.fromkeys(policy.metrics) if name in ESTIMATED]
     before = measure_performance(reference, ESTIMATED)
     rows = int(current.score_counts.sum())
@@ -156,7 +160,19 @@ def judge_estimate(
             None if score is None else float(score.weights_squared.sum()),
         )
     context = _Context(policy, len(judged), blocked, "estimated_")
-    return [_judge(name, value, before[name], [], context) for name, value in now.items()]
+    return [_judge((name, None), value, before[name], [], context) for name, value in now.items()]
+
+
+def _not_estimated(name: str, rows: int) -> Measurement:
+    return Measurement(
+        metric=f"estimated_{name}",
+        value=None,
+        n=rows,
+        method="none",
+        direction=_direction(name),
+        verdict=Verdict.INSUFFICIENT_DATA,
+        reason="no_estimator",
+    )
 
 
 def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measurement:
@@ -180,12 +196,13 @@ def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measuremen
 
 
 def _judge(
-    name: str,
+    key: Key,
     now: MetricValue,
     before: MetricValue | None,
     chunks: Sequence[MetricValue],
     context: _Context,
 ) -> Measurement:
+    name, subject = key
     policy = context.policy
     baseline = None if before is None else before.value
     threshold = None if baseline is None else _threshold(name, baseline, policy.tolerance)
@@ -198,6 +215,7 @@ def _judge(
         verdict = Verdict.ALERT if worse and p_value < policy.alpha else Verdict.OK
     return Measurement(
         metric=context.prefix + name,
+        subject=subject,
         value=now.value,
         n=now.n,
         method=now.method,
@@ -226,11 +244,15 @@ def _thin(now: MetricValue, before: MetricValue | None) -> str | None:
 
 
 def _direction(name: str) -> Direction:
+    if name in SIGNED:
+        return Direction.INFORMATION
     worse = name in HIGHER_IS_WORSE
     return Direction.HIGHER_IS_WORSE if worse else Direction.LOWER_IS_WORSE
 
 
-def _threshold(name: str, baseline: float, tolerance: float) -> float:
-    if name in LOSSES:
+def _threshold(name: str, baseline: float, tolerance: float) -> float | None:
+    if name in SIGNED:
+        return None
+    if name in RELATIVE:
         return baseline * (1 + tolerance)
     return baseline + tolerance if name in HIGHER_IS_WORSE else baseline - tolerance

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import chdtrc, ndtr, stdtr
 
+from service.detection.metrics import HIGHER_IS_WORSE
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
-    HIGHER_IS_WORSE,
     PROPORTIONS,
     MetricValue,
 )

@@ -21,7 +21,7 @@ from service.evaluation.policy import Action, decide, family_of, family_verdict
 from service.evaluation.quality import QualityPolicy, judge_quality
 from service.profiles.binning import Binning
 from service.profiles.columns import Column
-from service.profiles.profile import FeatureProfile, PerformanceProfile
+from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
 
 FAMILIES = ("quality", "drift", "estimated_performance", "performance")
@@ -32,7 +32,7 @@ class Baseline:
     """What a window is compared with: the whole reference, its chunks, and its calibrator."""
 
     features: FeatureProfile
-    performance: PerformanceProfile
+    performance: Performance
     chunks: Sequence[Segment]
     calibrator: Calibrator | None
 
@@ -67,7 +67,7 @@ def judge(
     columns: Sequence[Column],
     baseline: Baseline | None,
     features: FeatureProfile,
-    performance: PerformanceProfile,
+    performance: Performance,
     policies: Policies,
 ) -> Judgement:
     """Judge one window by its merged profiles.

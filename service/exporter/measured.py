@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from service.detection.performance import LOSSES
+from service.detection.metrics import RELATIVE
 from service.exporter.exposition import Sample
 
 LABEL = "label"
@@ -113,6 +113,6 @@ def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[S
 
 def _tolerance(metric: str, baseline: float | None, tolerance: float) -> float | None:
     # Of losses the tolerance is a share of the baseline; exported is the loss itself.
-    if metric not in LOSSES:
+    if metric not in RELATIVE:
         return tolerance
     return None if baseline is None else tolerance * baseline

@@ -17,6 +17,7 @@ from service.ingest.examine import (
     Fields,
     WrongTypeError,
     check_names,
+    read_amount,
     read_class,
     read_feature,
     read_id,
@@ -40,9 +41,14 @@ _KINDS: dict[str, Any] = {
     "boolean": bool | None,
     "categorical": Text | None,
 }
+_OUTPUTS: dict[str, tuple[tuple[str, Any, Any], ...]] = {
+    "binary": (
+        ("prediction", str | int | float | bool | None, None),
+        ("score", Annotated[float, msgspec.Meta(ge=0, le=1)] | None, None),
+    ),
+    "regression": (("prediction", Number, msgspec.NODEFAULT),),
+}
 _COMMON: tuple[tuple[str, Any, Any], ...] = (
-    ("prediction", str | int | float | bool | None, None),
-    ("score", Annotated[float, msgspec.Meta(ge=0, le=1)] | None, None),
     ("weight", Annotated[float, msgspec.Meta(ge=0, lt=float(1 << 63))] | None, None),
     ("subject", Text | None, None),
     ("tags", dict[str, str] | None, None),
@@ -50,6 +56,7 @@ _COMMON: tuple[tuple[str, Any, Any], ...] = (
     ("version", str | None, None),
 )
 WrongTypes = list[str]
+_NEITHER = "neither prediction nor score"
 
 
 class WrongTargetError(Exception):
@@ -65,7 +72,7 @@ class Codec:
         self._features = {f.name: f for f in spec.features}
         self._columns = (*self.layout.numbers, *self.layout.texts)
         self._split = len(self.layout.numbers)
-        self._decode = _typed_decoder(self._columns)
+        self._decode = _typed_decoder(self._columns, spec.task)
         self._classes: dict[Any, str | None] = {None: None}
         self._classes.update((name, name) for name in spec.classes)
 
@@ -93,12 +100,9 @@ class Codec:
     def _plain(self, row: Any, horizon: Horizon, owner: Verdicts) -> Fields | None:
         """Return the fields of a decoded struct, or ``None`` where it needs a closer look."""
         ts = microseconds(row.ts)
-        prediction = row.prediction
-        text = self._classes.get(prediction) if type(prediction) is str else None
-        if text is None and (prediction is not None or row.score is None):
-            text = self._plain_class(prediction)
-            if text is None:
-                return None
+        output = self._plain_output(row)
+        if output is None:
+            return None
         if not horizon.earliest <= ts <= horizon.latest:
             return None
         self._check_target(row.model, row.version, owner)
@@ -107,14 +111,24 @@ class Codec:
         return Fields(
             row.prediction_id,
             ts,
-            text,
-            row.score,
+            *output,
             row.weight,
             row.subject,
             tags,
             values[: self._split],
             values[self._split :],
         )
+
+    def _plain_output(self, row: Any) -> tuple[str | float | None, float | None] | None:
+        prediction = row.prediction
+        if self.spec.task == "regression":
+            return prediction, None
+        text = self._classes.get(prediction) if type(prediction) is str else None
+        if text is None and (prediction is not None or row.score is None):
+            text = self._plain_class(prediction)
+            if text is None:
+                return None
+        return text, row.score
 
     def _plain_class(self, value: object) -> str | None:
         try:
@@ -134,12 +148,11 @@ class Codec:
         self._check_target(record.get("model"), record.get("version"), owner)
         prediction_id = read_id(record)
         ts = read_time(record, "ts", horizon)
-        prediction = read_class(
-            record.get("prediction"), self.spec.classes, "prediction", Code.BAD_PREDICTION
-        )
+        prediction = self._read_prediction(record.get("prediction"))
         score = read_score(record, self.spec)
         if prediction is None and score is None:
-            message = "the record has neither prediction nor score"
+            lacking = "no prediction" if self.spec.task == "regression" else _NEITHER
+            message = f"the record has {lacking}"
             raise RowError(Code.MISSING_FIELD, "prediction", message)
         weight = read_weight(record.get("weight"))
         subject = read_subject(record.get("subject"))
@@ -147,6 +160,11 @@ class Codec:
         values, wrong = self._read_features(record.get("features"))
         row = (prediction_id, ts, prediction, score, weight, subject, tags)
         return Fields(*row, values[: self._split], values[self._split :]), wrong
+
+    def _read_prediction(self, value: object) -> str | float | None:
+        if self.spec.task == "regression" and value is not None:
+            return read_amount(value, "prediction", Code.BAD_PREDICTION)
+        return read_class(value, self.spec.classes, "prediction", Code.BAD_PREDICTION)
 
     def _read_features(self, features: Any) -> tuple[tuple[Any, ...], WrongTypes]:
         given = {} if features is None else features
@@ -171,7 +189,7 @@ def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> float | str
         return None
 
 
-def _typed_decoder(columns: tuple[FeatureSpec, ...]) -> Any:
+def _typed_decoder(columns: tuple[FeatureSpec, ...], task: str) -> Any:
     """Build the decoder of a version's records; ``None`` if a name has no struct field."""
     names = [f"f{i}" for i in range(len(columns))]
     fields = [(n, _KINDS[f.kind], None) for n, f in zip(names, columns, strict=True)]
@@ -182,5 +200,5 @@ def _typed_decoder(columns: tuple[FeatureSpec, ...]) -> Any:
     except ValueError:
         return None
     required = [("prediction_id", Identifier), ("ts", Time), ("features", features)]
-    row = msgspec.defstruct("Row", [*required, *_COMMON], **options)
+    row = msgspec.defstruct("Row", [*required, *_OUTPUTS[task], *_COMMON], kw_only=True, **options)
     return msgspec.json.Decoder(row).decode

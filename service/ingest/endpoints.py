@@ -33,7 +33,7 @@ class PredictionAnswer(BaseModel):
     version: str
     ts: datetime
     received_at: datetime
-    prediction: str | None
+    prediction: str | float | None
     score: float | None
     weight: float | None
     subject: str | None
@@ -46,7 +46,7 @@ class LabelAnswer(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    label: str | None
+    label: str | float | None
     label_ts: datetime
     received_at: datetime
 
@@ -56,7 +56,7 @@ class LoggedAnswer(BaseModel):
 
     model: str
     prediction_id: str
-    label: str | None
+    label: str | float | None
     predictions: list[PredictionAnswer]
     labels: list[LabelAnswer]
 

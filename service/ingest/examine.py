@@ -4,6 +4,7 @@ A feature of the wrong type costs the feature, anything else that is wrong costs
 detail repeats what was sent; the names in it are of this interface or of the schema.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +35,7 @@ class Fields(msgspec.Struct, gc=False):
 
     prediction_id: str
     ts: int
-    prediction: str | None
+    prediction: str | float | None
     score: float | None
     weight: float | None
     subject: str | None
@@ -115,10 +116,23 @@ def read_class(value: object, classes: tuple[str, ...], field: str, code: Code) 
     return read_text(text, field)
 
 
+def read_amount(value: object, field: str, code: Code) -> float:
+    """Return the number that a regression model predicts, or that is its label."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise RowError(code, field, "the model's task is regression: a number is needed")
+    number = read_number(value, field)
+    if not math.isfinite(number):
+        raise RowError(Code.NUMBER_OUT_OF_RANGE, field, "the number is not finite")
+    return number
+
+
 def read_score(record: Mapping[str, Any], spec: VersionSpec) -> float | None:
     """Return the positive class's probability, from ``score`` or from ``scores``."""
     value = record.get("score")
     scores = record.get("scores")
+    if spec.task == "regression" and (value is not None or scores is not None):
+        name = "scores" if value is None else "score"
+        raise RowError(Code.BAD_SCORE, name, "the model's task is regression, which has no scores")
     if value is None and scores is not None:
         value = _positive_score(scores, spec)
     if value is None:

@@ -30,7 +30,7 @@ PREDICTION: dict[str, Any] = {
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
             "description": "by the names of the version's schema; what is left out is missing",
         },
-        "prediction": {**_CLASS, "description": "the predicted class"},
+        "prediction": {**_CLASS, "description": "the predicted class, or number"},
         "score": {
             "type": ["number", "null"],
             "minimum": 0,
@@ -58,7 +58,10 @@ LABEL: dict[str, Any] = {
     "properties": {
         **_TARGETS,
         "prediction_id": _ID,
-        "label": {"type": ["string", "number", "boolean"], "description": "the true class"},
+        "label": {
+            "type": ["string", "number", "boolean"],
+            "description": "the true class, or number",
+        },
         "label_ts": {
             **_TIME,
             "description": "since when it is known; of several the newest counts",

@@ -9,18 +9,26 @@ import psycopg
 
 from service.ingest import copy
 from service.ingest.decode import Record, load_record
-from service.ingest.examine import LABEL_FIELDS, check_names, read_class, read_id, read_time
+from service.ingest.examine import (
+    LABEL_FIELDS,
+    check_names,
+    read_amount,
+    read_class,
+    read_id,
+    read_time,
+)
 from service.ingest.times import HOUR, Horizon
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSpec:
-    """What labels of a model may say: the classes of all its versions."""
+    """What labels of a model may say: the classes of all its versions, or numbers."""
 
     model_id: int
     model: str
     classes: tuple[str, ...]
+    task: str = "binary"
 
     def fault(self, ts: int, field: str, code: str) -> Fault:
         """Return where a fault of this model's labels is counted."""
@@ -67,7 +75,11 @@ def read_label(
     label_ts = read_time(record, "label_ts", horizon)
     if record.get("label") is None:
         raise RowError(Code.MISSING_FIELD, "label", "the record has no label")
-    label = read_class(record["label"], spec.classes, "label", Code.BAD_LABEL)
+    if spec.task == "regression":
+        said = copy.NULL + copy.float8_field(read_amount(record["label"], "label", Code.BAD_LABEL))
+    else:
+        text = read_class(record["label"], spec.classes, "label", Code.BAD_LABEL)
+        said = copy.text_field(text) + copy.NULL
     key = b"".join(
         (
             copy.int8_field(spec.model_id),
@@ -75,7 +87,7 @@ def read_label(
             copy.time_field(label_ts),
         )
     )
-    return PreparedLabel(key, copy.text_field(label), spec, label_ts, prediction_id, index, owner)
+    return PreparedLabel(key, said, spec, label_ts, prediction_id, index, owner)
 
 
 def mark_labels(cursor: psycopg.Cursor, labels: Sequence[PreparedLabel]) -> None:

@@ -19,11 +19,14 @@ _USUAL = (("0", "1"), ("false", "true"))
 
 def register_version(session: Session, model: str, version: str, records: Iterable[Any]) -> None:
     """Register an unknown version, or raise that it is unknown if the model does not want that."""
-    if not find_model(session, model).auto_register:
+    owner = find_model(session, model)
+    if not owner.auto_register:
         raise UnknownVersionError
     first = [record for record in records if isinstance(record, dict)]
     features = infer_features(record.get("features") for record in first)
-    classes = infer_classes(record.get("prediction") for record in first)
+    classes = None
+    if owner.task == "binary":
+        classes = infer_classes(record.get("prediction") for record in first)
     spec = put_version(session, model, version, VersionDocument())
     infer_schema(session, spec, features, classes)
 

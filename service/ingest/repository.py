@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from service.ingest.tables import Label, PredictionIdentity, prediction
@@ -19,7 +19,7 @@ class LoggedPrediction:
     version: str
     ts: datetime
     received_at: datetime
-    prediction: str | None
+    prediction: str | float | None
     score: float | None
     weight: float | None
     subject: str | None
@@ -31,7 +31,7 @@ class LoggedPrediction:
 class LoggedLabel:
     """One stored label."""
 
-    label: str | None
+    label: str | float | None
     label_ts: datetime
     received_at: datetime
 
@@ -52,7 +52,7 @@ def find_prediction(
     columns = prediction.c
     row = session.execute(
         select(
-            *(columns.received_at, columns.prediction, columns.score, columns.weight),
+            *(columns.received_at, _said(version), columns.score, columns.weight),
             *(columns.subject, columns.tags),
             *(columns[feature.slot] for feature in version.features),
         ).where(
@@ -83,6 +83,11 @@ def find_prediction(
     )
 
 
+def _said(version: VersionSpec) -> ColumnElement[Any]:
+    columns = prediction.c
+    return columns.predicted_value if version.task == "regression" else columns.prediction
+
+
 def _feature(kind: str, value: Any) -> float | str | bool | None:
     return bool(value) if kind == "boolean" and value is not None else value
 
@@ -94,4 +99,9 @@ def find_labels(session: Session, model_id: int, prediction_id: str) -> list[Log
         .where(Label.model_id == model_id, Label.prediction_id == prediction_id)
         .order_by(Label.label_ts.desc())
     )
-    return [LoggedLabel(row.label, row.label_ts, row.received_at) for row in rows]
+    return [
+        LoggedLabel(
+            row.label if row.label_value is None else row.label_value, row.label_ts, row.received_at
+        )
+        for row in rows
+    ]

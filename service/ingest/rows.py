@@ -14,10 +14,9 @@ from service.ingest.verdicts import Code, Fault, RowError, Verdicts
 from service.registry.values import FeatureSpec, VersionSpec
 
 IDENTITY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts", "content_hash")
-ROW_COLUMNS = (
-    *("model_id", "version_id", "prediction_id", "ts"),
-    *("prediction", "score", "weight", "subject", "tags"),
-)
+_KEY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts")
+_EXTRA_COLUMNS = ("weight", "subject", "tags")
+OUTPUT_COLUMNS = {"binary": ("prediction", "score"), "regression": ("predicted_value",)}
 _HASH_BYTES = 8
 _HASH_LENGTH = copy.pack_length(_HASH_BYTES)
 _NO_EXTRAS = copy.NULL * 3
@@ -76,7 +75,8 @@ class Layout:
         texts = [f for f in spec.features if f.kind == "categorical"]
         self.numbers: tuple[FeatureSpec, ...] = tuple(numbers)
         self.texts: tuple[FeatureSpec, ...] = tuple(texts)
-        self.columns = ROW_COLUMNS + tuple(f.slot for f in (*numbers, *texts))
+        slots = tuple(f.slot for f in (*numbers, *texts))
+        self.columns = _KEY_COLUMNS + OUTPUT_COLUMNS[spec.task] + _EXTRA_COLUMNS + slots
         self._head = copy.int8_field(spec.model_id) + copy.int8_field(spec.version_id)
         self._pack_numbers = struct.Struct(">" + "id" * len(numbers)).pack
         self._arguments: list[Any] = [8] * (2 * len(numbers))
@@ -92,20 +92,19 @@ class Layout:
         self._arguments[1::2] = values
         return self._pack_numbers(*self._arguments)
 
+    def _output(self, fields: Fields) -> bytes:
+        prediction = fields.prediction
+        if isinstance(prediction, float):
+            return copy.float8_field(prediction)
+        return self._texts[prediction] + copy.float8_field(fields.score)
+
     def encode(self, index: int, fields: Fields, owner: Verdicts) -> PreparedRow:
         """Encode a row; the hash leaves out empty slots at the end, which come and go."""
         name = fields.prediction_id.encode()
         key = self._head + copy.pack_length(len(name)) + name
         time = copy.time_field(fields.ts)
-        score, text = fields.score, self._texts
-        middle = b"".join(
-            (
-                time,
-                text[fields.prediction],
-                copy.NULL if score is None else copy.float8_field(score),
-                _extras(fields),
-            )
-        )
+        text = self._texts
+        middle = b"".join((time, self._output(fields), _extras(fields)))
         numbers = self._numbers(fields.numbers)
         texts = b"".join(map(text.__getitem__, fields.texts))
         content = b"".join((middle, numbers.rstrip(copy.NULL), b"/", texts.rstrip(copy.NULL)))

@@ -116,4 +116,4 @@ class Specs:
             row = find_model(session, model)
             versions = list_versions(session, model)
         classes = {name for spec in versions for name in spec.classes}
-        return LabelSpec(row.id, model, tuple(sorted(classes)))
+        return LabelSpec(row.id, model, tuple(sorted(classes)), row.task)

@@ -11,7 +11,7 @@ from psycopg import sql
 from service.ingest import copy
 from service.ingest.rows import IDENTITY_COLUMNS
 
-LABEL_COLUMNS = ("model_id", "prediction_id", "label_ts", "label")
+LABEL_COLUMNS = ("model_id", "prediction_id", "label_ts", "label", "label_value")
 
 
 class Keyed(Protocol):

@@ -6,12 +6,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.profiles.binning import Floats, NumericBins
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, Column, Kind, ManyClasses, Output, Quantity
 
 Index = NDArray[np.int64]
 
 PREDICTION = "prediction"
 SCORE = "score"
+SCORES = "scores."
 WEIGHT = "weight"
 LABEL = "label"
 TIME = "ts"
@@ -75,13 +76,29 @@ def find_weights(rows: pa.Table) -> Floats | None:
     return None if bool((weights == 1.0).all()) else weights
 
 
-def class_codes(rows: pa.Table, name: str, classes: Classes) -> NDArray[np.int64]:
-    """Return 0 for the negative class, 1 for the positive one, -1 for anything else."""
+def output_columns(output: Output) -> tuple[Column, ...]:
+    """Return the columns that a model's output is profiled as, beside its features."""
+    kind = Kind.NUMERIC if isinstance(output, Quantity) else Kind.CATEGORICAL
+    names = output.names if isinstance(output, ManyClasses) else ()
+    scores = (Column(score_column(name), Kind.NUMERIC) for name in names)
+    return (Column(PREDICTION, kind), *scores)
+
+
+def score_column(name: str) -> str:
+    """Return the column that holds the scores of one of many classes."""
+    return f"{SCORES}{name}"
+
+
+def class_codes(rows: pa.Table, name: str, classes: Classes | ManyClasses) -> NDArray[np.int64]:
+    """Return each row's class as its position among the names (of two: negative 0, positive 1).
+
+    Anything that is none of them is -1.
+    """
     array = find_array(rows, name)
     if array is None or pa.types.is_null(array.type):
         return np.full(rows.num_rows, -1, dtype=np.int64)
     text = to_text(array)
-    return text_codes(text, (classes.negative, classes.positive))
+    return text_codes(text, classes.names)
 
 
 def text_codes(text: pa.Array, names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.profiles.columns import Classes
+from service.profiles.columns import Output
 
 Floats = NDArray[np.float64]
 
@@ -60,14 +60,16 @@ class CategoricalBins:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binning:
-    """All the edges of one model: per feature, and for the score.
+    """All the edges of one model: per feature, for the prediction and for the score.
 
     ``score_edges`` are the inner edges of the score histogram, ascending, shape ``(m,)``, for
     ``m + 1`` bins: 2,048 logit bins with the reference's quantiles among them.  ``score_bins`` bins
-    the score like a numeric feature, for drift.
+    the score like a numeric feature, for drift; the scores of many classes share the edges, and for
+    drift each is one of the ``columns``.  Where the ``output`` is a number there is no
+    score: no edges, and one bin without rows.
     """
 
     columns: Mapping[str, NumericBins | CategoricalBins]
-    classes: Classes
+    output: Output
     score_edges: Floats
     score_bins: NumericBins | None

@@ -18,6 +18,7 @@ from service.profiles.arrays import (
     find_floats,
     find_weights,
     numeric_index,
+    output_columns,
     score_index,
     text_codes,
     to_booleans,
@@ -25,8 +26,16 @@ from service.profiles.arrays import (
     to_text,
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
-from service.profiles.columns import Column, Kind
-from service.profiles.profile import ColumnProfile, Counts, FeatureProfile, PerformanceProfile
+from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
+from service.profiles.multiclass import profile_multiclass
+from service.profiles.profile import (
+    ColumnProfile,
+    Counts,
+    FeatureProfile,
+    Performance,
+    PerformanceProfile,
+)
+from service.profiles.regression import profile_regression
 
 UNSEEN_NAMES = 64
 # The square of a larger value would overflow the moments.
@@ -40,8 +49,9 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
     Parameters
     ----------
     rows
-        A column for each feature under its name; ``prediction`` (text), ``score`` and ``weight``
-        (null or absent: 1) where logged.  Infinite numbers count as missing.
+        A column for each feature under its name; ``prediction`` (text, or numbers where the output
+        is one), ``score`` and ``weight`` (null or absent: 1) where logged.
+        Infinite numbers count as missing.
     columns
         The features to profile.  Those that neither the rows nor the binning know are left out,
         so that a version that lacks a feature does not report it as missing.
@@ -55,8 +65,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
     """
     weights = find_weights(rows)
     profiles: dict[str, ColumnProfile] = {}
-    prediction = Column(PREDICTION, Kind.CATEGORICAL)
-    for column in (*columns, prediction):
+    for column in (*columns, *output_columns(binning.output)):
         array = find_array(rows, column.name)
         bins = binning.columns.get(column.name)
         if array is not None and bins is not None:
@@ -65,29 +74,43 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
     if binning.score_bins is not None and find_array(rows, SCORE) is not None:
         column = Column(SCORE, Kind.NUMERIC)
         profiles[SCORE] = _profile_numbers(scores, weights, column, binning.score_bins)
-    predicted = class_codes(rows, PREDICTION, binning.classes)
+    if isinstance(binning.output, Classes):
+        predicted = class_codes(rows, PREDICTION, binning.output)
+    else:
+        predicted = np.full(rows.num_rows, -1, dtype=np.int64)
     counts, sums = _score_histogram(predicted, scores, weights, binning)
     total = float(rows.num_rows if weights is None else weights.sum())
     return FeatureProfile(rows.num_rows, total, profiles, counts, sums)
 
 
-def profile_performance(rows: pa.Table, binning: Binning) -> PerformanceProfile:
+def profile_performance(rows: pa.Table, binning: Binning) -> Performance:
     """Summarise the labelled rows among ``rows``; rows whose ``label`` is null are left out.
 
     Parameters
     ----------
     rows
-        ``label`` and ``prediction`` (text), ``score`` and ``weight`` where logged.
+        ``label`` and ``prediction`` (text, or numbers where the output is one), ``score`` and
+        ``weight`` where logged.
     binning
-        The frozen edges, and the two classes.
+        The frozen edges, and what the output is.
 
     Returns
     -------
-    PerformanceProfile
-        Rows with a label whose label or prediction is neither class are in ``unusable`` alone.
+    Performance
+        Of the kind that the output asks for.  Rows with a label whose label or prediction is no
+        output of the model are in ``unusable`` alone.
     """
-    label = class_codes(rows, LABEL, binning.classes)
-    predicted = class_codes(rows, PREDICTION, binning.classes)
+    output = binning.output
+    if isinstance(output, Quantity):
+        return profile_regression(rows, binning)
+    if isinstance(output, ManyClasses):
+        return profile_multiclass(rows, binning.score_edges, output)
+    return _profile_binary(rows, binning, output)
+
+
+def _profile_binary(rows: pa.Table, binning: Binning, classes: Classes) -> PerformanceProfile:
+    label = class_codes(rows, LABEL, classes)
+    predicted = class_codes(rows, PREDICTION, classes)
     usable = (label >= 0) & (predicted >= 0)
     labels = find_array(rows, LABEL)
     present = 0 if labels is None else rows.num_rows - labels.null_count

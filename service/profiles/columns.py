@@ -28,3 +28,23 @@ class Classes:
 
     negative: str
     positive: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return both names, the negative one first."""
+        return (self.negative, self.positive)
+
+
+@dataclass(frozen=True, slots=True)
+class ManyClasses:
+    """The class names of a multiclass model, in the order of its scores."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """The output of a regression model: a number."""
+
+
+Output = Classes | ManyClasses | Quantity

@@ -11,12 +11,13 @@ from service.profiles.arrays import (
     SCORE,
     find_array,
     find_floats,
+    score_column,
     to_booleans,
     to_floats,
     to_text,
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
-from service.profiles.columns import Classes, Column, Kind
+from service.profiles.columns import Column, Kind, ManyClasses, Output, Quantity
 
 FINE_BINS = 32
 # A fine bin holds about 1/32 of the rows; a value with half as many already upsets its quantiles.
@@ -29,7 +30,7 @@ LOGIT_LIMIT = 16.0
 SCORE_QUANTILES = 512
 
 
-def freeze_binning(rows: pa.Table, columns: Sequence[Column], classes: Classes) -> Binning:
+def freeze_binning(rows: pa.Table, columns: Sequence[Column], output: Output) -> Binning:
     """Freeze all edges on the reference alone.
 
     Parameters
@@ -39,17 +40,18 @@ def freeze_binning(rows: pa.Table, columns: Sequence[Column], classes: Classes) 
         Zero rows are allowed.
     columns
         The features.  One that the reference lacks is frozen as entirely missing.
-    classes
-        The two classes; they are the categories of ``prediction`` whether the reference has them
-        or not.
+    output
+        What the model predicts.  Classes are the categories of ``prediction`` whether the
+        reference has them or not; a number is binned like a feature.
 
     Returns
     -------
     Binning
-        ``score_bins`` is ``None`` where the reference has no finite score.
+        ``score_bins`` is ``None`` where the reference has no finite score, or the output none.
 
     Examples
     --------
+    >>> from service.profiles.columns import Classes
     >>> rows = pa.table({"age": [1.0, 2.0, 3.0], "score": [0.1, 0.2, 0.9]})
     >>> frozen = freeze_binning(rows, [Column("age", Kind.NUMERIC)], Classes("0", "1"))
     >>> frozen.columns["age"].edges.tolist()
@@ -67,11 +69,20 @@ def freeze_binning(rows: pa.Table, columns: Sequence[Column], classes: Classes) 
             bins[column.name] = CategoricalBins(tuple(sorted(found.categories)), found.rest)
         else:
             bins[column.name] = freeze_categories(array)
-    bins[PREDICTION] = CategoricalBins((classes.negative, classes.positive), frozenset())
-    scores = find_floats(rows, SCORE)
+    if isinstance(output, Quantity):
+        bins[PREDICTION] = freeze_numeric(find_floats(rows, PREDICTION))
+        return Binning(bins, output, np.empty(0), None)
+    bins[PREDICTION] = CategoricalBins(output.names, frozenset())
+    names = [SCORE]
+    if isinstance(output, ManyClasses):
+        names = [score_column(name) for name in output.names]
+        bins |= {name: freeze_numeric(find_floats(rows, name)) for name in names}
+    scores = np.concatenate([np.empty(0), *(find_floats(rows, name) for name in names)])
     scores = scores[np.isfinite(scores)]
+    if isinstance(output, ManyClasses):
+        return Binning(bins, output, freeze_score_edges(scores), None)
     score_bins = freeze_numeric(scores) if len(scores) else None
-    return Binning(bins, classes, freeze_score_edges(scores), score_bins)
+    return Binning(bins, output, freeze_score_edges(scores), score_bins)
 
 
 def freeze_numeric(values: Floats) -> NumericBins:

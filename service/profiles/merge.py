@@ -2,13 +2,26 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from math import fsum
+from typing import Any, TypeVar
 
 import numpy as np
 
 from service.profiles.binning import Binning
 from service.profiles.build import keep_unseen
-from service.profiles.profile import ColumnProfile, FeatureProfile, PerformanceProfile
+from service.profiles.columns import ManyClasses, Quantity
+from service.profiles.multiclass import empty_multiclass
+from service.profiles.profile import (
+    REGRESSION_SUMS,
+    ColumnProfile,
+    FeatureProfile,
+    Performance,
+    PerformanceProfile,
+    RegressionProfile,
+)
+
+P = TypeVar("P", bound=Performance)
 
 
 def empty_features(binning: Binning) -> FeatureProfile:
@@ -17,8 +30,12 @@ def empty_features(binning: Binning) -> FeatureProfile:
     return FeatureProfile(0, 0.0, {}, np.zeros((2, bins), np.int64), np.zeros((2, bins)))
 
 
-def empty_performance(binning: Binning) -> PerformanceProfile:
+def empty_performance(binning: Binning) -> Performance:
     """Return the profile of no rows, the neutral element of ``merge_performance``."""
+    if isinstance(binning.output, Quantity):
+        return RegressionProfile(0, 0, 0, 0, np.zeros(len(REGRESSION_SUMS)))
+    if isinstance(binning.output, ManyClasses):
+        return empty_multiclass(binning.score_edges, binning.output)
     bins = len(binning.score_edges) + 1
     return PerformanceProfile(
         labelled=0,
@@ -71,8 +88,8 @@ def merge_features(profiles: Sequence[FeatureProfile]) -> FeatureProfile:
     )
 
 
-def merge_performance(profiles: Sequence[PerformanceProfile]) -> PerformanceProfile:
-    """Merge performance profiles of disjoint rows under one binning.
+def merge_performance(profiles: Sequence[P]) -> P:
+    """Merge performance profiles of disjoint rows under one binning: counts and sums add up.
 
     Parameters
     ----------
@@ -81,8 +98,8 @@ def merge_performance(profiles: Sequence[PerformanceProfile]) -> PerformanceProf
 
     Returns
     -------
-    PerformanceProfile
-        Associative and commutative: exactly in counts, to rounding in sums.
+    Performance
+        Of the profiles' kind; associative and commutative: exactly in counts, to rounding in sums.
 
     Raises
     ------
@@ -94,16 +111,24 @@ def merge_performance(profiles: Sequence[PerformanceProfile]) -> PerformanceProf
         raise ValueError(message)
     if len(profiles) == 1:
         return profiles[0]
-    return PerformanceProfile(
-        labelled=sum(p.labelled for p in profiles),
-        unusable=sum(p.unusable for p in profiles),
-        confusion=np.sum([p.confusion for p in profiles], axis=0),
-        confusion_weights=np.sum([p.confusion_weights for p in profiles], axis=0),
-        confusion_weights_squared=np.sum([p.confusion_weights_squared for p in profiles], axis=0),
-        score_counts=np.sum([p.score_counts for p in profiles], axis=0),
-        score_weights=np.sum([p.score_weights for p in profiles], axis=0),
-        losses=np.sum([p.losses for p in profiles], axis=0),
-    )
+    kind, names = type(profiles[0]), {getattr(profile, "names", None) for profile in profiles}
+    if len(names) > 1 or any(type(profile) is not kind for profile in profiles):
+        message = "profiles of different outputs cannot be merged"
+        raise ValueError(message)
+    # Sums that overflowed are infinite of either sign; what is made of them is not finite then.
+    with np.errstate(invalid="ignore"):
+        return kind(
+            **{
+                field.name: _total([getattr(profile, field.name) for profile in profiles])
+                for field in fields(kind)
+            }
+        )
+
+
+def _total(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], tuple):
+        return parts[0]
+    return sum(parts) if isinstance(parts[0], int) else np.sum(parts, axis=0)
 
 
 def _merge_columns(parts: Sequence[ColumnProfile]) -> ColumnProfile:

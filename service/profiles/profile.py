@@ -43,7 +43,8 @@ class FeatureProfile:
 
     ``columns`` holds the features, and ``prediction`` and ``score`` under those (reserved) names.
     ``score_counts`` has the shape ``(2, n_score_bins)``: rows by predicted class (negative,
-    positive) and score bin; ``score_weights`` is Σw in the same shape.
+    positive) and score bin; ``score_weights`` is Σw in the same shape.  Both are zeros for a model
+    that is not binary.
     """
 
     rows: int
@@ -73,3 +74,53 @@ class PerformanceProfile:
     score_counts: Counts
     score_weights: Floats
     losses: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MulticlassProfile:
+    """What labelled rows say of a model of k classes, whose ``names`` give the order.
+
+    ``confusion`` has the shape ``(k, k)``, label by prediction, in rows; ``confusion_weights`` and
+    ``confusion_weights_squared`` are Σw and Σw².  ``score_counts`` and ``score_weights`` are
+    ``(k, 2, n_score_bins)``: by class, whether the label is another class or this one, and bin of
+    this class's score, of the rows that have a score for every class.  ``losses`` is ``(k, 2)``:
+    per label Σw·l and Σw·l² of the log loss l of these rows (scores clipped to [1e-15, 1 - 1e-15]).
+    Rows whose label or prediction is none of the classes are in ``unusable`` alone.
+    """
+
+    names: tuple[str, ...]
+    labelled: int
+    unusable: int
+    confusion: Counts
+    confusion_weights: Floats
+    confusion_weights_squared: Floats
+    score_counts: Counts
+    score_weights: Floats
+    losses: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegressionProfile:
+    """What labelled rows say of a regression model.
+
+    ``sums`` has the shape ``(len(REGRESSION_SUMS),)``.  ``zero_labels`` are rows whose label is 0:
+    they have no relative error.  ``outside_log`` are rows whose label or prediction is -1 or less:
+    they have no logarithmic error.  Rows whose label or prediction is no finite number are in
+    ``unusable`` alone.
+    """
+
+    labelled: int
+    unusable: int
+    zero_labels: int
+    outside_log: int
+    sums: Floats
+
+
+# Σ over rows of w times: e = prediction - label; u = label less the binning's centre, because
+# powers of a label far from zero cancel; l = log1p(prediction) - log1p(label); r = |e / label|.
+REGRESSION_SUMS = (
+    *("w", "ww", "e", "abs_e", "e2", "e4", "u", "u2", "u3", "u4", "e2u", "e2u2"),
+    *("l2", "l4", "relative_w", "relative_ww", "r", "r2"),
+)
+
+Performance = PerformanceProfile | MulticlassProfile | RegressionProfile

@@ -14,7 +14,7 @@ from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column
 from service.profiles.merge import merge_features, merge_performance
-from service.profiles.profile import FeatureProfile, PerformanceProfile
+from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.serialise import (
     features_from_bytes,
     features_to_bytes,
@@ -40,7 +40,7 @@ class Segment:
 
     start: datetime | None
     features: FeatureProfile
-    performance: PerformanceProfile
+    performance: Performance
 
 
 def segment_reference(

@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
-from service.profiles.columns import Classes
-from service.profiles.profile import ColumnProfile, FeatureProfile, PerformanceProfile
+from service.profiles.columns import Classes, ManyClasses, Output, Quantity
+from service.profiles.profile import (
+    ColumnProfile,
+    FeatureProfile,
+    MulticlassProfile,
+    Performance,
+    PerformanceProfile,
+    RegressionProfile,
+)
 
 MAGIC = b"MWP"
 VERSION = 1
@@ -117,7 +124,8 @@ def binning_to_bytes(binning: Binning) -> bytes:
     """Serialise the edges of a model."""
     arrays: list[Array] = [binning.score_edges]
     head: dict[str, Any] = {
-        "classes": [binning.classes.negative, binning.classes.positive],
+        "output": _OUTPUTS[type(binning.output)],
+        "classes": [] if isinstance(binning.output, Quantity) else list(binning.output.names),
         "columns": [],
         "scored": binning.score_bins is not None,
     }
@@ -150,7 +158,23 @@ def binning_from_bytes(data: bytes) -> Binning:
         if head["scored"]
         else None
     )
-    return Binning(columns, Classes(*head["classes"]), edges, score_bins)
+    return Binning(columns, _output(head), edges, score_bins)
+
+
+_OUTPUTS: Mapping[type, str] = {
+    Classes: "binary",
+    ManyClasses: "multiclass",
+    Quantity: "regression",
+}
+
+
+def _output(head: Mapping[str, Any]) -> Output:
+    # The first release wrote no output: its models were all binary.
+    kind = head.get("output", "binary")
+    if kind == "regression":
+        return Quantity()
+    names = head["classes"]
+    return ManyClasses(tuple(names)) if kind == "multiclass" else Classes(*names)
 
 
 def _numeric_arrays(bins: NumericBins) -> list[Array]:
@@ -221,8 +245,11 @@ def features_from_bytes(data: bytes) -> FeatureProfile:
     )
 
 
-def performance_to_bytes(profile: PerformanceProfile) -> bytes:
-    """Serialise a performance profile."""
+def performance_to_bytes(profile: Performance) -> bytes:
+    """Serialise a performance profile; its frame says of which kind it is."""
+    if isinstance(profile, RegressionProfile):
+        names = ("labelled", "unusable", "zero_labels", "outside_log")
+        return pack(b"R", {name: getattr(profile, name) for name in names}, [profile.sums])
     arrays = [
         profile.confusion.ravel(),
         profile.confusion_weights.ravel(),
@@ -231,11 +258,32 @@ def performance_to_bytes(profile: PerformanceProfile) -> bytes:
         profile.score_weights.ravel(),
         profile.losses.ravel(),
     ]
-    return pack(b"P", {"labelled": profile.labelled, "unusable": profile.unusable}, arrays)
+    head = {"labelled": profile.labelled, "unusable": profile.unusable}
+    if isinstance(profile, MulticlassProfile):
+        return pack(
+            b"M",
+            {**head, "names": profile.names, "bins": profile.score_counts.shape[2]},
+            arrays,
+        )
+    return pack(b"P", head, arrays)
 
 
-def performance_from_bytes(data: bytes) -> PerformanceProfile:
+def performance_from_bytes(data: bytes) -> Performance:
     """Read a performance profile; ``ValueError`` if the bytes are something else."""
+    kind = data[HEADER_BYTES - 1 : HEADER_BYTES]
+    if kind == b"R":
+        head, (sums,) = unpack(kind, data)
+        return RegressionProfile(**head, sums=sums)
+    if kind == b"M":
+        return _multiclass(*unpack(kind, data))
     head, arrays = unpack(b"P", data)
     shaped = [array.reshape(2, -1) for array in arrays]
     return PerformanceProfile(head["labelled"], head["unusable"], *shaped)
+
+
+def _multiclass(head: Mapping[str, Any], arrays: Sequence[Array]) -> MulticlassProfile:
+    names, bins = tuple(head["names"]), head["bins"]
+    k = len(names)
+    shapes = [(k, k)] * 3 + [(k, 2, bins)] * 2 + [(k, 2)]
+    shaped = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+    return MulticlassProfile(names, head["labelled"], head["unusable"], *shaped)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.errors import NotImplementedYetError
+from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.registry.documents import Document, FeatureName, hint, printable
 
 METRICS = (
@@ -31,17 +32,19 @@ METRICS = (
     "brier_score",
     "log_loss",
 )
+REGRESSION_METRICS = ("mae", "rmse", "rmsle", "mape", "r2")
+METRICS_OF: Mapping[str, tuple[str, ...]] = {"binary": METRICS, "regression": REGRESSION_METRICS}
+DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
+    "binary": ("roc_auc", "accuracy", "recall"),
+    "regression": ("rmse", "mae"),
+}
+# mean_error is recorded, but neither side of zero is the worse one yet.
 LATER_METRICS = (
     "average_precision",
     "expected_calibration_error",
     "selection_rate",
     "label_rate",
     "prediction_mean",
-    "mae",
-    "rmse",
-    "rmsle",
-    "mape",
-    "r2",
     "mean_error",
 )
 DRIFT_METHODS = ("jensen_shannon", "psi", "total_variation", "hellinger", "ks", "wasserstein")
@@ -198,7 +201,10 @@ class Performance(Document):
     later: ClassVar[frozenset[str]] = frozenset({"label_horizon"})
 
     alpha: Alpha = 0.01
-    metrics: tuple[str, ...] = ("roc_auc", "accuracy", "recall")
+    metrics: tuple[str, ...] = Field(
+        default=DEFAULT_METRICS["binary"],
+        description="of the model's task; left out, a regression's are rmse and mae",
+    )
     tolerance: Share = 0.01
     min_label_coverage: Share = 0.5
 
@@ -209,7 +215,7 @@ class Performance(Document):
             if value in LATER_METRICS:
                 what = f"performance.metrics: {value}"
                 raise NotImplementedYetError(what)
-            _one_of(METRICS, value, "metrics")
+            _one_of(tuple(dict.fromkeys(chain(*METRICS_OF.values()))), value, "metrics")
         if len(set(values)) != len(values):
             message = "a metric is listed twice"
             raise ValueError(message)
@@ -310,9 +316,31 @@ class MonitorDocument(Document):
         return self
 
 
-def default_document(model: str) -> MonitorDocument:
+def default_document(model: str, task: str = "binary") -> MonitorDocument:
     """Return the document that holds for a model that has none."""
-    return MonitorDocument.model_validate({"model": model})
+    return fit_to_task(MonitorDocument.model_validate({"model": model}), task)
+
+
+def fit_to_task(document: MonitorDocument, task: str) -> MonitorDocument:
+    """Return the document with the task's default metrics, where it names none.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If it names a metric that the task does not have.
+    """
+    performance = document.performance
+    if "metrics" not in performance.model_fields_set:
+        own = performance.model_copy(update={"metrics": DEFAULT_METRICS[task]})
+        return document.model_copy(update={"performance": own})
+    known = METRICS_OF[task]
+    for name in performance.metrics:
+        if name not in known:
+            message = (
+                f"performance.metrics: {name} is not of a {task} model; {', '.join(known)} are"
+            )
+            raise InvalidDocumentError(message)
+    return document
 
 
 def _one_of(known: tuple[str, ...], value: str, what: str) -> str:

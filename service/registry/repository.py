@@ -85,10 +85,6 @@ def _specs(session: Session, statement: Select[Version, Model]) -> list[VersionS
 
 
 def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> VersionSpec:
-    classes: tuple[str, str] | tuple[()] = ()
-    if version.classes:
-        negative, positive = version.classes
-        classes = (negative, positive)
     return VersionSpec(
         model_id=model.id,
         model=model.name,
@@ -96,7 +92,7 @@ def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> Ve
         version_id=version.id,
         version=version.name,
         stage=version.stage,
-        classes=classes,
+        classes=tuple(version.classes),
         positive_class=version.positive_class,
         features=tuple(features),
         inferred=version.inferred,
@@ -113,10 +109,10 @@ def find_monitor(session: Session, model_id: int) -> MonitorSpec:
         .limit(1)
     )
     if row is None:
-        name = session.scalar(select(Model.name).where(Model.id == model_id))
-        if name is None:
+        found = session.execute(select(Model.name, Model.task).where(Model.id == model_id)).first()
+        if found is None:
             raise UnknownModelError
-        return MonitorSpec(0, default_document(name))
+        return MonitorSpec(0, default_document(found.name, found.task))
     return MonitorSpec(row.revision, MonitorDocument.model_validate(row.document))
 
 

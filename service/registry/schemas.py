@@ -36,7 +36,7 @@ RESERVED = frozenset(
     {"prediction_id", "ts", "prediction", "score", "scores", "label", "weight", "subject", "tags"}
 )
 LONGEST_CLASS = 200
-LATER_TASKS = ("multiclass", "regression")
+LATER_TASKS = ("multiclass",)
 LATER_KINDS = ("datetime", "text", "embedding")
 LATER_PII = ("hash", "drop")
 
@@ -51,7 +51,7 @@ def is_reserved(name: str) -> bool:
 class ModelDocument(Document):
     """A monitored model."""
 
-    task: Literal["binary"] = "binary"
+    task: Literal["binary", "regression"] = "binary"
     owner: Text = ""
     description: Text = ""
     auto_register: bool = False
@@ -105,7 +105,7 @@ class VersionDocument(Document):
     """A version; what is left out is inferred from its reference."""
 
     features: tuple[FeatureDocument, ...] | None = None
-    classes: tuple[str, str] | None = None
+    classes: tuple[str, ...] | None = None
     positive_class: str | None = None
     stage: Literal["live", "shadow", "retired"] = "live"
 
@@ -119,11 +119,11 @@ class VersionDocument(Document):
 
     @field_validator("classes")
     @classmethod
-    def _two_classes(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+    def _different_classes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (
             len(set(value)) != len(value) or not all(_is_class(name) for name in value)
         ):
-            message = "classes are two different names of at most 200 printable characters"
+            message = "classes are different names of at most 200 printable characters"
             raise ValueError(message)
         return value
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import ConflictError, InvalidDocumentError, UnknownModelError
 from service.registry.documents import hint, printable
-from service.registry.monitor import MonitorDocument
+from service.registry.monitor import MonitorDocument, fit_to_task
 from service.registry.repository import (
     find_model,
     find_monitor,
@@ -22,6 +22,7 @@ from service.registry.tables import Feature, Model, Monitor, Version
 from service.registry.values import MonitorSpec, VersionSpec
 from service.registry.views import create_view
 
+_BINARY = 2
 # The positive one of two classes that need no explanation.
 _POSITIVE = {frozenset({"0", "1"}): "1", frozenset({"false", "true"}): "true"}
 
@@ -42,9 +43,21 @@ def put_model(session: Session, name: str, document: ModelDocument) -> Model:
     """Register a model, or change what is said about it."""
     _require_name(name)
     content = document.model_dump()
+    _require_same_task(session, name, document.task)
     statement = pg_insert(Model).values(name=name, **content)
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=content))
     return find_model(session, name)
+
+
+def _require_same_task(session: Session, name: str, task: str) -> None:
+    """Refuse another task for a model that has versions or a monitor: they are of the first."""
+    row = session.scalar(select(Model).where(Model.name == name).with_for_update())
+    if row is None or row.task == task:
+        return
+    for table in (Version, Monitor):
+        if session.scalar(select(table.id).where(table.model_id == row.id).limit(1)) is not None:
+            message = f"the model's task is {row.task}, and cannot change; register another model"
+            raise ConflictError(message)
 
 
 def put_version(
@@ -61,14 +74,22 @@ def put_version(
         session.add(row)
     row.stage = document.stage
     if document.classes is not None:
-        declare_classes(row, document.classes, document.positive_class)
+        declare_classes(row, owner.task, document.classes, document.positive_class)
     session.flush()
     add_features(session, row, document.features or ())
     return _finished(session, row)
 
 
-def declare_classes(row: Version, classes: tuple[str, str], positive: str | None) -> None:
-    """Set a version's classes, negative first; they cannot change afterwards."""
+def declare_classes(
+    row: Version, task: str, classes: tuple[str, ...], positive: str | None
+) -> None:
+    """Set a version's classes, of two the negative first; they cannot change afterwards."""
+    if task == "regression":
+        message = "classes: the model's task is regression, which has none"
+        raise InvalidDocumentError(message)
+    if len(classes) != _BINARY:
+        message = "classes: a binary model has two"
+        raise InvalidDocumentError(message)
     chosen = positive if positive is not None else _POSITIVE.get(frozenset(classes))
     if chosen is None:
         message = "positive_class must say which of the classes the score is the probability of"
@@ -127,7 +148,7 @@ def infer_schema(
     session: Session,
     version: VersionSpec,
     features: Sequence[FeatureDocument],
-    classes: tuple[str, str] | None,
+    classes: tuple[str, ...] | None,
 ) -> VersionSpec:
     """Add what a reference says to a version's schema, marked as inferred."""
     lock_model(session, version.model)
@@ -135,7 +156,7 @@ def infer_schema(
     known = {feature.name for feature in find_version_by_id(session, row.id).features}
     added = [feature for feature in features if feature.name not in known]
     if classes is not None and not row.classes:
-        declare_classes(row, classes, classes[1])
+        declare_classes(row, version.task, classes, classes[-1])
         row.inferred = True
     if added:
         add_features(session, row, added)
@@ -154,6 +175,7 @@ def put_monitor(
     if document.model != model:
         message = "the document names another model than the address"
         raise InvalidDocumentError(message)
+    document = fit_to_task(document, owner.task)
     _require_features(session, owner.id, document)
     current = find_monitor(session, owner.id)
     if current.revision and current.document == document:

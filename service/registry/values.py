@@ -27,7 +27,7 @@ class VersionSpec:
     version_id: int
     version: str
     stage: str
-    classes: tuple[str, str] | tuple[()]
+    classes: tuple[str, ...]
     positive_class: str | None
     features: tuple[FeatureSpec, ...]
     inferred: bool

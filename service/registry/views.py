@@ -20,6 +20,15 @@ _FIXED = (
     "tags",
 )
 _LABEL = ("label", "label_ts")
+_HEAD = ("p.prediction_id", "p.ts", "p.received_at")
+_TAIL = ("p.weight", "p.subject", "p.tags")
+_OWN = {
+    "binary": (*_HEAD, "p.prediction", "p.score", *_TAIL, "l.label"),
+    "regression": (
+        *(*_HEAD, "p.predicted_value AS prediction"),
+        *(*_TAIL, "l.label_value AS label"),
+    ),
+}
 
 
 def view_name(version: VersionSpec) -> str:
@@ -37,7 +46,7 @@ def create_view(session: Session, version: VersionSpec) -> None:
     Features come last and in the order of their registration, because a view in use can only be
     extended at its end.
     """
-    columns = [f"p.{name}" for name in _FIXED] + [f"l.{name}" for name in _LABEL]
+    columns = [*_OWN[version.task], "l.label_ts"]
     names = column_names(feature.name for feature in version.features)
     columns += [
         f"{_slot(feature)} AS {quote(name)}"
@@ -48,7 +57,7 @@ def create_view(session: Session, version: VersionSpec) -> None:
         SELECT {", ".join(columns)}
         FROM prediction p
         LEFT JOIN LATERAL (
-            SELECT label, label_ts FROM label
+            SELECT label, label_value, label_ts FROM label
             WHERE model_id = p.model_id AND prediction_id = p.prediction_id
             ORDER BY label_ts DESC LIMIT 1
         ) l ON true

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.buckets.service import columns_of
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, Output, Quantity
 from service.profiles.freeze import freeze_binning
 from service.profiles.serialise import binning_to_bytes
 from service.registry.repository import latest_reference
@@ -27,7 +27,7 @@ def binning_id_of(sessions: sessionmaker[Session], reader: RowReader, version: V
     if known is not None:
         return known
     rows = reader.first_rows(version, PROVISIONAL_ROWS)
-    content = binning_to_bytes(freeze_binning(rows, columns_of(version), classes_of(version)))
+    content = binning_to_bytes(freeze_binning(rows, columns_of(version), output_of(version)))
     with sessions.begin() as session:
         session.execute(select(Model.id).where(Model.id == version.model_id).with_for_update())
         known = _newest(session, version.model_id)
@@ -39,8 +39,10 @@ def binning_id_of(sessions: sessionmaker[Session], reader: RowReader, version: V
         return row.id
 
 
-def classes_of(version: VersionSpec) -> Classes:
-    """Return the version's two classes; 0 and 1 where none are declared."""
+def output_of(version: VersionSpec) -> Output:
+    """Return what the version predicts: a number or two classes, 0 and 1 where none are known."""
+    if version.task == "regression":
+        return Quantity()
     positive = version.positive_class or "1"
     negative = next((name for name in version.classes if name != positive), "0")
     return Classes(negative, positive)

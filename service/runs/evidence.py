@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.buckets.tables import BucketProfile
 from service.evaluation.measurement import Verdict
+from service.profiles.profile import RegressionProfile
 from service.profiles.serialise import performance_from_bytes
 from service.registry.values import VersionSpec
 from service.retraining.tables import RequestWindow, RetrainingRequest
@@ -72,7 +73,7 @@ def labelled_rows(
     None means that the classes are not known.  The windows of one request may overlap: a bucket
     counts once, under the newest binning that it was profiled with.
     """
-    if version.positive_class is None or len(version.classes) != _BINARY:
+    if not version.classes:
         return None
     linked = exists().where(
         RequestWindow.request_id == request.id,
@@ -89,11 +90,11 @@ def labelled_rows(
         )
         .order_by(BucketProfile.start, BucketProfile.binning_id.desc())
     )
-    by_label = np.zeros(_BINARY, dtype=np.int64)
+    by_label = np.zeros(len(version.classes), dtype=np.int64)
     for content in contents:
-        by_label += performance_from_bytes(content).confusion.sum(axis=1)
-    negative = next(name for name in version.classes if name != version.positive_class)
-    return {negative: int(by_label[0]), version.positive_class: int(by_label[1])}
-
-
-_BINARY = 2
+        profile = performance_from_bytes(content)
+        if isinstance(profile, RegressionProfile):
+            return None
+        by_label += profile.confusion.sum(axis=1)
+    # They are stored in the order of the profiles: of two the negative class first.
+    return dict(zip(version.classes, by_label.tolist(), strict=True))

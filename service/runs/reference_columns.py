@@ -11,6 +11,7 @@ from service.errors import InvalidDocumentError
 from service.registry.classes import class_text
 from service.registry.documents import printable, read
 from service.registry.schemas import FeatureDocument, is_reserved
+from service.registry.values import VersionSpec
 
 TIME = pa.timestamp("us", tz="UTC")
 # What a logged row may weigh.
@@ -44,22 +45,21 @@ class ReferenceRows:
 
     table: pa.Table
     features: tuple[FeatureDocument, ...]
-    classes: tuple[str, str] | None
+    classes: tuple[str, ...] | None
 
 
 def conform(
-    table: pa.Table,
-    names: Mapping[str, str],
-    declared: Mapping[str, str],
-    classes: Sequence[str],
-    positive: str | None,
+    table: pa.Table, names: Mapping[str, str], declared: Mapping[str, str], version: VersionSpec
 ) -> ReferenceRows:
     """Make the row table of a file.
 
     ``names`` maps our reserved columns to the file's; ``declared`` are the kinds of the
-    version's features; ``classes`` (negative first) are empty where they are to be inferred.
+    version's features, whose classes are inferred where it has none.
     """
     own = _own_columns(table, names)
+    if version.task == "regression" and own.pop("score", None) is not None and "score" in names:
+        message = "score: the model's task is regression, which has no scores"
+        raise InvalidDocumentError(message)
     columns: dict[str, pa.Array] = {}
     features = []
     for name in table.column_names:
@@ -69,17 +69,15 @@ def conform(
         kind = declared.get(name) or infer_kind(name, array)
         features.append(_feature(name, kind))
         columns[name] = to_kind(name, array, kind)
-    texts = {
-        ours: to_classes(own[ours], _plain(table, own[ours]), classes)
-        for ours in ("prediction", "label")
-        if ours in own
-    }
-    inferred = None if classes else infer_classes(texts.values())
-    known = classes or inferred or ()
-    for ours, array in texts.items():
-        _require(own[ours], array, _is_in(array, known), "is none of the version's two classes")
-        columns[ours] = array
-    columns.update(_numbers(table, own, positive or (inferred[1] if inferred else None)))
+    inferred = None
+    if version.task == "regression":
+        columns.update(_amounts(table, own))
+    else:
+        texts, inferred = _classes(table, own, version.classes)
+        columns.update(texts)
+        positive = version.positive_class or (inferred[-1] if inferred else None)
+        columns.update(_scores(table, own, positive))
+    columns.update(_weights(table, own))
     if "ts" in own:
         columns["ts"] = times = to_times(own["ts"], _plain(table, own["ts"]))
         fits = pc.and_(
@@ -88,6 +86,31 @@ def conform(
         )
         _require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
     return ReferenceRows(pa.table(columns), tuple(features), inferred)
+
+
+def _amounts(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:
+    """Return the numbers that a regression model predicts, and its labels."""
+    return {
+        ours: to_kind(own[ours], _plain(table, own[ours]), "numeric")
+        for ours in ("prediction", "label")
+        if ours in own
+    }
+
+
+def _classes(
+    table: pa.Table, own: Mapping[str, str], classes: tuple[str, ...]
+) -> tuple[dict[str, pa.Array], tuple[str, ...] | None]:
+    """Return predictions and labels as classes, and these where they had to be inferred."""
+    texts = {
+        ours: to_classes(own[ours], _plain(table, own[ours]), classes)
+        for ours in ("prediction", "label")
+        if ours in own
+    }
+    inferred = None if classes else infer_classes(texts.values())
+    known = classes or inferred or ()
+    for ours, array in texts.items():
+        _require(own[ours], array, _is_in(array, known), "is none of the version's classes")
+    return texts, inferred
 
 
 def _own_columns(table: pa.Table, names: Mapping[str, str]) -> dict[str, str]:
@@ -106,7 +129,7 @@ def _own_columns(table: pa.Table, names: Mapping[str, str]) -> dict[str, str]:
     return own
 
 
-def _numbers(table: pa.Table, own: Mapping[str, str], positive: str | None) -> dict[str, pa.Array]:
+def _scores(table: pa.Table, own: Mapping[str, str], positive: str | None) -> dict[str, pa.Array]:
     columns = {}
     score = own.get("score")
     if score is None and positive is not None and f"scores.{positive}" in table.column_names:
@@ -115,6 +138,11 @@ def _numbers(table: pa.Table, own: Mapping[str, str], positive: str | None) -> d
         columns["score"] = to_kind(score, _plain(table, score), "numeric")
         fits = pc.and_(pc.greater_equal(columns["score"], 0), pc.less_equal(columns["score"], 1))
         _require(score, columns["score"], fits, "is no probability from 0 to 1")
+    return columns
+
+
+def _weights(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:
+    columns = {}
     if "weight" in own:
         columns["weight"] = to_kind(own["weight"], _plain(table, own["weight"]), "numeric")
         fits = pc.and_(

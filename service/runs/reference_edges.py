@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from service.profiles.arrays import output_columns
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.build import profile_features
-from service.profiles.columns import Classes, Column, Kind
+from service.profiles.columns import Column, Kind, Output
 from service.profiles.freeze import TOP_CATEGORIES, freeze_binning
 from service.profiles.profile import ColumnProfile
 
@@ -18,7 +19,7 @@ CROWDED_SHARE = 0.25
 
 
 def choose_edges(
-    known: Binning | None, rows: pa.Table, columns: Sequence[Column], classes: Classes
+    known: Binning | None, rows: pa.Table, columns: Sequence[Column], output: Output
 ) -> Binning:
     """Keep the model's edges, so that windows stay comparable, as far as they fit the reference.
 
@@ -26,8 +27,11 @@ def choose_edges(
     another kind, or no longer described by their edges are frozen on this reference, and the
     others keep theirs.
     """
-    if known is None or known.classes != classes:
-        return freeze_binning(rows, columns, classes)
+    if known is None or known.output != output:
+        return freeze_binning(rows, columns, output)
+    # Numbers that a model predicts get stale like a feature's; classes are declared.
+    numbers = [column for column in output_columns(output) if column.kind is Kind.NUMERIC]
+    columns = [*columns, *numbers]
     wanted = {column.name: column for column in columns if column.name in rows.column_names}
     fitting = [column for column in columns if _has_kind(known, column)]
     profile = profile_features(rows, fitting, known)
@@ -43,7 +47,7 @@ def choose_edges(
     )
     if not (stale or absent or new_score):
         return known
-    fresh = freeze_binning(rows, columns, classes)
+    fresh = freeze_binning(rows, columns, output)
     kept = {
         name: bins
         for name, bins in known.columns.items()
@@ -51,7 +55,7 @@ def choose_edges(
     }
     return Binning(
         {**fresh.columns, **kept},
-        classes,
+        output,
         fresh.score_edges if new_score else known.score_edges,
         fresh.score_bins if new_score else known.score_bins,
     )

@@ -107,8 +107,8 @@ def put_reference(
     file: Annotated[Path, Depends(_receive)],
     ts: Annotated[str | None, Query(description="the file's column of times")] = None,
     score: Annotated[str | None, Query(description="of scores")] = None,
-    prediction: Annotated[str | None, Query(description="of predicted classes")] = None,
-    label: Annotated[str | None, Query(description="of true classes")] = None,
+    prediction: Annotated[str | None, Query(description="of predicted classes or numbers")] = None,
+    label: Annotated[str | None, Query(description="of true classes or numbers")] = None,
     weight: Annotated[str | None, Query(description="of weights")] = None,
     ignore: Annotated[list[str], Query(description="columns to leave out")] = [],  # noqa: B006
 ) -> ReferenceAnswer:

@@ -14,10 +14,10 @@ SMALL_REFERENCE = 1_000
 
 def find_warnings(rows: pa.Table, version: VersionSpec) -> list[dict[str, Any]]:
     """List what is odd, the whole reference first, then column by column."""
-    return [*_of_rows(rows), *_of_columns(rows, version)]
+    return [*_of_rows(rows, version.task), *_of_columns(rows, version)]
 
 
-def _of_rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
+def _of_rows(rows: pa.Table, task: str) -> Iterator[dict[str, Any]]:
     if rows.num_rows < SMALL_REFERENCE:
         yield {"code": "small-reference", "rows": rows.num_rows}
     for name, none, some in (
@@ -26,6 +26,8 @@ def _of_rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
         ("prediction", "no-predictions", "rows-without-prediction"),
         ("ts", "no-times", "rows-without-time"),
     ):
+        if name == "score" and task == "regression":
+            continue
         without = rows[name].null_count if name in rows.column_names else rows.num_rows
         if without == rows.num_rows:
             yield {"code": none}

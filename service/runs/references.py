@@ -22,7 +22,7 @@ from service.errors import ConflictError, InvalidDocumentError
 from service.ledger.calendar import calendar_start
 from service.profiles.arrays import class_codes, find_floats, find_weights
 from service.profiles.binning import Binning as Edges
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, Output
 from service.profiles.segments import (
     Segment,
     chunk_segments,
@@ -40,7 +40,7 @@ from service.registry.repository import (
 from service.registry.service import infer_schema, lock_model
 from service.registry.tables import Binning, Reference
 from service.registry.values import FeatureSpec, VersionSpec
-from service.runs.binnings import classes_of
+from service.runs.binnings import output_of
 from service.runs.planning import mark_version
 from service.runs.reference_columns import ReferenceRows, conform
 from service.runs.reference_edges import choose_edges
@@ -90,7 +90,7 @@ def store_reference(
     rows, warnings = _read(upload, known.version)
     planned = _planned(known.version, rows)
     columns = columns_of(planned)
-    edges = choose_edges(known.edges, rows.table, columns, classes_of(planned))
+    edges = choose_edges(known.edges, rows.table, columns, output_of(planned))
     segments = segment_reference(rows.table, columns, edges)
     label = pc.is_valid(rows.table["label"]) if "label" in rows.table.column_names else None
     labelled = int(pc.sum(label).as_py() or 0) if label is not None else 0
@@ -100,7 +100,7 @@ def store_reference(
         "chunks": len(chunk_segments(segments, _calendar(known.monitor, segments), 1)),
         "warnings": warnings + find_warnings(rows.table, planned),
         "segments": segments_to_bytes(segments),
-        "calibrator": _calibrator(rows.table, edges.classes),
+        "calibrator": _calibrator(rows.table, edges.output),
         "sample": sample_file(rows.table),
     }
     with sessions.begin() as session:
@@ -126,7 +126,7 @@ def _read(upload: Upload, version: VersionSpec) -> tuple[ReferenceRows, list[dic
     if not table.num_rows:
         message = "the reference has no rows"
         raise InvalidDocumentError(message, code="empty-reference")
-    rows = conform(table, upload.names, declared, version.classes, version.positive_class)
+    rows = conform(table, upload.names, declared, version)
     return rows, [{"code": "unnamed-column", "column": name} for name in unnamed]
 
 
@@ -148,7 +148,9 @@ def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
     )
 
 
-def _calibrator(rows: pa.Table, classes: Classes) -> bytes | None:
+def _calibrator(rows: pa.Table, classes: Output) -> bytes | None:
+    if not isinstance(classes, Classes):
+        return None
     labels = class_codes(rows, "label", classes)
     usable = labels >= 0
     scores = find_floats(rows, "score")

@@ -22,7 +22,8 @@ from service.evaluation.evidently import Subject, measure, render_report
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.ledger.repository import Claim, ClaimLostError, claim_one, finish, release
-from service.profiles.columns import Column
+from service.profiles.arrays import output_columns
+from service.profiles.columns import Column, Quantity
 from service.registry.repository import (
     find_monitor,
     find_reference,
@@ -137,6 +138,8 @@ class SecondInstrument:
             return
         rows = self._reader.sample(version, item.start, item.end, document.evidently.max_rows)
         columns = columns_of(version)
+        if version.task == "regression":
+            columns = (*columns, *output_columns(Quantity()))
         methods = document.evidently.methods.model_dump()
         if claim.kind == "report":
             subject = Subject(version.model, version.version, item.start, item.end)

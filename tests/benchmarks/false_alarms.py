@@ -188,7 +188,7 @@ def a_reference(rng: np.random.Generator, sources: Sources, rows: int) -> Refere
     profile = profile_features(table, columns, binning)
     # No predictions are drawn, and a column without rows would be judged for nothing.
     kept = {name: binning.columns[name] for name in sources}
-    return Reference(columns, Binning(kept, binning.classes, binning.score_edges, None), profile)
+    return Reference(columns, Binning(kept, binning.output, binning.score_edges, None), profile)
 
 
 def a_window(

@@ -168,7 +168,7 @@ def test_a_schema_that_cannot_be_is_refused(
 
 
 def test_later_tasks_are_named(client: "TestClient") -> None:
-    answer = client.put("/v1/models/prices", json={"task": "regression"})
+    answer = client.put("/v1/models/prices", json={"task": "multiclass"})
     assert (answer.status_code, answer.json()["code"]) == (422, "not-implemented")
 
 

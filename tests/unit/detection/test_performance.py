@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from service.detection.confusion import confusion_metric
 from service.detection.performance import METRICS, MetricValue, measure_performance, wilson
+from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
@@ -43,7 +44,13 @@ def to_profile(rows: dict[str, Any]) -> PerformanceProfile:
             "weight": pa.array(rows["weight"]),
         }
     )
-    return profile_performance(table, freeze_binning(table, [], Classes("0", "1")))
+    return binary_profile(table, freeze_binning(table, [], Classes("0", "1")))
+
+
+def binary_profile(table: pa.Table, binning: Binning) -> PerformanceProfile:
+    profile = profile_performance(table, binning)
+    assert isinstance(profile, PerformanceProfile)
+    return profile
 
 
 def by_sklearn(rows: dict[str, Any]) -> dict[str, float]:
@@ -94,7 +101,7 @@ def test_auc_stays_exact_where_scores_leave_the_references_range() -> None:
             "score": rows["score"] ** 3 / 10,
         }
     )
-    value = measure_performance(profile_performance(moved, binning))["roc_auc"].value
+    value = measure_performance(binary_profile(moved, binning))["roc_auc"].value
     exact = metrics.roc_auc_score(rows["label"], rows["score"])
     assert value == pytest.approx(exact, abs=1e-4)
 
@@ -226,7 +233,7 @@ def test_car_loan_agrees_with_the_published_values() -> None:
     analysis = read("analysis.parquet")
     chunks = json.loads((CAR_LOAN / "expected.json").read_text())["chunks"]
     for i, chunk in enumerate(chunks):
-        window = profile_performance(analysis.slice(i * 5000, 5000), binning)
+        window = binary_profile(analysis.slice(i * 5000, 5000), binning)
         measured, expected = measure_performance(window), chunk["realised"]
         assert measured["roc_auc"].value == pytest.approx(expected["roc_auc"], abs=1e-4)
         for name in ("accuracy", "f1", "precision", "recall"):

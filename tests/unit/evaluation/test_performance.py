@@ -19,7 +19,7 @@ from service.evaluation.significance import sidak
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import PerformanceProfile
+from service.profiles.profile import Performance
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 CLASSES = Classes("0", "1")
@@ -50,7 +50,7 @@ def judge(
     reference: pa.Table | None,
     current: pa.Table,
     policy: PerformancePolicy = POLICY,
-    chunks: list[PerformanceProfile] | None = None,
+    chunks: list[Performance] | None = None,
     rows: int | None = None,
 ) -> dict[str, Measurement]:
     before = None if reference is None else profile_performance(reference, BINNING)
@@ -59,7 +59,7 @@ def judge(
     return {m.metric: m for m in judge_performance(before, chunks or [], now, count, policy)}
 
 
-def chunks_of(rows: pa.Table, size: int) -> list[PerformanceProfile]:
+def chunks_of(rows: pa.Table, size: int) -> list[Performance]:
     starts = range(0, rows.num_rows, size)
     return [profile_performance(rows.slice(start, size), BINNING) for start in starts]
 

@@ -7,6 +7,7 @@ from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import merge_features, merge_performance
+from service.profiles.profile import PerformanceProfile
 from service.profiles.serialise import features_from_bytes, performance_to_bytes
 
 CLASSES = Classes("0", "1")
@@ -104,6 +105,7 @@ def test_performance_by_hand() -> None:
         }
     )
     profile = profile_performance(rows, frozen(rows))
+    assert isinstance(profile, PerformanceProfile)
     assert (profile.labelled, profile.unusable) == (3, 2)
     assert profile.confusion.tolist() == [[0, 1], [1, 1]]
     assert profile.confusion_weights.tolist() == [[0.0, 1.0], [3.0, 2.0]]
@@ -119,8 +121,9 @@ def test_performance_by_hand() -> None:
 
 def test_scores_of_0_and_1_have_finite_losses() -> None:
     rows = pa.table({"label": ["1", "0"], "prediction": ["0", "1"], "score": [0.0, 1.0]})
-    losses = profile_performance(rows, frozen(rows)).losses
-    np.testing.assert_allclose(losses[:, 2], -np.log(1e-15), rtol=1e-2)
+    profile = profile_performance(rows, frozen(rows))
+    assert isinstance(profile, PerformanceProfile)
+    np.testing.assert_allclose(profile.losses[:, 2], -np.log(1e-15), rtol=1e-2)
 
 
 def test_merging_nothing_is_refused() -> None:

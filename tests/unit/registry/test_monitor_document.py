@@ -145,7 +145,7 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"quality": {"duplicates": 0.01}}, "quality.duplicates"),
         ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
         ({"performance": {"label_horizon": "30d"}}, "performance.label_horizon"),
-        ({"performance": {"metrics": ["mae"]}}, "performance.metrics: mae"),
+        ({"performance": {"metrics": ["mean_error"]}}, "performance.metrics: mean_error"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
     ],

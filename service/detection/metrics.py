@@ -1,0 +1,59 @@
+"""The metrics of every task, by one call: the profile's kind says which task it is."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from service.detection import performance, regression
+from service.detection.multiclass import MULTICLASS_METRICS, Key, measure_multiclass
+from service.detection.performance import METRICS, MetricValue, measure_performance
+from service.detection.regression import REGRESSION_METRICS, measure_regression
+from service.profiles.profile import (
+    MulticlassProfile,
+    Performance,
+    PerformanceProfile,
+    RegressionProfile,
+)
+
+METRICS_OF: Mapping[type, tuple[str, ...]] = MappingProxyType(
+    {
+        PerformanceProfile: tuple(METRICS),
+        MulticlassProfile: tuple(MULTICLASS_METRICS),
+        RegressionProfile: tuple(REGRESSION_METRICS),
+    }
+)
+KNOWN = frozenset(name for names in METRICS_OF.values() for name in names)
+# Metrics whose tolerance is a share of the baseline.
+RELATIVE = performance.LOSSES | regression.ERRORS
+HIGHER_IS_WORSE = performance.HIGHER_IS_WORSE | regression.ERRORS
+# A bias is recorded, not judged: neither side of zero is the worse one.
+SIGNED = frozenset({"mean_error"})
+
+
+def measure(profile: Performance, names: Sequence[str] | None = None) -> dict[Key, MetricValue]:
+    """Compute metrics with 95 % intervals.
+
+    Parameters
+    ----------
+    profile
+        Labelled rows of any task.
+    names
+        Which metrics of the task; all by default.
+
+    Returns
+    -------
+    dict
+        By metric and class; the class is ``None`` for what is not of a single one.
+
+    Raises
+    ------
+    KeyError
+        If a name is no metric of the task.
+    """
+    if isinstance(profile, MulticlassProfile):
+        return measure_multiclass(profile, names)
+    found = (
+        measure_regression(profile, names)
+        if isinstance(profile, RegressionProfile)
+        else measure_performance(profile, names)
+    )
+    return {(name, None): value for name, value in found.items()}

@@ -1,0 +1,85 @@
+"""Summarise the labelled rows of a model of many classes."""
+
+import numpy as np
+import pyarrow as pa
+
+from service.profiles.arrays import (
+    LABEL,
+    PREDICTION,
+    Index,
+    class_codes,
+    find_array,
+    find_floats,
+    find_weights,
+    score_column,
+    score_index,
+)
+from service.profiles.binning import Floats
+from service.profiles.columns import ManyClasses
+from service.profiles.profile import MulticlassProfile
+
+SCORE_CLIP = 1e-15
+
+
+def profile_multiclass(
+    rows: pa.Table, score_edges: Floats, classes: ManyClasses
+) -> MulticlassProfile:
+    """Summarise the labelled rows among ``rows``; rows whose ``label`` is null are left out.
+
+    Parameters
+    ----------
+    rows
+        ``label`` and ``prediction`` (text), ``scores.<class>`` and ``weight`` where logged.
+    score_edges
+        Inner edges of the score histograms.
+    classes
+        In the order of the profile.
+
+    Returns
+    -------
+    MulticlassProfile
+        Rows with a label whose label or prediction is none of the classes are in ``unusable``
+        alone; rows without a finite score for every class have no part in the histograms.
+    """
+    k, size = len(classes.names), len(score_edges) + 1
+    label, predicted = class_codes(rows, LABEL, classes), class_codes(rows, PREDICTION, classes)
+    usable = (label >= 0) & (predicted >= 0)
+    labels = find_array(rows, LABEL)
+    present = 0 if labels is None else rows.num_rows - labels.null_count
+    weights = find_weights(rows)
+    w = np.ones(rows.num_rows) if weights is None else weights
+    label, predicted, w = label[usable], predicted[usable], w[usable]
+    scores = np.empty((len(label), k))
+    for i, name in enumerate(classes.names):
+        scores[:, i] = find_floats(rows, score_column(name))[usable]
+    known = np.isfinite(scores).all(axis=1)
+    cell = label * k + predicted
+    truth, scores, scored = label[known], scores[known], w[known]
+    counts, sums = np.zeros((k, 2 * size), np.int64), np.zeros((k, 2 * size))
+    for i in range(k):
+        index = (truth == i) * size + score_index(scores[:, i], score_edges)
+        counts[i] = np.bincount(index, minlength=2 * size)
+        sums[i] = _weigh(index, scored, 2 * size)
+    of_label = scores[np.arange(len(truth)), truth].clip(SCORE_CLIP, 1 - SCORE_CLIP)
+    loss = -np.log(of_label)
+    losses = [_weigh(truth, scored * part, k) for part in (loss, loss**2)]
+    return MulticlassProfile(
+        names=classes.names,
+        labelled=len(label),
+        unusable=present - len(label),
+        confusion=np.bincount(cell, minlength=k * k).astype(np.int64).reshape(k, k),
+        confusion_weights=_weigh(cell, w, k * k).reshape(k, k),
+        confusion_weights_squared=_weigh(cell, w * w, k * k).reshape(k, k),
+        score_counts=counts.reshape(k, 2, size),
+        score_weights=sums.reshape(k, 2, size),
+        losses=np.stack(losses, axis=1).reshape(k, 2),
+    )
+
+
+def _weigh(index: Index, values: Floats, size: int) -> Floats:
+    return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)
+
+
+def empty_multiclass(score_edges: Floats, classes: ManyClasses) -> MulticlassProfile:
+    """Return the profile of no rows."""
+    return profile_multiclass(pa.table({}), score_edges, classes)
