@@ -1,6 +1,7 @@
 """Rows out of Postgres as Arrow, a batch at a time, under the names that people use."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import aliased
 
 from service.ingest.tables import Label, prediction
+from service.profiles.arrays import score_column
 from service.registry.values import VersionSpec
 
 
@@ -39,7 +41,8 @@ class RowReader:
             newer.label_ts > Label.label_ts,
         )
         columns = prediction.c
-        return self._batches(
+        return self._named(
+            replace(version, features=()),
             select(*_fixed(version), _label(version))
             .join(
                 Label,
@@ -48,7 +51,7 @@ class RowReader:
                     Label.prediction_id == columns.prediction_id,
                 ),
             )
-            .where(_span(version, start, end), ~superseded)
+            .where(_span(version, start, end), ~superseded),
         )
 
     def sample(self, version: VersionSpec, start: datetime, end: datetime, rows: int) -> pa.Table:
@@ -89,6 +92,8 @@ class RowReader:
     def _named(self, version: VersionSpec, query: Select[Any]) -> Iterator[pa.RecordBatch]:
         for batch in self._batches(query):
             arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for position, name in enumerate(_many(version)):
+                arrays[score_column(name)] = arrays.pop(f"scores_{position}")
             for feature in version.features:
                 values = arrays.pop(feature.slot)
                 arrays[feature.name] = (
@@ -126,7 +131,15 @@ def _fixed(version: VersionSpec) -> list[ColumnElement[Any]]:
     columns = prediction.c
     if version.task == "regression":
         return [columns.ts, columns.predicted_value.label("prediction"), columns.weight]
+    if version.task == "multiclass":
+        # Arrays begin at 1; the labels are not the classes' names, which may hold anything.
+        scores = [columns.scores[i + 1].label(f"scores_{i}") for i in range(len(version.classes))]
+        return [columns.ts, columns.prediction, columns.weight, *scores]
     return [columns.ts, columns.prediction, columns.score, columns.weight]
+
+
+def _many(version: VersionSpec) -> tuple[str, ...]:
+    return version.classes if version.task == "multiclass" else ()
 
 
 def _label(version: VersionSpec) -> ColumnElement[Any]:

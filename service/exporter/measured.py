@@ -8,6 +8,7 @@ from service.exporter.exposition import Sample
 
 LABEL = "label"
 TARGETS = frozenset({"prediction", "score", LABEL})
+_TARGET_PREFIX = "scores."
 UNBOUNDED = frozenset({"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2"})
 COVERAGE = "label_coverage"
 _ESTIMATED = "estimated_"
@@ -32,10 +33,15 @@ def method_label(method: str) -> str:
     return method.replace(".", "_")
 
 
+def _is_target(subject: str) -> bool:
+    """Say whether a column is the model's output; no feature may have such a name."""
+    return subject in TARGETS or subject.startswith(_TARGET_PREFIX)
+
+
 def feature_samples(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[tuple[str, Sample]]:
     """Yield each feature's name with a sample of it, from the newest data window."""
     for row in measured:
-        if row.subject is None or row.subject in TARGETS:
+        if row.subject is None or _is_target(row.subject):
             continue
         if row.metric == "drift":
             metric_labels = (*own, row.subject, method_label(row.method))
@@ -74,7 +80,7 @@ def _drift(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
     for row in measured:
         if row.metric != "drift" or row.subject is None:
             continue
-        if row.subject not in TARGETS:
+        if not _is_target(row.subject):
             if row.engine == "profile":
                 monitored.add(row.subject)
             if row.verdict == "alert":

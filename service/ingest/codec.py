@@ -22,6 +22,7 @@ from service.ingest.examine import (
     read_feature,
     read_id,
     read_score,
+    read_scores,
     read_subject,
     read_tags,
     read_time,
@@ -46,6 +47,10 @@ _OUTPUTS: dict[str, tuple[tuple[str, Any, Any], ...]] = {
         ("prediction", str | int | float | bool | None, None),
         ("score", Annotated[float, msgspec.Meta(ge=0, le=1)] | None, None),
     ),
+    "multiclass": (
+        ("prediction", str | int | float | bool | None, None),
+        ("scores", dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] | None, None),
+    ),
     "regression": (("prediction", Number, msgspec.NODEFAULT),),
 }
 _COMMON: tuple[tuple[str, Any, Any], ...] = (
@@ -56,7 +61,12 @@ _COMMON: tuple[tuple[str, Any, Any], ...] = (
     ("version", str | None, None),
 )
 WrongTypes = list[str]
-_NEITHER = "neither prediction nor score"
+Output = tuple[str | float | None, float | None, tuple[float, ...] | None]
+_LACKING = {
+    "binary": "neither prediction nor score",
+    "multiclass": "neither prediction nor scores",
+    "regression": "no prediction",
+}
 
 
 class WrongTargetError(Exception):
@@ -119,16 +129,24 @@ class Codec:
             values[self._split :],
         )
 
-    def _plain_output(self, row: Any) -> tuple[str | float | None, float | None] | None:
+    def _plain_output(self, row: Any) -> Output | None:
         prediction = row.prediction
         if self.spec.task == "regression":
-            return prediction, None
+            return prediction, None, None
+        score, scores = None, None
+        if self.spec.task == "multiclass":
+            try:
+                scores = read_scores({"scores": row.scores}, self.spec)
+            except RowError:
+                return None
+        else:
+            score = row.score
         text = self._classes.get(prediction) if type(prediction) is str else None
-        if text is None and (prediction is not None or row.score is None):
+        if text is None and (prediction is not None or score is scores is None):
             text = self._plain_class(prediction)
             if text is None:
                 return None
-        return text, row.score
+        return text, score, scores
 
     def _plain_class(self, value: object) -> str | None:
         try:
@@ -149,16 +167,19 @@ class Codec:
         prediction_id = read_id(record)
         ts = read_time(record, "ts", horizon)
         prediction = self._read_prediction(record.get("prediction"))
-        score = read_score(record, self.spec)
-        if prediction is None and score is None:
-            lacking = "no prediction" if self.spec.task == "regression" else _NEITHER
-            message = f"the record has {lacking}"
+        score, scores = None, None
+        if self.spec.task == "multiclass":
+            scores = read_scores(record, self.spec)
+        else:
+            score = read_score(record, self.spec)
+        if prediction is None and score is None and scores is None:
+            message = f"the record has {_LACKING[self.spec.task]}"
             raise RowError(Code.MISSING_FIELD, "prediction", message)
         weight = read_weight(record.get("weight"))
         subject = read_subject(record.get("subject"))
         tags = read_tags(record.get("tags"))
         values, wrong = self._read_features(record.get("features"))
-        row = (prediction_id, ts, prediction, score, weight, subject, tags)
+        row = (prediction_id, ts, prediction, score, scores, weight, subject, tags)
         return Fields(*row, values[: self._split], values[self._split :]), wrong
 
     def _read_prediction(self, value: object) -> str | float | None:

@@ -5,7 +5,7 @@ fields as int16 and the fields.  https://www.postgresql.org/docs/current/sql-cop
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 TRAILER = b"\xff\xff"
@@ -18,6 +18,9 @@ pack_count = struct.Struct(">h").pack
 pack_length = struct.Struct(">i").pack
 _pack_int4 = struct.Struct(">ii").pack
 _pack_int8 = struct.Struct(">iq").pack
+# Dimensions, whether there are nulls, the elements' type, and how many there are from which index.
+_pack_array = struct.Struct(">iiiii").pack
+_FLOAT8 = 701
 _pack_float8 = struct.Struct(">id").pack
 
 
@@ -34,6 +37,15 @@ def int8_field(value: int) -> bytes:
 def float8_field(value: float | None) -> bytes:
     """Encode a ``double precision``."""
     return NULL if value is None else _pack_float8(8, value)
+
+
+def float8s_field(values: Sequence[float] | None) -> bytes:
+    """Encode a ``double precision[]`` of one dimension without nulls."""
+    if values is None:
+        return NULL
+    elements = b"".join(map(float8_field, values))
+    head = _pack_array(1, 0, _FLOAT8, len(values), 1)
+    return pack_length(len(head) + len(elements)) + head + elements
 
 
 def time_field(microseconds: int) -> bytes:

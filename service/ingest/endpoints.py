@@ -35,6 +35,7 @@ class PredictionAnswer(BaseModel):
     received_at: datetime
     prediction: str | float | None
     score: float | None
+    scores: dict[str, float] | None
     weight: float | None
     subject: str | None
     tags: dict[str, str] | None

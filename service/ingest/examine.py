@@ -37,6 +37,7 @@ class Fields(msgspec.Struct, gc=False):
     ts: int
     prediction: str | float | None
     score: float | None
+    scores: tuple[float, ...] | None
     weight: float | None
     subject: str | None
     tags: bytes | None
@@ -138,6 +139,25 @@ def read_score(record: Mapping[str, Any], spec: VersionSpec) -> float | None:
     if value is None:
         return None
     return _probability(value, "score")
+
+
+def read_scores(record: Mapping[str, Any], spec: VersionSpec) -> tuple[float, ...] | None:
+    """Return the probabilities of a model of many classes, in the order of the classes."""
+    if record.get("score") is not None:
+        message = "the model has more than two classes: scores maps each to its probability"
+        raise RowError(Code.BAD_SCORE, "score", message)
+    scores = record.get("scores")
+    if scores is None:
+        return None
+    if not isinstance(scores, dict):
+        raise RowError(Code.BAD_SCORE, "scores", "scores maps classes to probabilities")
+    if not spec.classes:
+        raise RowError(Code.BAD_SCORE, "scores", "the version has no classes yet; declare them")
+    if not set(spec.classes).issuperset(scores):
+        raise RowError(Code.UNKNOWN_CLASS, "scores", "scores names a class that the version lacks")
+    if len(scores) < len(spec.classes):
+        raise RowError(Code.BAD_SCORE, "scores", "scores needs a probability for every class")
+    return tuple(_probability(scores[name], "scores") for name in spec.classes)
 
 
 def _probability(value: object, field: str) -> float:

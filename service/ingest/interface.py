@@ -40,7 +40,7 @@ PREDICTION: dict[str, Any] = {
         "scores": {
             "type": ["object", "null"],
             "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
-            "description": "class to probability, instead of score",
+            "description": "class to probability, instead of score; of many classes all",
         },
         "weight": {"type": ["number", "null"], "minimum": 0},
         "subject": {"type": ["string", "null"], "description": "whom the prediction is about"},

@@ -21,6 +21,7 @@ class LoggedPrediction:
     received_at: datetime
     prediction: str | float | None
     score: float | None
+    scores: dict[str, float] | None
     weight: float | None
     subject: str | None
     tags: dict[str, str] | None
@@ -52,7 +53,8 @@ def find_prediction(
     columns = prediction.c
     row = session.execute(
         select(
-            *(columns.received_at, _said(version), columns.score, columns.weight),
+            *(columns.received_at, _said(version), columns.score, columns.scores),
+            columns.weight,
             *(columns.subject, columns.tags),
             *(columns[feature.slot] for feature in version.features),
         ).where(
@@ -64,7 +66,7 @@ def find_prediction(
     ).one_or_none()
     if row is None:
         return None
-    received_at, said, score, weight, subject, tags, *slots = row
+    received_at, said, score, scores, weight, subject, tags, *slots = row
     features = {
         feature.name: _feature(feature.kind, value)
         for feature, value in zip(version.features, slots, strict=True)
@@ -76,6 +78,7 @@ def find_prediction(
         received_at,
         said,
         score,
+        None if scores is None else dict(zip(version.classes, scores, strict=False)),
         weight,
         subject,
         tags,

@@ -16,7 +16,11 @@ from service.registry.values import FeatureSpec, VersionSpec
 IDENTITY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts", "content_hash")
 _KEY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts")
 _EXTRA_COLUMNS = ("weight", "subject", "tags")
-OUTPUT_COLUMNS = {"binary": ("prediction", "score"), "regression": ("predicted_value",)}
+OUTPUT_COLUMNS = {
+    "binary": ("prediction", "score"),
+    "multiclass": ("prediction", "scores"),
+    "regression": ("predicted_value",),
+}
 _HASH_BYTES = 8
 _HASH_LENGTH = copy.pack_length(_HASH_BYTES)
 _NO_EXTRAS = copy.NULL * 3
@@ -96,7 +100,10 @@ class Layout:
         prediction = fields.prediction
         if isinstance(prediction, float):
             return copy.float8_field(prediction)
-        return self._texts[prediction] + copy.float8_field(fields.score)
+        text = self._texts[prediction]
+        if self.spec.task == "multiclass":
+            return text + copy.float8s_field(fields.scores)
+        return text + copy.float8_field(fields.score)
 
     def encode(self, index: int, fields: Fields, owner: Verdicts) -> PreparedRow:
         """Encode a row; the hash leaves out empty slots at the end, which come and go."""

@@ -21,9 +21,9 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "method-not-allowed": (405, "The route does not have that method."),
     "no-reference": (422, "The window was judged without a reference: there is no report."),
     "too-deep": (400, "The document nests too deeply."),
-    "too-many-classes": (422, "The labels and predictions of the reference are not two classes."),
+    "too-many-classes": (422, "The reference has more classes than the task may have."),
     "too-many-rows": (413, "The request has more than `limit` records."),
-    "unknown-classes": (422, "It cannot be told which class of the reference is the positive one."),
+    "unknown-classes": (422, "It cannot be told what the classes are, or which is positive."),
     "unsupported-encoding": (415, "The content encoding is neither gzip nor none."),
 }
 
@@ -33,7 +33,7 @@ REFUSALS: Mapping[Code, str] = {
     Code.BAD_PREDICTION: "The prediction is not a string, a number or a boolean.",
     Code.BAD_PREDICTION_ID: "`prediction_id` is not a string of 1 to 128 characters.",
     Code.BAD_RECORD: "The record is not an object.",
-    Code.BAD_SCORE: "A score is not a probability, or `scores` does not fit the version's classes.",
+    Code.BAD_SCORE: "A score is no probability, or does not fit the task or the classes.",
     Code.BAD_SUBJECT: "`subject` is not a string.",
     Code.BAD_TAGS: "`tags` is not an object of at most 32 strings.",
     Code.BAD_TIMESTAMP: "The time is not one of RFC 3339.",

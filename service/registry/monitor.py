@@ -33,9 +33,17 @@ METRICS = (
     "log_loss",
 )
 REGRESSION_METRICS = ("mae", "rmse", "rmsle", "mape", "r2")
-METRICS_OF: Mapping[str, tuple[str, ...]] = {"binary": METRICS, "regression": REGRESSION_METRICS}
+MULTICLASS_METRICS = (
+    *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+)
+METRICS_OF: Mapping[str, tuple[str, ...]] = {
+    "binary": METRICS,
+    "multiclass": MULTICLASS_METRICS,
+    "regression": REGRESSION_METRICS,
+}
 DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "accuracy", "recall"),
+    "multiclass": ("roc_auc", "accuracy", "f1"),
     "regression": ("rmse", "mae"),
 }
 # mean_error is recorded, but neither side of zero is the worse one yet.
@@ -203,7 +211,10 @@ class Performance(Document):
     alpha: Alpha = 0.01
     metrics: tuple[str, ...] = Field(
         default=DEFAULT_METRICS["binary"],
-        description="of the model's task; left out, a regression's are rmse and mae",
+        description=(
+            "of the model's task; left out, of many classes roc_auc, accuracy and f1, of a "
+            "regression rmse and mae"
+        ),
     )
     tolerance: Share = 0.01
     min_label_coverage: Share = 0.5

@@ -36,7 +36,8 @@ RESERVED = frozenset(
     {"prediction_id", "ts", "prediction", "score", "scores", "label", "weight", "subject", "tags"}
 )
 LONGEST_CLASS = 200
-LATER_TASKS = ("multiclass",)
+# Of a multiclass model; a profile holds a histogram of scores for each.
+FEWEST_CLASSES, MOST_CLASSES = 3, 50
 LATER_KINDS = ("datetime", "text", "embedding")
 LATER_PII = ("hash", "drop")
 
@@ -51,15 +52,10 @@ def is_reserved(name: str) -> bool:
 class ModelDocument(Document):
     """A monitored model."""
 
-    task: Literal["binary", "regression"] = "binary"
+    task: Literal["binary", "multiclass", "regression"] = "binary"
     owner: Text = ""
     description: Text = ""
     auto_register: bool = False
-
-    @field_validator("task", mode="before")
-    @classmethod
-    def _task_of_this_release(cls, value: object) -> object:
-        return _later(value, LATER_TASKS, "the task")
 
 
 def _kind(value: object) -> object:

@@ -16,7 +16,13 @@ from service.registry.repository import (
     is_name,
     next_revision,
 )
-from service.registry.schemas import FeatureDocument, ModelDocument, VersionDocument
+from service.registry.schemas import (
+    FEWEST_CLASSES,
+    MOST_CLASSES,
+    FeatureDocument,
+    ModelDocument,
+    VersionDocument,
+)
 from service.registry.slots import allocate
 from service.registry.tables import Feature, Model, Monitor, Version
 from service.registry.values import MonitorSpec, VersionSpec
@@ -83,10 +89,16 @@ def put_version(
 def declare_classes(
     row: Version, task: str, classes: tuple[str, ...], positive: str | None
 ) -> None:
-    """Set a version's classes, of two the negative first; they cannot change afterwards."""
+    """Set a version's classes, which cannot change afterwards.
+
+    Of two the negative comes first; more keep their order, which is that of the stored scores.
+    """
     if task == "regression":
         message = "classes: the model's task is regression, which has none"
         raise InvalidDocumentError(message)
+    if task == "multiclass":
+        _declare_many(row, classes, positive)
+        return
     if len(classes) != _BINARY:
         message = "classes: a binary model has two"
         raise InvalidDocumentError(message)
@@ -98,11 +110,25 @@ def declare_classes(
         message = "positive_class must be one of the classes"
         raise InvalidDocumentError(message)
     ordered = sorted(classes, key=lambda name: name == chosen)
-    if row.classes and (row.classes != ordered or row.positive_class != chosen):
+    _set_classes(row, ordered, chosen)
+
+
+def _declare_many(row: Version, classes: tuple[str, ...], positive: str | None) -> None:
+    if not FEWEST_CLASSES <= len(classes) <= MOST_CLASSES:
+        message = f"classes: a multiclass model has {FEWEST_CLASSES} to {MOST_CLASSES}"
+        raise InvalidDocumentError(message)
+    if positive is not None:
+        message = "positive_class: of more than two classes none is the positive one"
+        raise InvalidDocumentError(message)
+    _set_classes(row, list(classes), None)
+
+
+def _set_classes(row: Version, classes: list[str], positive: str | None) -> None:
+    if row.classes and (row.classes != classes or row.positive_class != positive):
         message = "the classes of a version cannot change; register another version"
         raise ConflictError(message)
-    row.classes = list(ordered)
-    row.positive_class = chosen
+    row.classes = classes
+    row.positive_class = positive
 
 
 def add_features(session: Session, row: Version, features: Sequence[FeatureDocument]) -> None:
@@ -156,7 +182,8 @@ def infer_schema(
     known = {feature.name for feature in find_version_by_id(session, row.id).features}
     added = [feature for feature in features if feature.name not in known]
     if classes is not None and not row.classes:
-        declare_classes(row, version.task, classes, classes[-1])
+        positive = None if version.task == "multiclass" else classes[-1]
+        declare_classes(row, version.task, classes, positive)
         row.inferred = True
     if added:
         add_features(session, row, added)

@@ -15,6 +15,7 @@ _FIXED = (
     "received_at",
     "prediction",
     "score",
+    "scores",
     "weight",
     "subject",
     "tags",
@@ -24,6 +25,7 @@ _HEAD = ("p.prediction_id", "p.ts", "p.received_at")
 _TAIL = ("p.weight", "p.subject", "p.tags")
 _OWN = {
     "binary": (*_HEAD, "p.prediction", "p.score", *_TAIL, "l.label"),
+    "multiclass": (*_HEAD, "p.prediction", "p.scores", *_TAIL, "l.label"),
     "regression": (
         *(*_HEAD, "p.predicted_value AS prediction"),
         *(*_TAIL, "l.label_value AS label"),

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.buckets.service import columns_of
-from service.profiles.columns import Classes, Output, Quantity
+from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
 from service.profiles.serialise import binning_to_bytes
 from service.registry.repository import latest_reference
@@ -40,9 +40,11 @@ def binning_id_of(sessions: sessionmaker[Session], reader: RowReader, version: V
 
 
 def output_of(version: VersionSpec) -> Output:
-    """Return what the version predicts: a number or two classes, 0 and 1 where none are known."""
+    """Return what the version predicts: a number or classes, of two 0 and 1 if none are known."""
     if version.task == "regression":
         return Quantity()
+    if version.task == "multiclass":
+        return ManyClasses(version.classes)
     positive = version.positive_class or "1"
     negative = next((name for name in version.classes if name != positive), "0")
     return Classes(negative, positive)

@@ -8,9 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidDocumentError
+from service.profiles.arrays import score_column
 from service.registry.classes import class_text
 from service.registry.documents import printable, read
-from service.registry.schemas import FeatureDocument, is_reserved
+from service.registry.schemas import (
+    FEWEST_CLASSES,
+    MOST_CLASSES,
+    FeatureDocument,
+    is_reserved,
+)
 from service.registry.values import VersionSpec
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -57,8 +63,8 @@ def conform(
     version's features, whose classes are inferred where it has none.
     """
     own = _own_columns(table, names)
-    if version.task == "regression" and own.pop("score", None) is not None and "score" in names:
-        message = "score: the model's task is regression, which has no scores"
+    if version.task != "binary" and own.pop("score", None) is not None and "score" in names:
+        message = f"score: the model's task is {version.task}, which has no single score"
         raise InvalidDocumentError(message)
     columns: dict[str, pa.Array] = {}
     features = []
@@ -72,8 +78,12 @@ def conform(
     inferred = None
     if version.task == "regression":
         columns.update(_amounts(table, own))
+    elif version.task == "multiclass":
+        texts, inferred = _classes(table, own, version.classes, infer_many)
+        columns.update(texts)
+        columns.update(_scores_of_many(table, version.classes or inferred or ()))
     else:
-        texts, inferred = _classes(table, own, version.classes)
+        texts, inferred = _classes(table, own, version.classes, infer_classes)
         columns.update(texts)
         positive = version.positive_class or (inferred[-1] if inferred else None)
         columns.update(_scores(table, own, positive))
@@ -98,7 +108,10 @@ def _amounts(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:
 
 
 def _classes(
-    table: pa.Table, own: Mapping[str, str], classes: tuple[str, ...]
+    table: pa.Table,
+    own: Mapping[str, str],
+    classes: tuple[str, ...],
+    infer: Callable[[Iterable[pa.Array]], tuple[str, ...] | None],
 ) -> tuple[dict[str, pa.Array], tuple[str, ...] | None]:
     """Return predictions and labels as classes, and these where they had to be inferred."""
     texts = {
@@ -106,7 +119,7 @@ def _classes(
         for ours in ("prediction", "label")
         if ours in own
     }
-    inferred = None if classes else infer_classes(texts.values())
+    inferred = None if classes else infer(texts.values())
     known = classes or inferred or ()
     for ours, array in texts.items():
         _require(own[ours], array, _is_in(array, known), "is none of the version's classes")
@@ -138,6 +151,23 @@ def _scores(table: pa.Table, own: Mapping[str, str], positive: str | None) -> di
         columns["score"] = to_kind(score, _plain(table, score), "numeric")
         fits = pc.and_(pc.greater_equal(columns["score"], 0), pc.less_equal(columns["score"], 1))
         _require(score, columns["score"], fits, "is no probability from 0 to 1")
+    return columns
+
+
+def _scores_of_many(table: pa.Table, classes: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the columns ``scores.<class>``: of every class, or of none."""
+    theirs = {name: score_column(name) for name in classes}
+    there = [name for name in theirs.values() if name in table.column_names]
+    if not there:
+        return {}
+    columns = {}
+    for name, column in theirs.items():
+        if column not in there:
+            raise BadColumnError(column, "the file has no such column, though of other classes")
+        scores = to_kind(column, _plain(table, column), "numeric")
+        fits = pc.and_(pc.greater_equal(scores, 0), pc.less_equal(scores, 1))
+        _require(column, scores, fits, "is no probability from 0 to 1")
+        columns[score_column(name)] = scores
     return columns
 
 
@@ -204,7 +234,7 @@ def infer_classes(columns: Iterable[pa.Array]) -> tuple[str, str] | None:
     if not found:
         return None
     if len(found) > _CLASSES:
-        message = "predictions and labels have more than two classes; this release is for binary"
+        message = "predictions and labels have more than two classes: the model's task is binary"
         raise InvalidDocumentError(message, code="too-many-classes")
     for pair in _PAIRS:
         if found <= set(pair):
@@ -214,6 +244,20 @@ def infer_classes(columns: Iterable[pa.Array]) -> tuple[str, str] | None:
             return spelled[pair[0]], spelled[pair[1]]
     message = "declare classes and positive_class with the version: they cannot be told apart"
     raise InvalidDocumentError(message, code="unknown-classes")
+
+
+def infer_many(columns: Iterable[pa.Array]) -> tuple[str, ...] | None:
+    """Infer the classes of a multiclass model, by name, or ``None`` where no row has one."""
+    found: set[str] = set()
+    for array in columns:
+        found.update(pc.drop_null(pc.unique(array)).slice(0, MOST_CLASSES + 1).to_pylist())
+    if len(found) > MOST_CLASSES:
+        message = f"predictions and labels have more than {MOST_CLASSES} classes"
+        raise InvalidDocumentError(message, code="too-many-classes")
+    if 0 < len(found) < FEWEST_CLASSES:
+        message = "declare the classes with the version: predictions and labels have fewer than 3"
+        raise InvalidDocumentError(message, code="unknown-classes")
+    return tuple(sorted(found)) or None
 
 
 def to_times(name: str, array: pa.Array) -> pa.Array:

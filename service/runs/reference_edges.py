@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from service.profiles.arrays import output_columns
+from service.profiles.arrays import SCORES, output_columns
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.build import profile_features
 from service.profiles.columns import Column, Kind, Output
@@ -45,6 +45,7 @@ def choose_edges(
     new_score = "score" in rows.column_names and (
         known.score_bins is None or (scored is not None and _is_stale(known.score_bins, scored))
     )
+    new_score = new_score or any(name.startswith(SCORES) for name in stale)
     if not (stale or absent or new_score):
         return known
     fresh = freeze_binning(rows, columns, output)

@@ -26,7 +26,7 @@ def _of_rows(rows: pa.Table, task: str) -> Iterator[dict[str, Any]]:
         ("prediction", "no-predictions", "rows-without-prediction"),
         ("ts", "no-times", "rows-without-time"),
     ):
-        if name == "score" and task == "regression":
+        if name == "score" and task != "binary":
             continue
         without = rows[name].null_count if name in rows.column_names else rows.num_rows
         if without == rows.num_rows:

@@ -139,7 +139,9 @@ def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
         if feature.name not in known
     )
     classes = version.classes or rows.classes or ()
-    positive = version.positive_class or (rows.classes[1] if rows.classes else None)
+    positive = version.positive_class
+    if version.task == "binary" and rows.classes and positive is None:
+        positive = rows.classes[1]
     return replace(
         version,
         features=version.features + added,

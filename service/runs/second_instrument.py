@@ -23,13 +23,14 @@ from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.ledger.repository import Claim, ClaimLostError, claim_one, finish, release
 from service.profiles.arrays import output_columns
-from service.profiles.columns import Column, Quantity
+from service.profiles.columns import Column
 from service.registry.repository import (
     find_monitor,
     find_reference,
     find_version_by_id,
     reference_sample,
 )
+from service.runs.binnings import output_of
 from service.runs.leases import LeaseKeeper
 from service.runs.recording import append_measurements
 from service.runs.tables import Measurement, Report, Window
@@ -138,8 +139,8 @@ class SecondInstrument:
             return
         rows = self._reader.sample(version, item.start, item.end, document.evidently.max_rows)
         columns = columns_of(version)
-        if version.task == "regression":
-            columns = (*columns, *output_columns(Quantity()))
+        if version.task != "binary":
+            columns = (*columns, *output_columns(output_of(version)))
         methods = document.evidently.methods.model_dump()
         if claim.kind == "report":
             subject = Subject(version.model, version.version, item.start, item.end)

@@ -167,9 +167,9 @@ def test_a_schema_that_cannot_be_is_refused(
     assert client.get("/v1/models/loans/versions/7").status_code == 404
 
 
-def test_later_tasks_are_named(client: "TestClient") -> None:
-    answer = client.put("/v1/models/prices", json={"task": "multiclass"})
-    assert (answer.status_code, answer.json()["code"]) == (422, "not-implemented")
+def test_an_unknown_task_is_refused(client: "TestClient") -> None:
+    answer = client.put("/v1/models/prices", json={"task": "ranking"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-document")
 
 
 @pytest.mark.parametrize("name", ["Loans", "-x", "a b", "a" * 64, "a%00", "\u0440red"])

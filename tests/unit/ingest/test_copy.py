@@ -63,6 +63,7 @@ def fields(draw: Any) -> Any:
         microseconds(draw(TIMES)),
         draw(st.none() | st.sampled_from(["0", "1"])),
         draw(st.none() | FINITE),
+        None,
         draw(st.none() | FINITE),
         draw(st.none() | TEXT),
         None if tags is None else msgspec.json.encode(tags),
