@@ -16,7 +16,8 @@ from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
 from service.evaluation.rare import describe_cell, judge_rare
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
-from service.profiles.profile import FeatureProfile, PerformanceProfile
+from service.profiles.columns import Quantity
+from service.profiles.profile import FeatureProfile, Performance, RegressionProfile
 
 SCORE = "score"
 LABEL = "label"
@@ -130,22 +131,23 @@ def judge_drift(
     return _judge(columns, policy, share)
 
 
-def label_share(binning: Binning, reference: PerformanceProfile, policy: DriftPolicy) -> float:
+def label_share(binning: Binning, reference: Performance, policy: DriftPolicy) -> float:
     """Return which part of ``alpha`` the label's drift has: that of one column among all.
 
     It depends on the reference alone, so that labels that arrive change no feature's verdict.
+    Labels that are numbers have none: their drift is not judged.
     """
     ignored = policy.columns.get(LABEL, ColumnDriftPolicy()).ignore
-    if ignored or not reference.labelled:
+    if ignored or not reference.labelled or isinstance(reference, RegressionProfile):
         return 0.0
     return 1 / (1 + len(_judged_bins(binning, policy)))
 
 
 def judge_label_drift(
     binning: Binning,
-    reference: PerformanceProfile,
-    chunks: Sequence[PerformanceProfile],
-    current: PerformanceProfile,
+    reference: Performance,
+    chunks: Sequence[Performance],
+    current: Performance,
     rows: int,
     policy: DriftPolicy,
     min_label_coverage: float,
@@ -169,7 +171,8 @@ def judge_label_drift(
     Returns
     -------
     list[Measurement]
-        ``drift`` of ``label``; nothing if the reference has no labels, or the label is ignored.
+        ``drift`` of ``label``; nothing if the reference has no labels, if they are numbers, or if
+        the label is ignored.
 
     Examples
     --------
@@ -186,9 +189,9 @@ def judge_label_drift(
     ('alert', 0.221)
     """
     share = label_share(binning, reference, policy)
-    if not share:
+    if not share or isinstance(binning.output, Quantity):
         return []
-    bins = CategoricalBins((binning.classes.negative, binning.classes.positive), frozenset())
+    bins = CategoricalBins(binning.output.names, frozenset())
     before, after = Sample(_label_counts(reference)), Sample(_label_counts(current))
     pieces = [_label_counts(chunk) for chunk in chunks]
     column = _column(LABEL, policy, partial(compare_column, bins, before, pieces, after))
@@ -242,8 +245,10 @@ def _column(
     return _Column(name, next(effect for effect in effects if effect is not None), compared)
 
 
-def _label_counts(profile: PerformanceProfile) -> NDArray[np.int64]:
-    """Return the rows of either class, none of another, none unseen."""
+def _label_counts(profile: Performance) -> NDArray[np.int64]:
+    """Return the rows of each class, none of another, none unseen."""
+    if isinstance(profile, RegressionProfile):
+        return np.zeros(2, dtype=np.int64)
     return np.append(profile.confusion.sum(axis=1), [0, 0])
 
 

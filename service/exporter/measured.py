@@ -65,7 +65,9 @@ def model_samples(
         return
     estimated = family == "estimate"
     if not estimated:
-        yield from _target_drift(own, (row for row in measured if row.subject == LABEL))
+        yield from _target_drift(
+            own, (row for row in measured if row.metric == "drift" and row.subject == LABEL)
+        )
     for row in measured:
         if row.subject is not None or row.metric in _OF_DATA:
             continue

@@ -15,9 +15,9 @@ from service.evaluation.drift import (
 from service.evaluation.measurement import Measurement, Verdict
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
-from service.profiles.columns import Classes, Column, Kind
+from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import PerformanceProfile
+from service.profiles.profile import Performance, PerformanceProfile
 
 COLUMNS = [Column("x", Kind.NUMERIC)]
 
@@ -34,7 +34,7 @@ def a_window(negative: int, positive: int, *, unlabelled: int = 0, seed: int = 1
     )
 
 
-def labelled(rows: pa.Table) -> tuple[Binning, PerformanceProfile]:
+def labelled(rows: pa.Table) -> tuple[Binning, Performance]:
     binning = freeze_binning(rows, COLUMNS, Classes("0", "1"))
     return binning, profile_performance(rows, binning)
 
@@ -124,6 +124,8 @@ def test_undrifted_labels_rarely_alert() -> None:
     binning, profile = labelled(a_window(1, 1))
     policy = DriftPolicy(min_effect=0.0)
 
+    assert isinstance(profile, PerformanceProfile)
+
     def drawn(rows: int, share: float) -> PerformanceProfile:
         positive = int(rng.binomial(rows, share))
         confusion = np.array([[rows - positive, 0], [0, positive]])
@@ -141,3 +143,20 @@ def test_undrifted_labels_rarely_alert() -> None:
             alerts += found.verdict is Verdict.ALERT
         # A third of 1 %, the part of one column among three: 5 expected; over 14 is 1 in 4,000.
         assert alerts <= 14
+
+
+def test_the_labels_of_many_classes_have_a_drift_too() -> None:
+    names = ("bird", "cat", "dog")
+    old = pa.table({"label": [*names] * 500, "prediction": [*names] * 500})
+    new = pa.table({"label": ["bird", "bird", "cat", "dog"] * 250, "prediction": ["cat"] * 1000})
+    binning = freeze_binning(old, [], ManyClasses(names))
+    before, after = (profile_performance(rows, binning) for rows in (old, new))
+    [found] = judge_label_drift(binning, before, [], after, 1000, DriftPolicy(), 0.5)
+    assert (found.n, found.n_reference, found.verdict) == (1000, 1500, Verdict.ALERT)
+
+
+def test_labels_that_are_numbers_are_left_alone() -> None:
+    rows = pa.table({"label": [1.0, 2.0] * 200, "prediction": [1.5] * 400})
+    binning = freeze_binning(rows, [], Quantity())
+    profile = profile_performance(rows, binning)
+    assert judge_label_drift(binning, profile, [], profile, 400, DriftPolicy(), 0.5) == []
