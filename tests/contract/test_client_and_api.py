@@ -105,3 +105,22 @@ def test_requests_are_timed_by_route_and_not_by_path(client: httpx.Client) -> No
     exposition = client.get("/metrics").text
     assert 'route="/v1/models/{model}"' in exposition
     assert "some-name-that-is-in-no-metric" not in exposition
+
+
+def test_scores_of_many_classes_and_numbers_are_read_back(api: str, client: httpx.Client) -> None:
+    assert client.put("/v1/models/cards", json={"task": "multiclass"}).status_code == 200
+    assert client.put("/v1/models/prices", json={"task": "regression"}).status_code == 200
+    document = {"classes": ["c", "a", "b"], "features": []}
+    assert client.put("/v1/models/cards/versions/1", json=document).status_code == 200
+    assert client.put("/v1/models/prices/versions/1", json={"features": []}).status_code == 200
+    cards = Monitor("cards", "1", url=api, interval=0.01)
+    prices = Monitor("prices", "1", url=api, interval=0.01)
+    scores = {"a": 0.2, "b": 0.7, "c": 0.1}
+    card, price = cards.log({}, "b", scores=scores), prices.log({}, 12.5)
+    prices.label(price, 13)
+    assert cards.flush(20)
+    assert prices.flush(20)
+    found = client.get(f"/v1/models/cards/predictions/{card}").json()["predictions"][0]
+    assert (found["prediction"], found["scores"]) == ("b", scores)
+    logged = client.get(f"/v1/models/prices/predictions/{price}").json()
+    assert (logged["predictions"][0]["prediction"], logged["label"]) == (12.5, 13)

@@ -79,6 +79,7 @@ class Monitor:
         prediction: Any,
         *,
         score: float | None = None,
+        scores: Mapping[str, float] | None = None,
         prediction_id: str | None = None,
         ts: datetime | float | None = None,
         weight: float | None = None,
@@ -100,6 +101,8 @@ class Monitor:
             }
             if score is not None:
                 record["score"] = score
+            if scores is not None:
+                record["scores"] = dict(scores)
             if weight is not None:
                 record["weight"] = weight
             if tags is not None:
