@@ -95,6 +95,9 @@ def labelled_rows(
         profile = performance_from_bytes(content)
         if isinstance(profile, RegressionProfile):
             return None
+        if len(profile.confusion) != len(by_label):
+            # It was made before the version's classes were known.
+            continue
         by_label += profile.confusion.sum(axis=1)
     # They are stored in the order of the profiles: of two the negative class first.
     return dict(zip(version.classes, by_label.tolist(), strict=True))
