@@ -29,7 +29,7 @@ class Homogeneity:
         return min(self.jsd, self.x2)
 
 
-def pearson_x2(table: Counts) -> tuple[float, int]:
+def pearson_x2(table: Counts | NDArray[np.float64]) -> tuple[float, int]:
     """Return Pearson's X² of a table of windows by bins, and its degrees of freedom.
 
     Parameters

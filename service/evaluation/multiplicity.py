@@ -1,5 +1,6 @@
 """Many tests in one window, and one error rate over all of them."""
 
+from collections.abc import Sequence
 from math import expm1, log1p
 
 import numpy as np
@@ -45,6 +46,36 @@ def sidak_adjust(p_value: float, tests: int) -> float:
     if p_value >= 1:
         return 1.0
     return -expm1(max(tests, 1) * log1p(-p_value))
+
+
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's p-values, each of which compares to the level over all of them.
+
+    Parameters
+    ----------
+    p_values
+        In any order, and however they depend on each other.
+
+    Returns
+    -------
+    list of float
+        In the same order, in [0, 1].
+
+    References
+    ----------
+    S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6 (1979).
+
+    Examples
+    --------
+    >>> holm_adjust([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for left, position in zip(range(len(order), 0, -1), order, strict=True):
+        largest = max(largest, min(left * p_values[position], 1.0))
+        adjusted[position] = largest
+    return adjusted
 
 
 def tarone_count(smallest: NDArray[np.float64], alpha: float) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import chdtrc, ndtr, stdtr
+from scipy.special import chdtrc, logit, ndtr, stdtr
 
 from service.detection.metrics import HIGHER_IS_WORSE
 from service.detection.performance import (
@@ -75,14 +75,51 @@ def p_value_of_loss(
     return max(p_value, float(tail))
 
 
+def p_value_below(name: str, now: MetricValue, floor: float) -> float:
+    """Return the one-sided probability of so low a value where the truth is at the floor.
+
+    Parameters
+    ----------
+    name
+        A metric that gets worse by falling.
+    now
+        With a value, and with ``support`` above 0.
+    floor
+        On the metric's own scale.
+
+    Returns
+    -------
+    float
+        In [0, 1]: the exact binomial tail for proportions (on Kish's rows if they weigh), else that
+        of the normal distribution on the scale of the test.
+
+    Examples
+    --------
+    >>> value = MetricValue(0.8, 10, "wilson", n_eff=10, support=10, successes=8)
+    >>> round(p_value_below("recall", value, 0.9), 4)  # 1 - .9^10 - 10 .1 .9^9
+    0.2639
+    """
+    if now.successes is not None and name in PROPORTIONS:
+        from scipy.stats import binom  # noqa: PLC0415  it takes a second to import
+
+        successes, n = _counts(now)
+        return min(max(float(binom.cdf(successes, n, min(max(floor, 0.0), 1.0))), 0.0), 1.0)
+    at = float(logit(max(floor, 0.0))) if name == "roc_auc" else floor
+    if now.error <= 0:
+        return 0.0 if now.position < at else 1.0
+    return float(ndtr((now.position - at) / now.error))
+
+
 def _fisher(name: str, now: MetricValue, before: MetricValue) -> float:
     """Return Fisher's exact one-sided p, on rows, or on Kish's effective rows if they weigh."""
     # scipy.stats takes a second to import, which the API must not pay.
     from scipy.stats import hypergeom  # noqa: PLC0415
 
     (k_now, n_now), (k_before, n_before) = _counts(now), _counts(before)
-    law = hypergeom(n_now + n_before, k_now + k_before, n_now)
-    tail = law.sf(k_now - 1) if name in HIGHER_IS_WORSE else law.cdf(k_now)
+    # A frozen distribution would take ten times as long, which counts with hundreds of slices.
+    sizes = (n_now + n_before, k_now + k_before, n_now)
+    worse = name in HIGHER_IS_WORSE
+    tail = hypergeom.sf(k_now - 1, *sizes) if worse else hypergeom.cdf(k_now, *sizes)
     return min(max(float(tail), 0.0), 1.0)
 
 
