@@ -1,6 +1,6 @@
 """Rows out of Postgres as Arrow, a batch at a time, under the names that people use."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -34,25 +34,39 @@ class RowReader:
         self, version: VersionSpec, start: datetime, end: datetime
     ) -> Iterator[pa.RecordBatch]:
         """Yield ts, prediction, score, weight and label of the labelled rows in [start, end)."""
-        newer = aliased(Label)
-        superseded = exists().where(
-            newer.model_id == Label.model_id,
-            newer.prediction_id == Label.prediction_id,
-            newer.label_ts > Label.label_ts,
-        )
-        columns = prediction.c
         return self._named(
             replace(version, features=()),
             select(*_fixed(version), _label(version))
-            .join(
-                Label,
-                and_(
-                    Label.model_id == columns.model_id,
-                    Label.prediction_id == columns.prediction_id,
-                ),
-            )
-            .where(_span(version, start, end), ~superseded),
+            .join(Label, _newest_label())
+            .where(_span(version, start, end)),
         )
+
+    def with_labels(
+        self, version: VersionSpec, start: datetime, end: datetime, names: Collection[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield all rows in [start, end), labelled or not, with the named features and tags.
+
+        A tag is named ``tags.<name>``; what the version does not have is left out.
+        """
+        columns = prediction.c
+        features = tuple(feature for feature in version.features if feature.name in names)
+        tags = [name for name in sorted(names) if name.startswith("tags.")]
+        # Neither a feature nor a tag has such a name; their own may be too long for Postgres.
+        named = [
+            columns.tags[name.removeprefix("tags.")].astext.label(f"tags.#{i}")
+            for i, name in enumerate(tags)
+        ]
+        read = replace(version, features=features)
+        query = (
+            select(*_columns(read), Label.label, *named)
+            .outerjoin(Label, _newest_label())
+            .where(_span(version, start, end))
+        )
+        for batch in self._named(read, query):
+            arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for i, name in enumerate(tags):
+                arrays[name] = arrays.pop(f"tags.#{i}")
+            yield pa.RecordBatch.from_pydict(arrays)
 
     def sample(self, version: VersionSpec, start: datetime, end: datetime, rows: int) -> pa.Table:
         """Return at most ``rows`` rows of [start, end): those with the smallest hashes of their id.
@@ -115,6 +129,20 @@ class RowReader:
         except adbc_driver_postgresql.dbapi.Error:
             self.close()
             raise
+
+
+def _newest_label() -> ColumnElement[bool]:
+    newer = aliased(Label)
+    superseded = exists().where(
+        newer.model_id == Label.model_id,
+        newer.prediction_id == Label.prediction_id,
+        newer.label_ts > Label.label_ts,
+    )
+    return and_(
+        Label.model_id == prediction.c.model_id,
+        Label.prediction_id == prediction.c.prediction_id,
+        ~superseded,
+    )
 
 
 def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.buckets.tables import BucketProfile
 from service.ledger.repository import Item
@@ -24,11 +24,78 @@ def store_profiles(
 
     ``contents`` maps (binning, bucket start) to rows and serialised profile.
     """
+    _replace(session, BucketProfile.family == family, family, items, contents)
+
+
+def store_slices(
+    session: Session,
+    family: str,
+    items: Sequence[Item],
+    contents: Mapping[tuple[int, datetime], tuple[int, bytes]],
+) -> None:
+    """Replace the slices of the items' buckets, whatever slices were declared before.
+
+    ``family`` tells which are declared now: those of another document are not mistaken for them.
+    """
+    _replace(session, BucketProfile.family.startswith("slices:"), family, items, contents)
+
+
+def load_slices(
+    session: Session, version_id: int, binning_id: int, family: str, start: datetime, end: datetime
+) -> list[bytes]:
+    """Return the slices of the buckets in [start, end), in order of time."""
+    found = session.scalars(
+        select(BucketProfile.content)
+        .where(
+            BucketProfile.version_id == version_id,
+            BucketProfile.binning_id == binning_id,
+            BucketProfile.family == family,
+            BucketProfile.start >= start,
+            BucketProfile.start < end,
+        )
+        .order_by(BucketProfile.start)
+    )
+    return list(found)
+
+
+def starts_unsliced(
+    session: Session, version_id: int, binning_id: int, family: str, start: datetime, end: datetime
+) -> list[datetime]:
+    """Return the buckets in [start, end) that were profiled without these slices."""
+    sliced = aliased(BucketProfile)
+    return list(
+        session.scalars(
+            select(BucketProfile.start)
+            .where(
+                BucketProfile.version_id == version_id,
+                BucketProfile.binning_id == binning_id,
+                BucketProfile.family == "features",
+                BucketProfile.start >= start,
+                BucketProfile.start < end,
+                ~exists().where(
+                    sliced.version_id == version_id,
+                    sliced.binning_id == binning_id,
+                    sliced.family == family,
+                    sliced.start == BucketProfile.start,
+                ),
+            )
+            .order_by(BucketProfile.start)
+        )
+    )
+
+
+def _replace(
+    session: Session,
+    stale: ColumnElement[bool],
+    family: str,
+    items: Sequence[Item],
+    contents: Mapping[tuple[int, datetime], tuple[int, bytes]],
+) -> None:
     version_id = items[0].version_id
     session.execute(
         delete(BucketProfile).where(
             BucketProfile.version_id == version_id,
-            BucketProfile.family == family,
+            stale,
             BucketProfile.start.in_([item.start for item in items]),
         )
     )
@@ -58,6 +125,7 @@ def load_profiles(
         .where(
             BucketProfile.version_id == version_id,
             BucketProfile.binning_id == binning_id,
+            BucketProfile.family.in_(("features", "performance")),
             BucketProfile.start >= start,
             BucketProfile.start < end,
         )

@@ -10,13 +10,18 @@ import pyarrow as pa
 
 from service.buckets.reader import RowReader
 from service.buckets.repository import Family
+from service.buckets.slicing import Slicing
 from service.ledger.repository import Item
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column, Kind
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.serialise import features_to_bytes, performance_to_bytes
+from service.profiles.slices import Slices, merge_slices, slices_to_bytes
 from service.registry.values import VersionSpec
+
+Key = tuple[int, datetime]
+Contents = dict[Key, tuple[int, bytes]]
 
 _HOUR_US = 3_600_000_000
 
@@ -68,6 +73,48 @@ def profile_buckets(
         )
         for (binning_id, start), found in parts.items()
     }
+
+
+def profile_slices(
+    reader: RowReader,
+    version: VersionSpec,
+    items: Sequence[Item],
+    binnings: Mapping[int, Binning],
+    slicing: Slicing,
+) -> tuple[Contents, Contents]:
+    """Profile performance and slices of neighbouring buckets in one read of all their rows.
+
+    Returns what ``profile_buckets`` does for performance, and the same of slices; these are there
+    for every bucket, so that one without rows is known to have none.
+    """
+    wanted = {item.start for item in items}
+    end = max(item.end for item in items)
+    performances: defaultdict[Key, list[Any]] = defaultdict(list)
+    slices: dict[Key, Slices] = {
+        (binning_id, start): {} for binning_id in binnings for start in wanted
+    }
+    rows: defaultdict[datetime, int] = defaultdict(int)
+    labelled: defaultdict[datetime, int] = defaultdict(int)
+    for batch in reader.with_labels(version, min(wanted), end, slicing.reads):
+        for start, table in _by_hour(batch):
+            if start not in wanted:
+                continue
+            known = table.num_rows - table["label"].null_count
+            rows[start] += table.num_rows
+            labelled[start] += known
+            for binning_id, binning in binnings.items():
+                key = (binning_id, start)
+                if known:
+                    performances[key].append(profile_performance(table, binning))
+                found = slicing.profile(table, binning)
+                slices[key] = merge_slices((slices[key], found), slicing.limits)
+    return (
+        {
+            key: (labelled[key[1]], performance_to_bytes(merge_performance(found)))
+            for key, found in performances.items()
+        },
+        {key: (rows[key[1]], slices_to_bytes(found)) for key, found in slices.items()},
+    )
 
 
 def _by_hour(batch: pa.RecordBatch) -> Iterator[tuple[datetime, pa.Table]]:

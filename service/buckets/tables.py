@@ -9,7 +9,10 @@ from service.db.base import Base
 
 
 class BucketProfile(Base):
-    """The profile of one bucket of one version; ``family`` is features or performance."""
+    """The profile of one bucket of one version.
+
+    ``family`` is ``features``, ``performance``, or ``slices:`` and which slices those are.
+    """
 
     __tablename__ = "bucket_profile"
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.fairness import DISPARITIES
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.slices import UNDER_FLOOR
 
 
 class Action(StrEnum):
@@ -33,24 +35,37 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
     return Verdict.OK if Verdict.OK in verdicts else Verdict.INSUFFICIENT_DATA
 
 
+# What asks for attention, not for a retraining.
+_WATCHED = {
+    "slices": "the model got worse for some",
+    "fairness": "groups are treated differently",
+    "drift": "moved without a known loss",
+}
+
+
 def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[Action, str]:
     """Return the action for a window, and the reason in a sentence.
 
     Broken data wins over everything: a model must not be trained on it.  A realised loss, where it
-    could be measured, wins over an estimated one.  Drift without loss is only watched.  A reason
-    never calls healthy what could not be judged.
+    could be measured, wins over an estimated one.  A critical slice under its floor is a loss,
+    whatever the average; other slices, unequal groups and drift without loss are watched.  A
+    reason never calls healthy what could not be judged.
     """
     quality = _named(alerts, "quality")
     if verdicts["quality"] is Verdict.ALERT:
         return Action.FIX_DATA, f"the input is broken: {quality}"
     if verdicts["performance"] is Verdict.ALERT:
         return Action.RETRAIN, f"the model got worse: {_named(alerts, 'performance')}"
+    critical = [alert for alert in alerts if alert.reason == UNDER_FLOOR]
+    if critical:
+        return Action.RETRAIN, f"a critical slice fails: {_named(critical, 'slices')}"
     realised = verdicts["performance"] is not Verdict.INSUFFICIENT_DATA
     if verdicts["estimated_performance"] is Verdict.ALERT and not realised:
         named = _named(alerts, "estimated_performance")
         return Action.RETRAIN, f"the model is estimated to have got worse: {named}"
-    if verdicts["drift"] is Verdict.ALERT:
-        return Action.WATCH, f"moved without a known loss: {_named(alerts, 'drift')}"
+    for family, what in _WATCHED.items():
+        if verdicts.get(family) is Verdict.ALERT:
+            return Action.WATCH, f"{what}: {_named(alerts, family)}"
     return Action.NONE, _quiet(verdicts)
 
 
@@ -66,6 +81,10 @@ def _quiet(verdicts: Mapping[str, Verdict]) -> str:
 
 def family_of(measurement: Measurement) -> str:
     """Return which verdict a measurement belongs to."""
+    if measurement.metric in DISPARITIES:
+        return "fairness"
+    if measurement.slice is not None:
+        return "fairness" if measurement.direction is Direction.INFORMATION else "slices"
     if measurement.metric == "drift":
         return "drift"
     if measurement.metric in QUALITY_METRICS:
@@ -92,9 +111,12 @@ def _named(alerts: list[Measurement], family: str) -> str:
 
 
 def _sentence(alert: Measurement) -> str:
-    subject = f" of {alert.subject}" if alert.subject else ""
+    named = alert.slice or alert.subject
+    subject = f" of {named}" if named else ""
     if alert.value is None:
         return f"{alert.metric}{subject}"
+    if alert.reason == UNDER_FLOOR:
+        return f"{alert.metric}{subject} {alert.value:.3g} under its floor {alert.threshold:.3g}"
     if alert.reference_value is not None:
         return f"{alert.metric}{subject} {alert.value:.3g} against {alert.reference_value:.3g}"
     if alert.metric == "drift" and alert.threshold is not None:

@@ -1,7 +1,7 @@
 """A window is judged: profiles in, measurements, verdicts and an action out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from service.detection.estimation import Calibrator
 from service.evaluation.drift import (
@@ -11,6 +11,7 @@ from service.evaluation.drift import (
     judge_label_drift,
     label_share,
 )
+from service.evaluation.fairness import FairnessPolicy, judge_fairness
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import (
     PerformancePolicy,
@@ -19,22 +20,29 @@ from service.evaluation.performance import (
 )
 from service.evaluation.policy import Action, decide, family_of, family_verdict
 from service.evaluation.quality import QualityPolicy, judge_quality
+from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
 from service.profiles.binning import Binning
 from service.profiles.columns import Column
 from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
+from service.profiles.slices import SliceProfile, Slices, two_classes
 
 FAMILIES = ("quality", "drift", "estimated_performance", "performance")
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a window is compared with: the whole reference, its chunks, and its calibrator."""
+    """What a window is compared with: the whole reference, its chunks, and its calibrator.
+
+    ``slices`` are the reference's own, and ``pieces`` their metrics in each chunk.
+    """
 
     features: FeatureProfile
     performance: Performance
     chunks: Sequence[Segment]
     calibrator: Calibrator | None
+    slices: Slices = field(default_factory=dict)
+    pieces: Pieces = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,14 @@ class Policies:
     drift: DriftPolicy
     quality: QualityPolicy
     performance: PerformancePolicy
+    slices: SlicePolicy | None = None
+    fairness: FairnessPolicy | None = None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Return what there is a verdict on: slices and fairness where they are declared."""
+        declared = {"slices": self.slices, "fairness": self.fairness}
+        return (*FAMILIES, *(name for name, policy in declared.items() if policy is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +85,12 @@ def judge(
     features: FeatureProfile,
     performance: Performance,
     policies: Policies,
+    slices: Mapping[str, SliceProfile] | None = None,
 ) -> Judgement:
     """Judge one window by its merged profiles.
 
-    Without a baseline the window's figures are recorded and every verdict is insufficient data.
+    Without a baseline the window's figures are recorded, and only what needs no comparison is
+    judged: the floors of critical slices and fairness.
     """
     measurements: list[Measurement] = []
     warnings: list[dict[str, str]] = []
@@ -110,7 +128,23 @@ def judge(
         features.rows,
         policies.performance,
     )
-    return _conclude(features.rows, performance.labelled, measurements, warnings)
+    measurements += _judge_groups(binning, baseline, slices or {}, policies)
+    return _conclude(features.rows, performance.labelled, measurements, warnings, policies.families)
+
+
+def _judge_groups(
+    binning: Binning, baseline: Baseline | None, slices: Slices, policies: Policies
+) -> list[Measurement]:
+    found: list[Measurement] = []
+    if policies.slices is not None:
+        before, pieces = (baseline.slices, baseline.pieces) if baseline else (None, {})
+        found += judge_slices(before, pieces, slices, policies.slices)
+    if policies.fairness is not None:
+        # A protected column that is declared as slices, too, is measured once.
+        known = {(m.metric, m.slice) for m in found}
+        fair = judge_fairness(slices, two_classes(binning), policies.fairness)
+        found += [m for m in fair if (m.metric, m.slice) not in known]
+    return found
 
 
 def _conclude(
@@ -118,10 +152,11 @@ def _conclude(
     labelled: int,
     measurements: list[Measurement],
     warnings: list[dict[str, str]],
+    families: Sequence[str],
 ) -> Judgement:
     verdicts = {
         family: family_verdict([m for m in measurements if family_of(m) == family])
-        for family in FAMILIES
+        for family in families
     }
     alerts = [m for m in measurements if m.verdict is Verdict.ALERT]
     action, reason = decide(verdicts, alerts)
@@ -132,7 +167,9 @@ def _conclude(
         measurements=tuple(measurements),
         verdicts=verdicts,
         drifted_features=tuple(m.subject or "" for m in alerts if m.metric == "drift"),
-        alerting_metrics=tuple(dict.fromkeys(m.metric for m in alerts if m.metric != "drift")),
+        alerting_metrics=tuple(
+            dict.fromkeys(m.metric for m in alerts if m.metric != "drift" and m.slice is None)
+        ),
         warnings=tuple(warnings),
         action=action,
         reason=reason,

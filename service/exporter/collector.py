@@ -29,6 +29,7 @@ FAMILY_OF_VERDICT = {
     "quality": "data",
     "drift": "data",
     "estimated_performance": "estimate",
+    "fairness": "data",
 }
 
 EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 2_678_400}

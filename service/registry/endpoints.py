@@ -36,6 +36,17 @@ _MONITOR = {
     "window": "1d",
     "drift": {"features": {"income": {"min_effect": 0.2}, "region": {"ignore": True}}},
     "performance": {"metrics": ["roc_auc", "accuracy", "recall"]},
+    "slices": [
+        {"column": "region"},
+        {
+            "name": "big-tickets",
+            "where": "income > 50000 and tags.channel = 'web'",
+            "critical": True,
+            "metric": "recall",
+            "floor": 0.95,
+        },
+    ],
+    "fairness": [{"column": "region", "min_disparate_impact": 0.8}],
 }
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.registry.documents import Document, FeatureName, hint, printable
+from service.registry.slicing import FairnessDocument, SliceDocument, require_distinct
 
 METRICS = (
     "accuracy",
@@ -260,9 +261,7 @@ class Alert(Document):
 class MonitorDocument(Document):
     """One model's monitor with all its defaults filled in."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"slices", "fairness", "discover_slices", "retraining", "retention"}
-    )
+    later: ClassVar[frozenset[str]] = frozenset({"discover_slices", "retraining", "retention"})
 
     model: str
     window: Length = "1d"
@@ -277,6 +276,8 @@ class MonitorDocument(Document):
     quality: Quality = Field(default_factory=Quality)
     performance: Performance = Field(default_factory=Performance)
     alert: Alert = Field(default_factory=Alert)
+    slices: tuple[SliceDocument, ...] = ()
+    fairness: tuple[FairnessDocument, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -318,6 +319,11 @@ class MonitorDocument(Document):
         return value
 
     @model_validator(mode="after")
+    def _nothing_is_sliced_twice(self) -> Self:
+        require_distinct(self.slices, self.fairness)
+        return self
+
+    @model_validator(mode="after")
     def _step_divides_the_window(self) -> Self:
         if self.every != self.window and (
             "1mo" in (self.every, self.window) or HOURS[self.window] % HOURS[self.every]
@@ -339,7 +345,12 @@ def fit_to_task(document: MonitorDocument, task: str) -> MonitorDocument:
     ------
     InvalidDocumentError
         If it names a metric that the task does not have.
+    NotImplementedYetError
+        If it has slices or fairness, which only binary models have in this release.
     """
+    if task != "binary" and (document.slices or document.fairness):
+        what = f"slices or fairness of a {task} model"
+        raise NotImplementedYetError(what)
     performance = document.performance
     if "metrics" not in performance.model_fields_set:
         own = performance.model_copy(update={"metrics": DEFAULT_METRICS[task]})

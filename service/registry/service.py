@@ -23,6 +23,7 @@ from service.registry.schemas import (
     ModelDocument,
     VersionDocument,
 )
+from service.registry.slicing import OF_ROW, TAG
 from service.registry.slots import allocate
 from service.registry.tables import Feature, Model, Monitor, Version
 from service.registry.values import MonitorSpec, VersionSpec
@@ -226,6 +227,14 @@ def _require_features(session: Session, model_id: int, document: MonitorDocument
         if known and name not in known:
             message = f"drift.features: no version has {printable(name)}{hint(name, known)}"
             raise InvalidDocumentError(message)
+    for part, columns in (
+        *(("slices", declared.reads() - set(OF_ROW)) for declared in document.slices),
+        *(("fairness", {declared.column}) for declared in document.fairness),
+    ):
+        for name in sorted(columns):
+            if known and name not in known and not name.startswith(TAG):
+                message = f"{part}: no version has {printable(name)}{hint(name, known)}"
+                raise InvalidDocumentError(message)
 
 
 def lock_model(session: Session, name: str) -> Model:

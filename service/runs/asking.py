@@ -73,6 +73,7 @@ def _signals(measurements: Sequence[Measurement]) -> list[dict[str, object]]:
         {
             "metric": measured.metric,
             "subject": measured.subject,
+            "slice": measured.slice,
             "value": measured.value,
             "threshold": measured.threshold,
             "reference_value": measured.reference_value,

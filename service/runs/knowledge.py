@@ -1,25 +1,35 @@
 """What a judgement needs beside the window, read once and kept while it cannot change."""
 
+import io
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
+from service.buckets.slicing import Slicing
 from service.detection.estimation import Calibrator, calibrator_from_bytes
+from service.detection.performance import MetricValue, measure_performance
+from service.evaluation.slices import FEWEST_PIECES, Pieces
 from service.evaluation.window import Baseline
 from service.ledger.calendar import calendar_start
 from service.profiles.binning import Binning
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.segments import Segment, chunk_segments, segments_from_bytes
 from service.profiles.serialise import binning_from_bytes
+from service.profiles.slices import Slices, merge_slices
 from service.registry.repository import (
     load_binning,
     reference_calibrator,
+    reference_sample,
     reference_segments,
 )
 from service.registry.values import MonitorSpec
@@ -27,18 +37,22 @@ from service.registry.values import MonitorSpec
 T = TypeVar("T")
 
 KEPT = 64
+KEPT_SAMPLES = 8
+# More pieces say little more of how much a slice varies by itself.
+MOST_PIECES = 30
 
 
 class _Kept(Generic[T]):
     """The last few values by key; what they are made from never changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._values:
             self._values[key] = make()
-            while len(self._values) > KEPT:
+            while len(self._values) > self._kept:
                 self._values.popitem(last=False)
         self._values.move_to_end(key)
         return self._values[key]
@@ -52,6 +66,17 @@ class LoadedReference:
     segments: tuple[Segment, ...]
     whole: Segment
     calibrator: Calibrator | None
+    groups: "SlicedReference | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlicedReference:
+    """The slices of a reference's sample, whole and in the pieces that chunks are made of."""
+
+    rows: pa.Table
+    binning: Binning
+    slicing: Slicing
+    whole: Slices
 
 
 class Knowledge:
@@ -61,6 +86,9 @@ class Knowledge:
         self._binnings: _Kept[Binning] = _Kept()
         self._references: _Kept[LoadedReference] = _Kept()
         self._chunks: _Kept[list[Segment]] = _Kept()
+        # Samples are larger than profiles.
+        self._groups: _Kept[SlicedReference] = _Kept(KEPT_SAMPLES)
+        self._pieces: _Kept[Pieces] = _Kept()
 
     def binning(self, session: Session, binning_id: int) -> Binning:
         """Return a binning by its id."""
@@ -68,9 +96,18 @@ class Knowledge:
             binning_id, lambda: binning_from_bytes(load_binning(session, binning_id))
         )
 
-    def reference(self, session: Session, reference_id: int) -> LoadedReference:
-        """Return a reference revision by its id."""
-        return self._references.get(reference_id, lambda: _load(session, reference_id))
+    def reference(
+        self, session: Session, reference_id: int, binning_id: int, slicing: Slicing
+    ) -> LoadedReference:
+        """Return a reference revision by its id, with its own slices where any are declared."""
+        loaded = self._references.get(reference_id, lambda: _load(session, reference_id))
+        if slicing.is_empty:
+            return loaded
+        binning = self.binning(session, binning_id)
+        groups = self._groups.get(
+            (reference_id, slicing), lambda: _slice(session, reference_id, binning, slicing)
+        )
+        return replace(loaded, groups=groups)
 
     def baseline(self, reference: LoadedReference, monitor: MonitorSpec, rows: int) -> Baseline:
         """Return the reference in chunks of the window's length or, without times, its size."""
@@ -81,8 +118,21 @@ class Knowledge:
             (reference.id, document.window, document.timezone, size),
             lambda: chunk_segments(reference.segments, _calendar(monitor, reference), size),
         )
+        groups = reference.groups
+        pieces: Pieces = {}
+        if groups is not None:
+            metrics = document.performance.metrics
+            pieces = self._pieces.get(
+                (reference.id, groups.slicing, document.window, document.timezone, size, metrics),
+                lambda: _pieces(groups, _calendar(monitor, reference), size, metrics),
+            )
         return Baseline(
-            reference.whole.features, reference.whole.performance, chunks, reference.calibrator
+            reference.whole.features,
+            reference.whole.performance,
+            chunks,
+            reference.calibrator,
+            {} if groups is None else groups.whole,
+            pieces,
         )
 
 
@@ -100,6 +150,53 @@ def _load(session: Session, reference_id: int) -> LoadedReference:
         whole,
         calibrator_from_bytes(calibrator) if calibrator else None,
     )
+
+
+def _slice(
+    session: Session, reference_id: int, binning: Binning, slicing: Slicing
+) -> SlicedReference:
+    """Slice the reference's sample: all of its rows, or 50,000 of them.
+
+    What is declared may change after the rows of a reference are gone, the sample stays.
+    """
+    rows = pq.read_table(io.BytesIO(reference_sample(session, reference_id)))
+    own = {"ts", "prediction", "score", "weight", "label"} | slicing.reads
+    rows = rows.select([name for name in rows.column_names if name in own])
+    whole = merge_slices([slicing.profile(rows, binning)], slicing.limits)
+    return SlicedReference(rows, binning, slicing, whole)
+
+
+def _pieces(
+    groups: SlicedReference,
+    calendar: Callable[[datetime], datetime] | None,
+    size: int,
+    metrics: Sequence[str],
+) -> Pieces:
+    """Measure the slices of the sample in chunks of a window's length, or in more and smaller ones.
+
+    Smaller chunks can only overstate how much a slice varies by itself; fewer than ten say so
+    little that nothing could be told from chance.
+    """
+    rows = groups.rows
+    count = min(max(rows.num_rows // max(size, 1), FEWEST_PIECES), MOST_PIECES)
+    keys = np.arange(rows.num_rows) * count // max(rows.num_rows, 1)
+    if calendar is not None:
+        rows = rows.sort_by("ts")
+        hours: list[datetime] = pc.floor_temporal(rows["ts"], unit="hour").to_pylist()
+        window_of = {at: calendar(at) for at in set(hours)}
+        starts = sorted(set(window_of.values()))
+        if len(starts) >= FEWEST_PIECES:
+            count = min(len(starts), MOST_PIECES)
+            piece = {start: i * count // len(starts) for i, start in enumerate(starts)}
+            keys = np.array([piece[window_of[at]] for at in hours], np.int64)
+    found: dict[str, list[Mapping[str, MetricValue]]] = {}
+    for key in np.unique(keys).tolist():
+        chunk = groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
+        for name, profile in chunk.items():
+            if name in groups.whole:
+                measured = measure_performance(profile.performance, metrics)
+                found.setdefault(name, []).append(measured)
+    return found
 
 
 def _calendar(

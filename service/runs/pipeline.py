@@ -15,10 +15,14 @@ from service.buckets.repository import (
     Family,
     binnings_in_use,
     load_profiles,
+    load_slices,
     starts_lacking,
+    starts_unsliced,
     store_profiles,
+    store_slices,
 )
-from service.buckets.service import columns_of, profile_buckets
+from service.buckets.service import Contents, columns_of, profile_buckets, profile_slices
+from service.buckets.slicing import Slicing, slicing_of
 from service.evaluation.window import Judgement, judge
 from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
@@ -40,6 +44,7 @@ from service.profiles.merge import (
     merge_performance,
 )
 from service.profiles.serialise import features_from_bytes, performance_from_bytes
+from service.profiles.slices import merge_slices, slices_from_bytes
 from service.registry.repository import (
     find_monitor,
     find_reference,
@@ -76,6 +81,7 @@ class _Inputs:
     binning: Binning
     features: list[bytes]
     performance: list[bytes]
+    slices: list[bytes]
 
 
 class Pipeline:
@@ -161,16 +167,25 @@ class Pipeline:
             version = find_version_by_id(session, version_id)
             monitor = find_monitor(session, version.model_id)
             start, end = items[0].start, max(item.end for item in items)
+            # A bucket without labels has no performance yet, but its rows have slices.
             ids = binnings_in_use(session, version_id, start, end)
+            slicing = slicing_of(monitor.document)
+            sliced = family == "performance" and not slicing.is_empty
         # What a window lacks is named by its mark.
         ids.update(c.details["binning"] for c in claims if "binning" in c.details)
         ids.add(binning_id_of(self._sessions, self._reader, version))
         with self._sessions() as session:
             binnings = {known: self._knowledge.binning(session, known) for known in sorted(ids)}
-        contents = profile_buckets(self._reader, version, family, items, binnings)
+        slices: Contents | None = None
+        if sliced:
+            contents, slices = profile_slices(self._reader, version, items, binnings, slicing)
+        else:
+            contents = profile_buckets(self._reader, version, family, items, binnings)
         with self._sessions.begin() as session:
             finish(session, claims)
             store_profiles(session, family, items, contents)
+            if slices is not None:
+                store_slices(session, slicing.family, items, slices)
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
 
@@ -181,29 +196,54 @@ class Pipeline:
             version = find_version_by_id(session, item.version_id)
             monitor = find_monitor(session, version.model_id)
             reference = self._reference(session, claim)
+        slicing = slicing_of(monitor.document)
         binning_id = (
             reference.binning_id
             if reference
             else binning_id_of(self._sessions, self._reader, version)
         )
         with self._sessions.begin() as session:
-            lacking = starts_lacking(session, item.version_id, binning_id, item.start, item.end)
-            if lacking:
-                stale = [Item(item.model_id, item.version_id, at, at + BUCKET) for at in lacking]
-                for kind in BUCKET_KINDS:
-                    mark(session, kind, stale, details={"binning": binning_id})
-                release(session, [claim], retry_in=timedelta(0))
+            if self._mark_lacking(session, claim, binning_id, slicing):
                 return None
-            found = load_profiles(session, item.version_id, binning_id, item.start, item.end)
+            span = (item.start, item.end)
+            found = load_profiles(session, item.version_id, binning_id, *span)
+            slices = (
+                []
+                if slicing.is_empty
+                else load_slices(session, item.version_id, binning_id, slicing.family, *span)
+            )
             return _Inputs(
                 version,
                 monitor,
                 reference.revision if reference else None,
-                self._knowledge.reference(session, reference.id) if reference else None,
+                self._knowledge.reference(session, reference.id, binning_id, slicing)
+                if reference
+                else None,
                 self._knowledge.binning(session, binning_id),
                 found["features"],
                 found["performance"],
+                slices,
             )
+
+    def _mark_lacking(
+        self, session: Session, claim: Claim, binning_id: int, slicing: Slicing
+    ) -> bool:
+        """Mark the window's buckets that lack its binning or its slices; say whether any does."""
+        item = claim.item
+        span = (item.start, item.end)
+        lacking = starts_lacking(session, item.version_id, binning_id, *span)
+        unsliced = []
+        if not slicing.is_empty:
+            unsliced = starts_unsliced(session, item.version_id, binning_id, slicing.family, *span)
+        for kind, starts in (
+            *((kind, lacking) for kind in BUCKET_KINDS),
+            ("bucket_labels", unsliced),
+        ):
+            stale = [Item(item.model_id, item.version_id, at, at + BUCKET) for at in starts]
+            mark(session, kind, stale, details={"binning": binning_id})
+        if lacking or unsliced:
+            release(session, [claim], retry_in=timedelta(0))
+        return bool(lacking or unsliced)
 
     def _reference(self, session: Session, claim: Claim) -> ReferenceSpec | None:
         # A window keeps the reference that it was first judged with, unless an evaluation asks
@@ -229,6 +269,8 @@ class Pipeline:
         performance = merge_performance(
             [empty_performance(inputs.binning), *map(performance_from_bytes, inputs.performance)]
         )
+        slicing = slicing_of(inputs.monitor.document)
+        slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
         baseline = (
             self._knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
             if inputs.reference is not None
@@ -236,7 +278,7 @@ class Pipeline:
         )
         policies = policies_of(inputs.monitor.document)
         columns = columns_of(inputs.version)
-        return judge(inputs.binning, columns, baseline, features, performance, policies)
+        return judge(inputs.binning, columns, baseline, features, performance, policies, slices)
 
     def _record(self, claim: Claim, inputs: _Inputs, judgement: Judgement) -> None:
         with self._sessions.begin() as session:

@@ -1,15 +1,18 @@
 """From the monitor document to what the pure packages are told."""
 
 from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
+from service.evaluation.fairness import DISPARITIES, FairnessPolicy, FairnessRule
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
+from service.evaluation.slices import Floor, SlicePolicy, SliceRule
 from service.evaluation.window import Policies
 from service.registry.monitor import MonitorDocument
 
 
 def policies_of(document: MonitorDocument) -> Policies:
     """Return the policies of a monitor document."""
-    drift, quality, performance = document.drift, document.quality, document.performance
+    drift, quality = document.drift, document.quality
+    performance = _performance(document)
     return Policies(
         DriftPolicy(
             method=drift.method,
@@ -28,11 +31,57 @@ def policies_of(document: MonitorDocument) -> Policies:
             unseen=quality.unseen,
             min_rows=document.min_rows,
         ),
-        PerformancePolicy(
-            alpha=performance.alpha,
-            metrics=performance.metrics,
-            tolerance=performance.tolerance,
-            min_label_coverage=performance.min_label_coverage,
-            min_rows=document.min_rows,
-        ),
+        performance,
+        _slices(document, performance) if document.slices else None,
+        _fairness(document) if document.fairness else None,
+    )
+
+
+def _performance(document: MonitorDocument) -> PerformancePolicy:
+    performance = document.performance
+    return PerformancePolicy(
+        alpha=performance.alpha,
+        metrics=performance.metrics,
+        tolerance=performance.tolerance,
+        min_label_coverage=performance.min_label_coverage,
+        min_rows=document.min_rows,
+    )
+
+
+def _slices(document: MonitorDocument, performance: PerformancePolicy) -> SlicePolicy:
+    rules = []
+    for declared in document.slices:
+        floor = None
+        if declared.metric is not None and declared.floor is not None:
+            floor = Floor(declared.metric, declared.floor)
+        rules.append(SliceRule(declared.column or (), declared.name, floor))
+    return SlicePolicy(performance, tuple(rules))
+
+
+def _fairness(document: MonitorDocument) -> FairnessPolicy:
+    rules = [
+        FairnessRule(
+            column=declared.column,
+            reference_group=declared.reference_group,
+            favourable_class=declared.favourable_class,
+            limits=dict(
+                zip(
+                    DISPARITIES,
+                    (
+                        declared.min_disparate_impact,
+                        declared.max_demographic_parity_difference,
+                        declared.max_equal_opportunity_difference,
+                        declared.max_equalized_odds_difference,
+                    ),
+                    strict=True,
+                )
+            ),
+        )
+        for declared in document.fairness
+    ]
+    return FairnessPolicy(
+        rules=tuple(rules),
+        alpha=document.performance.alpha,
+        min_rows=document.min_rows,
+        min_label_coverage=document.performance.min_label_coverage,
     )

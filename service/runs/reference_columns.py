@@ -87,6 +87,10 @@ def conform(
         columns.update(texts)
         positive = version.positive_class or (inferred[-1] if inferred else None)
         columns.update(_scores(table, own, positive))
+    for name in table.column_names:
+        # Slices may be declared by tags.
+        if name.startswith("tags.") and name not in own.values():
+            columns[name] = to_kind(name, _plain(table, name), "categorical")
     columns.update(_weights(table, own))
     if "ts" in own:
         columns["ts"] = times = to_times(own["ts"], _plain(table, own["ts"]))

@@ -107,3 +107,42 @@ def test_one_alert_is_an_alert_and_nothing_judged_is_not_ok(
     verdicts: list[Verdict | None], verdict: Verdict
 ) -> None:
     assert family_verdict([a_measurement("roc_auc", each) for each in verdicts]) is verdict
+
+
+def a_slice_alert(reason: str | None = None) -> Measurement:
+    alert = a_measurement("recall")
+    return replace(alert, subject=None, slice="big-tickets", threshold=0.95, reason=reason)
+
+
+def test_a_critical_slice_under_its_floor_asks_for_a_retraining_and_another_slice_for_a_look() -> (
+    None
+):
+    verdicts = dict.fromkeys(("quality", "drift", "estimated_performance", "performance"), OK)
+    verdicts["slices"] = ALERT
+    action, reason = decide(verdicts, [a_slice_alert("under_floor")])
+    assert action is Action.RETRAIN
+    assert "recall of big-tickets 0.31 under its floor 0.95" in reason
+    assert decide(verdicts, [a_slice_alert()])[0] is Action.WATCH
+    # Nobody should retrain on broken data, however critical the slice.
+    broken = [a_measurement("missing_ratio"), a_slice_alert("under_floor")]
+    assert decide({**verdicts, "quality": ALERT}, broken)[0] is Action.FIX_DATA
+
+
+def test_unequal_groups_are_looked_at() -> None:
+    verdicts = dict.fromkeys(("quality", "drift", "estimated_performance", "performance"), OK)
+    action, reason = decide({**verdicts, "fairness": ALERT}, [a_measurement("disparate_impact")])
+    assert action is Action.WATCH
+    assert "disparate_impact of income" in reason
+
+
+@pytest.mark.parametrize(
+    ("measurement", "family"),
+    [
+        (a_slice_alert(), "slices"),
+        (replace(a_slice_alert(), direction=Direction.INFORMATION), "fairness"),
+        (a_measurement("equalized_odds_difference"), "fairness"),
+        (a_measurement("recall"), "performance"),
+    ],
+)
+def test_the_family_of_a_slice_or_a_disparity(measurement: Measurement, family: str) -> None:
+    assert family_of(measurement) == family

@@ -20,6 +20,7 @@ from service.registry.monitor import (
     Drift,
     MonitorDocument,
     default_document,
+    fit_to_task,
     read_duration,
     write_duration,
 )
@@ -53,6 +54,8 @@ def test_no_document_means_the_documented_defaults() -> None:
             "min_label_coverage": 0.5,
         },
         "alert": {"open": "2 of 3"},
+        "slices": [],
+        "fairness": [],
     }
 
 
@@ -131,8 +134,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({"slices": []}, "slices"),
-        ({"fairness": []}, "fairness"),
         ({"discover_slices": True}, "discover_slices"),
         ({"alert": {"cooldown": "1d"}}, "alert.cooldown"),
         ({"retraining": {}}, "retraining"),
@@ -223,3 +224,53 @@ def test_k_of_n_is_two_of_three_unless_said_otherwise() -> None:
     assert MonitorDocument(model="loans").alert.k_of_n == (2, 3)
     document = read(MonitorDocument, {"model": "loans", "alert": {"open": "3 of 10"}})
     assert document.alert.k_of_n == (3, 10)
+
+
+CRITICAL = {"name": "big", "where": "amount > 5", "critical": True, "metric": "recall"}
+
+
+def test_slices_and_fairness_are_read_with_their_defaults() -> None:
+    document = a_document(
+        slices=[{"column": "region"}, {"column": ["region", "gender"]}, {**CRITICAL, "floor": 0.9}],
+        fairness=[{"column": "gender", "reference_group": "male"}],
+    )
+    by_value, crossed, big = document.slices
+    assert (by_value.column, crossed.column) == (("region",), ("region", "gender"))
+    assert (big.name, big.critical, big.floor) == ("big", True, 0.9)
+    assert big.reads() == {"amount"}
+    assert document.fairness[0].min_disparate_impact == 0.8
+    assert MonitorDocument.model_validate(document.model_dump(mode="json")) == document
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"slices": [{}]}, "either a column or a where"),
+        ({"slices": [{"column": "a", "name": "b"}]}, "a column has none"),
+        ({"slices": [{"where": "a = 1"}]}, "a where has a name"),
+        ({"slices": [{"name": "a=b", "where": "a = 1"}]}, "'='"),
+        ({"slices": [CRITICAL]}, "belong together"),
+        ({"slices": [{"column": "a", "floor": 0.5}]}, "belong together"),
+        ({"slices": [{**CRITICAL, "floor": 0.9, "metric": "recal"}]}, "did you mean 'recall'"),
+        ({"slices": [{"column": "score"}]}, "write a where"),
+        ({"slices": [{"column": ["a", "a"]}]}, "crossed with itself"),
+        ({"slices": [{"column": "a"}, {"column": "a"}]}, "declared twice"),
+        ({"slices": [{"column": "tags.a'b"}]}, "a tag's name"),
+        ({"slices": [{"name": "x", "where": "amount >"}]}, "position 9"),
+        ({"slices": [{"column": f"c{i}"} for i in range(201)]}, "at most 200"),
+        ({"slices": [{"colum": "a"}]}, "did you mean 'column'"),
+        ({"fairness": [{"column": "a", "min_disparate_impact": 2}]}, "less than or equal to 1"),
+    ],
+)
+def test_a_slice_that_makes_no_sense_says_why(content: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        a_document(**content)
+    assert said in caught.value.detail
+
+
+def test_only_binary_models_have_slices() -> None:
+    document = a_document(slices=[{"column": "region"}])
+    assert fit_to_task(document, "binary").slices == document.slices
+    for task in ("multiclass", "regression"):
+        with pytest.raises(NotImplementedYetError, match="slices"):
+            fit_to_task(document, task)

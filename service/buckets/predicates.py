@@ -1,0 +1,99 @@
+"""A slice's predicate on Arrow columns.
+
+Null is unknown, as in SQL, and so is what cannot be compared; a row is in a slice if the predicate
+is true.  No value of a row can make it fail.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from service.profiles.arrays import find_array, to_floats, to_text
+from service.registry.predicates import (
+    Both,
+    Comparison,
+    Either,
+    IsNull,
+    Not,
+    OneOf,
+    Predicate,
+    Value,
+)
+
+_OPERATORS: dict[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+def rows_where(rows: pa.Table, predicate: Predicate) -> NDArray[np.bool_]:
+    """Return for each row whether the predicate is true; a column that is not there is null."""
+    found: NDArray[np.bool_] = (
+        pc.fill_null(_evaluate(rows, predicate), fill_value=False)
+        .to_numpy(zero_copy_only=False)
+        .astype(np.bool_)
+    )
+    return found
+
+
+def _evaluate(rows: pa.Table, predicate: Predicate) -> pa.Array:
+    if isinstance(predicate, Not):
+        return pc.invert(_evaluate(rows, predicate.part))
+    if isinstance(predicate, (Both, Either)):
+        join = pc.and_kleene if isinstance(predicate, Both) else pc.or_kleene
+        return reduce(join, (_evaluate(rows, part) for part in predicate.parts))
+    array = find_array(rows, predicate.column)
+    if array is None:
+        array = pa.nulls(rows.num_rows, pa.string())
+    if pa.types.is_null(array.type):
+        array = array.cast(pa.string())
+    if isinstance(predicate, IsNull):
+        return pc.is_null(array, nan_is_null=True)
+    if isinstance(predicate, OneOf):
+        return reduce(pc.or_kleene, (_compare(array, "=", value) for value in predicate.values))
+    return _test(array, predicate)
+
+
+def _test(array: pa.Array, test: Comparison) -> pa.Array:
+    return _compare(array, test.operator, test.value)
+
+
+def _compare(array: pa.Array, operator: str, value: Value) -> pa.Array:
+    """Compare as numbers where either side is one, else as texts; booleans are 0 and 1."""
+    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+    if is_text and isinstance(value, bool):
+        value = str(value).lower()
+    if is_text and isinstance(value, str):
+        return _OPERATORS[operator](to_text(array), pa.scalar(value, array.type))
+    number = _number(value, boolean=pa.types.is_boolean(array.type))
+    if number is None:
+        return pa.nulls(len(array), pa.bool_())
+    numbers = _numbers_of_texts(array) if is_text else to_floats(array)
+    known = pa.array(numbers, pa.float64(), mask=~np.isfinite(numbers))
+    return _OPERATORS[operator](known, pa.scalar(number))
+
+
+def _number(value: Value, *, boolean: bool) -> float | None:
+    if boolean and value in {"true", "false"}:
+        return float(value == "true")
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _numbers_of_texts(array: pa.Array) -> NDArray[np.float64]:
+    encoded = to_text(array).dictionary_encode()
+    names = (_number(name, boolean=False) for name in encoded.dictionary.to_pylist())
+    numbers = np.array([np.nan if n is None else n for n in names] + [np.nan])
+    codes = pc.fill_null(encoded.indices, len(numbers) - 1).to_numpy()
+    found: NDArray[np.float64] = numbers[codes]
+    return found

@@ -1,0 +1,220 @@
+"""Verdicts on slices: whether the model is worse for some, whatever it is on average."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from service.detection.performance import (
+    FEWEST_IN_DENOMINATOR,
+    HIGHER_IS_WORSE,
+    LOSSES,
+    MetricValue,
+    measure_performance,
+)
+from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.multiplicity import sidak_adjust
+from service.evaluation.performance import PerformancePolicy
+from service.evaluation.significance import p_value_below, p_value_of_loss, worse_by
+from service.profiles.slices import SliceProfile, Slices
+
+UNDER_FLOOR = "under_floor"
+# Of many slices some disagree by chance, and the variance of three pieces hides any loss.
+FEWEST_PIECES = 10
+
+Pieces = Mapping[str, Sequence[Mapping[str, MetricValue]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a metric of a critical slice must not be significantly below."""
+
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRule:
+    """One declaration: the slices of ``columns``, or the one of that ``name``."""
+
+    columns: tuple[str, ...] = ()
+    name: str | None = None
+    floor: Floor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePolicy:
+    """Which slices are judged, and how strictly: by the metrics and levels of performance."""
+
+    performance: PerformancePolicy
+    rules: Sequence[SliceRule] = ()
+
+
+@dataclass(slots=True)
+class _Cell:
+    """One metric of one slice, and its tests while they are counted."""
+
+    slice: str
+    metric: str
+    now: MetricValue
+    before: MetricValue | None
+    floor: float | None
+    reason: str | None
+    suppressed: bool
+    thin: str | None = None
+    p_loss: float | None = None
+    p_floor: float | None = None
+    threshold: float | None = field(default=None)
+
+
+def judge_slices(
+    reference: Slices | None,
+    pieces: Pieces,
+    current: Slices,
+    policy: SlicePolicy,
+) -> list[Measurement]:
+    """Measure the declared slices of a window, and compare each with itself in the reference.
+
+    A metric alerts if it is worse than the same slice's baseline by more than the tolerance *and*
+    chance is ruled out (Šidák over metrics and slices); of a critical slice it also alerts if it is
+    significantly below its floor (exact binomial; Šidák over the floors).  Where there are floors,
+    each of the two has half of ``alpha``.
+
+    Parameters
+    ----------
+    reference
+        The reference's slices; ``None`` without one.
+    pieces
+        The metrics of a slice in each chunk of the reference; may be empty.
+    current
+        The window's slices.
+    policy
+        What is declared.
+
+    Returns
+    -------
+    list of Measurement
+        Each with its ``slice``: the monitor's metrics, and that of the floor.  A slice with fewer
+        labelled rows than ``min_rows`` has no values.  ``p_value`` compares to ``alpha``.
+    """
+    cells = list(_cells(reference or {}, current, policy))
+    for cell in cells:
+        _test(cell, pieces.get(cell.slice, ()), policy.performance)
+    losses = sum(cell.p_loss is not None for cell in cells)
+    floors = sum(cell.p_floor is not None for cell in cells)
+    share = 2 if floors else 1
+    return [_measure(cell, policy.performance, losses, floors, share) for cell in cells]
+
+
+def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[_Cell]:
+    for rule in policy.rules:
+        for name in _names(rule, reference, current):
+            floor = rule.floor
+            metrics = list(dict.fromkeys(policy.performance.metrics))
+            if floor is not None and floor.metric not in metrics:
+                metrics.append(floor.metric)
+            now, before = current.get(name), reference.get(name)
+            reason = _blocked(now, policy.performance)
+            values = {} if now is None else measure_performance(now.performance, metrics)
+            baselines = {} if before is None else measure_performance(before.performance, metrics)
+            for metric in metrics:
+                yield _Cell(
+                    slice=name,
+                    metric=metric,
+                    now=values.get(metric, MetricValue(None, 0, "none", reason="no_rows")),
+                    before=baselines.get(metric),
+                    floor=floor.value if floor and floor.metric == metric else None,
+                    reason=reason,
+                    suppressed=reason == "few_rows",
+                )
+
+
+def _names(rule: SliceRule, reference: Slices, current: Slices) -> list[str]:
+    if rule.name is not None:
+        return [rule.name]
+    found = {
+        name
+        for slices in (reference, current)
+        for name, profile in slices.items()
+        if profile.columns == rule.columns
+    }
+    return sorted(found)
+
+
+def _blocked(now: SliceProfile | None, policy: PerformancePolicy) -> str | None:
+    if now is None or not now.rows:
+        return "no_rows"
+    labelled = now.performance.labelled
+    if labelled < policy.min_rows:
+        return "few_rows"
+    return "label_coverage" if labelled / now.rows < policy.min_label_coverage else None
+
+
+def _test(
+    cell: _Cell, pieces: Sequence[Mapping[str, MetricValue]], policy: PerformancePolicy
+) -> None:
+    now, before = cell.now, cell.before
+    baseline = None if before is None else before.value
+    if baseline is not None:
+        cell.threshold = _threshold(cell.metric, baseline, policy.tolerance)
+    cell.reason = cell.reason or now.reason
+    if cell.reason is None and now.support < FEWEST_IN_DENOMINATOR:
+        cell.reason = "few_in_denominator"
+    if cell.reason is not None or now.value is None:
+        return
+    if cell.floor is not None:
+        cell.p_floor = p_value_below(cell.metric, now, cell.floor)
+    if before is None:
+        cell.thin = "no_reference"
+    elif before.value is None or before.support < FEWEST_IN_DENOMINATOR:
+        cell.thin = "reference_insufficient"
+    elif cell.metric in policy.metrics:
+        known = [piece[cell.metric] for piece in pieces if cell.metric in piece]
+        usable = sum(p.value is not None and p.support >= FEWEST_IN_DENOMINATOR for p in known)
+        known = known if usable >= FEWEST_PIECES else []
+        cell.p_loss = p_value_of_loss(cell.metric, now, before, known)
+
+
+def _measure(
+    cell: _Cell, policy: PerformancePolicy, losses: int, floors: int, share: int
+) -> Measurement:
+    now, before = cell.now, cell.before
+    shown = now.value is not None and not cell.suppressed
+    p_loss = None if cell.p_loss is None else min(share * sidak_adjust(cell.p_loss, losses), 1.0)
+    p_floor = None if cell.p_floor is None else min(share * sidak_adjust(cell.p_floor, floors), 1.0)
+    reason, threshold = cell.reason, cell.threshold
+    known = [p for p in (p_loss, p_floor) if p is not None]
+    if known:
+        verdict = Verdict.OK
+        worse = worse_by(cell.metric, now.value or 0.0, cell.threshold) > 0
+        if p_loss is not None and worse and p_loss < policy.alpha:
+            verdict = Verdict.ALERT
+        if p_floor is not None and p_floor < policy.alpha:
+            verdict, reason, threshold = Verdict.ALERT, UNDER_FLOOR, cell.floor
+        elif cell.floor is not None and verdict is Verdict.OK:
+            threshold = cell.floor
+    else:
+        verdict, reason = Verdict.INSUFFICIENT_DATA, reason or cell.thin
+    return Measurement(
+        metric=cell.metric,
+        slice=cell.slice,
+        value=now.value if shown else None,
+        n=now.n,
+        method=now.method,
+        direction=Direction.HIGHER_IS_WORSE
+        if cell.metric in HIGHER_IS_WORSE
+        else Direction.LOWER_IS_WORSE,
+        verdict=verdict,
+        ci_low=now.ci_low if shown else None,
+        ci_high=now.ci_high if shown else None,
+        n_eff=now.n_eff if shown else None,
+        n_reference=None if before is None else before.n,
+        reference_value=None if before is None else before.value,
+        threshold=threshold,
+        p_value=min(known, default=None),
+        reason=reason,
+    )
+
+
+def _threshold(name: str, baseline: float, tolerance: float) -> float:
+    if name in LOSSES:
+        return baseline * (1 + tolerance)
+    return baseline + tolerance if name in HIGHER_IS_WORSE else baseline - tolerance

@@ -1,0 +1,158 @@
+"""The parts of the monitor document that say for whom a model is judged."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from service.registry.documents import PRINTABLE, Document, FeatureName, hint
+from service.registry.predicates import columns_of, parse
+
+MOST_SLICES = 200
+MOST_CROSSED = 4
+JOIN = " & "
+TAG = "tags."
+# What every row has beside its features.
+OF_ROW = ("prediction", "score", "label")
+
+# A floor is for what gets worse by falling.
+FLOOR_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "matthews_corrcoef",
+    "roc_auc",
+)
+
+_TAG = re.compile(r"tags\.[A-Za-z0-9_./:-]{1,64}")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Columns = Annotated[
+    tuple[FeatureName, ...],
+    Field(min_length=1, max_length=MOST_CROSSED),
+    BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
+]
+
+
+class SliceDocument(Document):
+    """One slice by a predicate, or the slices of a column's values, or of crossed columns."""
+
+    part: ClassVar[str] = "slices.*."
+
+    column: Columns | None = None
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)] | None = None
+    where: str | None = None
+    critical: bool = False
+    metric: str | None = None
+    floor: Annotated[float, Field(gt=-1, lt=1)] | None = None
+
+    @field_validator("column")
+    @classmethod
+    def _columns_of_rows(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for value in values or ():
+            require_groupable(value)
+        if values and len(set(values)) != len(values):
+            message = "a column is crossed with itself"
+            raise ValueError(message)
+        return values
+
+    @field_validator("where")
+    @classmethod
+    def _can_be_read(cls, value: str | None) -> str | None:
+        if value is not None:
+            for column in columns_of(parse(value)):
+                if column.startswith(TAG):
+                    require_tag(column)
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_value(cls, value: str | None) -> str | None:
+        if value is not None and "=" in value:
+            message = "'=' is for the slices of a column"
+            raise ValueError(message)
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _may_have_a_floor(cls, value: str | None) -> str | None:
+        if value is not None and value not in FLOOR_METRICS:
+            message = f"a floor is for {', '.join(FLOOR_METRICS)}{hint(value, FLOOR_METRICS)}"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.column is None) == (self.where is None):
+            message = "a slice has either a column or a where"
+            raise ValueError(message)
+        if (self.where is None) != (self.name is None):
+            message = "a where has a name, and a column has none"
+            raise ValueError(message)
+        floor = (self.metric is not None, self.floor is not None)
+        if floor != (self.critical, self.critical):
+            message = "critical, metric and floor belong together"
+            raise ValueError(message)
+        return self
+
+    def reads(self) -> frozenset[str]:
+        """Return the columns that it needs."""
+        return frozenset(self.column) if self.column else columns_of(parse(self.where or ""))
+
+
+class FairnessDocument(Document):
+    """A protected column, and what its groups may differ by; ``null`` is recorded, not judged."""
+
+    part: ClassVar[str] = "fairness.*."
+
+    column: FeatureName
+    reference_group: Annotated[str, Field(max_length=200, pattern=PRINTABLE)] | None = None
+    favourable_class: Annotated[str, Field(max_length=200, pattern=PRINTABLE)] | None = None
+    min_disparate_impact: Share | None = 0.8
+    max_demographic_parity_difference: Share | None = None
+    max_equal_opportunity_difference: Share | None = None
+    max_equalized_odds_difference: Share | None = None
+
+    @field_validator("column")
+    @classmethod
+    def _column_of_rows(cls, value: str) -> str:
+        require_groupable(value)
+        return value
+
+
+def require_groupable(column: str) -> None:
+    """Refuse what has no groups: the score, and what the model or the truth says."""
+    if column in OF_ROW:
+        message = f"{column} has no slices by value; write a where"
+        raise ValueError(message)
+    if column.startswith(TAG):
+        require_tag(column)
+
+
+def require_tag(column: str) -> None:
+    """Refuse a tag of a name that nobody would give."""
+    if _TAG.fullmatch(column) is None:
+        message = "a tag's name here has letters, digits and . _ / : - only"
+        raise ValueError(message)
+
+
+def require_distinct(slices: Iterable[SliceDocument], fairness: Iterable[FairnessDocument]) -> None:
+    """Refuse what is declared twice, and more than a model may have."""
+    found: list[Any] = [declared.column or declared.name for declared in slices]
+    protected = [declared.column for declared in fairness]
+    for names in (found, protected):
+        if len(set(names)) != len(names):
+            message = "declared twice"
+            raise ValueError(message)
+    if len(found) + len(protected) > MOST_SLICES:
+        message = f"a model has at most {MOST_SLICES} slices"
+        raise ValueError(message)

@@ -1,0 +1,161 @@
+"""Slices merge exactly, survive their bytes, and are what filtering the rows would give."""
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.buckets.predicates import rows_where
+from service.buckets.slicing import Slicing
+from service.profiles.build import profile_performance
+from service.profiles.columns import Classes, Column, Kind
+from service.profiles.freeze import freeze_binning
+from service.profiles.profile import PerformanceProfile
+from service.profiles.slices import merge_slices, slices_from_bytes, slices_to_bytes
+from service.registry.predicates import parse
+
+COLUMNS = [Column("region", Kind.CATEGORICAL), Column("amount", Kind.NUMERIC)]
+SLICING = Slicing(
+    (("region",), ("region", "tags.channel"), ("flag",)), (("big", "amount > 1 and label = 1"),)
+)
+
+
+def some_rows(n: int, seed: int = 0) -> pa.Table:
+    draw = np.random.default_rng(seed)
+    maybe = draw.random(n) < 0.2
+    return pa.table(
+        {
+            "region": pa.array(draw.choice(["n", "s", "w"], n), mask=draw.random(n) < 0.1),
+            "tags.channel": pa.array(draw.choice(["web", "app"], n)),
+            "amount": draw.normal(1, 1, n),
+            "flag": draw.random(n) < 0.5,
+            "label": pa.array(draw.choice(["0", "1"], n), mask=maybe),
+            "prediction": draw.choice(["0", "1"], n),
+            "score": draw.random(n),
+            "weight": draw.choice([1.0, 2.0], n),
+        }
+    )
+
+
+BINNING = freeze_binning(some_rows(300), COLUMNS, Classes("0", "1"))
+
+
+def seen(slices: object) -> dict[str, object]:
+    assert isinstance(slices, dict)
+    return {
+        name: (
+            s.columns,
+            s.rank,
+            s.rows,
+            s.predicted.tolist(),
+            s.predicted_weights.tolist(),
+            s.performance.confusion.tolist(),
+            s.performance.score_counts.sum(axis=1).tolist(),
+        )
+        for name, s in sorted(slices.items())
+    }
+
+
+def test_a_slice_is_what_filtering_gives() -> None:
+    rows = some_rows(500, 1)
+    found = SLICING.profile(rows, BINNING)
+    assert {"region=n", "region=n & tags.channel=web", "flag=true", "big"} <= found.keys()
+    mask = np.array([value == "n" for value in rows["region"].to_pylist()])
+    own = profile_performance(rows.filter(pa.array(mask)), BINNING)
+    assert isinstance(own, PerformanceProfile)
+    north = found["region=n"]
+    assert north.rows == mask.sum()
+    assert north.performance.confusion.tolist() == own.confusion.tolist()
+    assert north.predicted.sum() == mask.sum()
+    assert sum(found[f"flag={value}"].rows for value in ("true", "false")) == 500
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 80), st.lists(st.integers(0, 80), max_size=3))
+def test_merging_the_slices_of_parts_gives_those_of_all_rows(n: int, cuts: list[int]) -> None:
+    rows = some_rows(n, n)
+    bounds = [0, *sorted(min(cut, n) for cut in cuts), n]
+    parts = [
+        SLICING.profile(rows.slice(low, high - low), BINNING) for low, high in pairwise(bounds)
+    ]
+    whole = seen(SLICING.profile(rows, BINNING))
+    assert seen(merge_slices(parts, SLICING.limits)) == whole
+    assert seen(merge_slices(reversed(parts), SLICING.limits)) == whole
+
+
+def test_bytes_lose_nothing() -> None:
+    found = SLICING.profile(some_rows(200, 2), BINNING)
+    assert seen(slices_from_bytes(slices_to_bytes(found))) == seen(found)
+    assert slices_from_bytes(slices_to_bytes({})) == {}
+    with pytest.raises(ValueError, match="not a version"):
+        slices_from_bytes(b"something else")
+
+
+@given(st.integers(1, 399))
+@settings(max_examples=10, deadline=None)
+def test_a_limit_keeps_the_same_slices_however_the_rows_come(cut: int) -> None:
+    names = [f"v{i % 400}" for i in range(800)]
+    rows = pa.table({"region": [*["n"] * 10, *names], "prediction": ["1"] * 810})
+    slicing = Slicing((("region",),), ())
+    whole = slicing.profile(rows, BINNING)
+    parts = [
+        slicing.profile(rows.slice(0, cut), BINNING),
+        slicing.profile(rows.slice(cut), BINNING),
+    ]
+    assert len(whole) == 200
+    assert "region=n" in whole
+    assert seen(merge_slices(parts, slicing.limits)) == seen(whole)
+
+
+def test_the_family_follows_what_is_declared() -> None:
+    assert Slicing((("a",),), ()).family == Slicing((("a",),), ()).family
+    assert Slicing((("a",),), ()).family != Slicing((("b",),), ()).family
+
+
+ROWS = pa.table(
+    {
+        "n": [1.0, 2.0, None, float("nan"), -3.0],
+        "t": ["a", "b", None, "10", "9"],
+        "b": [True, False, None, True, False],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("n > 1", [1]),
+        ("n >= 1 and n <= 2", [0, 1]),
+        ("n between 1 and 2", [0, 1]),
+        ("not n > 1", [0, 4]),
+        ("n is null", [2, 3]),
+        ("n is not null", [0, 1, 4]),
+        ("n in (1, '2')", [0, 1]),
+        ("n not in (1)", [1, 4]),
+        ("n = 'text'", []),
+        ("not n = 'text'", []),
+        ("t = 'a' or n = -3", [0, 4]),
+        ("t > 8", [3, 4]),
+        ("t = 10", [3]),
+        ("t < 'b'", [0, 3, 4]),
+        ("t != 'a'", [1, 3, 4]),
+        ("b = true", [0, 3]),
+        ("b = 'false'", [1, 4]),
+        ("b = 1", [0, 3]),
+        ("nowhere = 1 or b = true", [0, 3]),
+        ("nowhere is null", [0, 1, 2, 3, 4]),
+        ("t = true", []),
+    ],
+)
+def test_a_predicate_by_hand(text: str, expected: list[int]) -> None:
+    assert np.flatnonzero(rows_where(ROWS, parse(text))).tolist() == expected
+
+
+@pytest.mark.parametrize("rows", [ROWS.slice(0, 0), ROWS.slice(2, 1), pa.table({"x": pa.nulls(3)})])
+def test_odd_tables_have_slices_too(rows: pa.Table) -> None:
+    slicing = Slicing((("n",), ("t", "b"), ("x",), ("nowhere",)), (("p", "x = 1"),))
+    for found in slicing.profile(rows, BINNING).values():
+        assert found.rows > 0
