@@ -239,3 +239,16 @@ def test_a_slice_of_a_feature_that_no_version_has_is_refused(bench: Bench) -> No
         bench.configure(slices=[{"name": "x", "where": "amout > 1 and label = 1"}])
     with pytest.raises(InvalidDocumentError, match="fairness"):
         bench.configure(fairness=[{"column": "sex"}])
+
+
+def test_a_tag_may_have_any_value_and_a_row_may_have_none(bench: Bench) -> None:
+    bench.configure(slices=[{"column": "tags.channel"}], fairness=[])
+    rows = some_rows(1)
+    strange = "50% 'off' \\ \"x\" = & "
+    rows["tags.channel"] = np.where(np.arange(ROWS) % 2 == 0, strange, "web")
+    bench.send(rows)
+    found = bench.measured(bench.work())
+    odd = found["accuracy", f"tags.channel={strange}"]
+    assert (odd.n, odd.reason) == (ROWS // 2, "no_reference")
+    assert found["accuracy", "tags.channel=app"].reason == "no_rows"
+    assert found["accuracy", "tags.channel=web"].verdict == "ok"
