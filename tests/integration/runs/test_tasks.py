@@ -143,7 +143,7 @@ def test_a_regression_is_watched_from_its_reference_to_its_verdict(
     assert (stored["rows"], stored["labelled"], stored["classes"]) == (4000, 4000, [])
     assert [f["name"] for f in stored["features"]] == ["age"]
     assert {w["code"] for w in stored["warnings"]} == {"no-times"}
-    monitor = client.get("/v1/models/prices/monitor").json()
+    monitor = put(client, "prices/monitor", {"alert": {"open": "1 of 1"}})
     assert monitor["performance"]["metrics"] == ["rmse", "mae"]
     days = [prices(1), prices(2, noise=20.0), prices(3)]
     days[2] = (days[2][0], days[2][1] + 200, days[2][2] + 200)
@@ -291,7 +291,7 @@ def test_many_classes_are_watched_from_their_reference_to_their_verdict(
     assert (stored["classes"], stored["positive_class"]) == (classes, None)
     assert [f["name"] for f in stored["features"]] == ["limit"]
     assert {w["code"] for w in stored["warnings"]} == {"no-times"}
-    monitor = client.get("/v1/models/cards/monitor").json()
+    monitor = put(client, "cards/monitor", {"alert": {"open": "1 of 1"}})
     assert monitor["performance"]["metrics"] == ["roc_auc", "accuracy", "f1"]
     days = [cards(1), cards(2, noise=0.6)]
     for day, (limit, scores, predicted, label) in enumerate(days):
