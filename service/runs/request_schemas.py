@@ -7,30 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.retraining.schemas import DeliveryDocument, RequestState
 from service.runs.evidence import WindowEvidence
-
-
-class EvidenceMeasurement(BaseModel):
-    """One number that alerts."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    metric: str
-    subject: str | None
-    slice: str | None
-    value: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    n_eff: float | None
-    n_reference: int | None
-    method: str
-    engine: str
-    direction: str
-    reference_value: float | None
-    threshold: float | None
-    p_value: float | None
-    verdict: str | None
-    reason: str | None
+from service.runs.schemas import MeasurementOut
 
 
 class EvidenceWindow(BaseModel):
@@ -49,13 +26,13 @@ class EvidenceWindow(BaseModel):
     alerting_metrics: list[str]
     action: str
     reason: str
-    measurements: list[EvidenceMeasurement] = []
+    measurements: list[MeasurementOut] = []
 
     @classmethod
     def of(cls, evidence: WindowEvidence) -> "EvidenceWindow":
         """Describe a window and what alerts in it."""
         document = cls.model_validate(evidence.window)
-        alerting = [EvidenceMeasurement.model_validate(row) for row in evidence.alerting]
+        alerting = [MeasurementOut.model_validate(row) for row in evidence.alerting]
         return document.model_copy(update={"measurements": alerting})
 
 
