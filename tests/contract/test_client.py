@@ -3,6 +3,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -391,3 +392,13 @@ def test_the_import_needs_the_standard_library_only() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(modelwatch.sender.__file__).parents[1])},
     )
     assert json.loads(done.stdout.replace("'", '"')) == []
+
+
+def test_the_host_s_random_numbers_stay_as_they_were_seeded() -> None:
+    random.seed(7)
+    before = random.getstate()
+    monitor = Monitor("loans", version="7", url="http://127.0.0.1:1")
+    monitor.log({"income": 1}, "1", score=0.5)
+    monitor.flush(0.7)
+    assert monitor.stats()["sent"] == 0
+    assert random.getstate() == before

@@ -39,6 +39,8 @@ class Sender:
         self._routes = routes
         self._batch = batch
         self._interval = interval
+        # Our own: a host that has seeded the global one must see it undisturbed.
+        self._random = random.Random()  # noqa: S311 - no secret
         self._wake = threading.Event()
         self._idle = threading.Condition()
         self._warned = float("-inf")
@@ -117,7 +119,7 @@ class Sender:
             self.counts["retries"] += 1
             self._warn(self._why_not(answer))
             # Full jitter: a thousand hosts that were cut off together do not return together.
-            wait = random.uniform(0, delay)  # noqa: S311 - no secret
+            wait = self._random.uniform(0, delay)
             time.sleep(max(wait, min(answer.retry_after, LONGEST_RETRY_AFTER)))
             delay = min(2 * delay, LONGEST_DELAY)
 
