@@ -19,11 +19,6 @@ ENGINE = "evidently"
 MIN_ROWS = 30
 
 
-def preload() -> None:
-    """Import Evidently now, so that the first window does not wait for it."""
-    import service.detection.evidently_adapter  # noqa: F401, PLC0415  seconds
-
-
 def measure(
     reference: pa.Table | bytes,
     current: pa.Table,

@@ -16,7 +16,7 @@ import pytest
 
 from service.detection.evidently_columns import OTHER, values_of, with_other
 from service.detection.evidently_methods import METHODS, Scale
-from service.evaluation.evidently import Subject, measure, preload, render_report
+from service.evaluation.evidently import Subject, measure, render_report
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.profiles.columns import Column, Kind
 
@@ -73,7 +73,7 @@ def test_wasserstein_equals_the_mean_gap_of_the_sorted_values_over_the_reference
 
 
 def test_every_method_is_known_to_evidently_under_its_kinds_and_threshold() -> None:
-    preload()
+    importlib.import_module("service.detection.evidently_adapter")
     registry = importlib.import_module("evidently.legacy.calculations.stattests.registry")
     ColumnType = importlib.import_module("evidently.legacy.core").ColumnType  # noqa: N806
     kinds = {ColumnType.Numerical: Kind.NUMERIC, ColumnType.Categorical: Kind.CATEGORICAL}
