@@ -7,7 +7,7 @@ from service.detection.evidently_methods import METHODS
 from service.detection.methods import METHODS as DRIFT
 from service.detection.methods import Sample
 from service.profiles.columns import Column, Kind
-from service.registry import monitor
+from service.registry import monitor_drift as monitor
 
 
 def test_a_monitor_accepts_only_tests_that_the_adapter_knows() -> None:

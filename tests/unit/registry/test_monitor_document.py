@@ -12,18 +12,15 @@ from service.detection.methods import METHODS as DRIFT
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.profiles.columns import Kind
 from service.registry.documents import read
-from service.registry.monitor import (
+from service.registry.monitor import MonitorDocument, default_document, fit_to_task
+from service.registry.monitor_drift import (
     DRIFT_METHODS,
     EVIDENTLY_CATEGORICAL,
     EVIDENTLY_NUMERIC,
-    METRICS,
     Drift,
-    MonitorDocument,
-    default_document,
-    fit_to_task,
-    read_duration,
-    write_duration,
 )
+from service.registry.monitor_performance import METRICS
+from service.registry.monitor_values import read_duration, write_duration
 
 
 def a_document(**content: Any) -> MonitorDocument:

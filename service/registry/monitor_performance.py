@@ -1,0 +1,79 @@
+"""The part of a monitor document that tells when a loss of performance is an alert."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from service.errors import NotImplementedYetError
+from service.registry.documents import Document
+from service.registry.monitor_values import Alpha, Share, one_of
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "matthews_corrcoef",
+    "false_positive_rate",
+    "false_negative_rate",
+    "roc_auc",
+    "brier_score",
+    "log_loss",
+)
+REGRESSION_METRICS = ("mae", "rmse", "rmsle", "mape", "r2")
+MULTICLASS_METRICS = (
+    *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+)
+METRICS_OF: Mapping[str, tuple[str, ...]] = {
+    "binary": METRICS,
+    "multiclass": MULTICLASS_METRICS,
+    "regression": REGRESSION_METRICS,
+}
+DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
+    "binary": ("roc_auc", "accuracy", "recall"),
+    "multiclass": ("roc_auc", "accuracy", "f1"),
+    "regression": ("rmse", "mae"),
+}
+# mean_error is recorded, but neither side of zero is the worse one yet.
+LATER_METRICS = (
+    "average_precision",
+    "expected_calibration_error",
+    "selection_rate",
+    "label_rate",
+    "prediction_mean",
+    "mean_error",
+)
+
+
+class Performance(Document):
+    """When a realised or estimated loss is an alert."""
+
+    part: ClassVar[str] = "performance."
+    later: ClassVar[frozenset[str]] = frozenset({"label_horizon"})
+
+    alpha: Alpha = 0.01
+    metrics: tuple[str, ...] = Field(
+        default=DEFAULT_METRICS["binary"],
+        description=(
+            "of the model's task; left out, of many classes roc_auc, accuracy and f1, of a "
+            "regression rmse and mae"
+        ),
+    )
+    tolerance: Share = 0.01
+    min_label_coverage: Share = 0.5
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if value in LATER_METRICS:
+                what = f"performance.metrics: {value}"
+                raise NotImplementedYetError(what)
+            one_of(tuple(dict.fromkeys(chain(*METRICS_OF.values()))), value, "metrics")
+        if len(set(values)) != len(values):
+            message = "a metric is listed twice"
+            raise ValueError(message)
+        return values

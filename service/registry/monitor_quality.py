@@ -1,0 +1,18 @@
+"""The part of a monitor document that tells when broken input is an alert."""
+
+from typing import ClassVar
+
+from service.registry.documents import Document
+from service.registry.monitor_values import Alpha, Share
+
+
+class Quality(Document):
+    """How much more than in the reference may be missing, out of range or unseen."""
+
+    part: ClassVar[str] = "quality."
+    later: ClassVar[frozenset[str]] = frozenset({"duplicates", "min_rows_per_hour"})
+
+    alpha: Alpha = 0.01
+    missing: Share = 0.05
+    out_of_range: Share = 0.01
+    unseen: Share = 0.01
