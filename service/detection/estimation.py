@@ -16,8 +16,8 @@ from service.detection.performance import (
     placements,
 )
 from service.profiles.arrays import Index
+from service.profiles.frames import pack, unpack
 from service.profiles.profile import Counts, Floats
-from service.profiles.serialise import pack, unpack
 
 ESTIMATED = ("roc_auc", "accuracy", "precision", "recall", "f1")
 METHOD = "cbpe"

@@ -165,8 +165,8 @@ def _kish_share(profile: MulticlassProfile) -> float:
 
 def _auc_parts(profile: MulticlassProfile, position: int) -> tuple[float, float, int] | str:
     """Return a class's AUC against the rest, its variance and the smaller side's rows."""
-    rest_rows, own_rows = profile.score_counts[position].sum(axis=1).tolist()
-    rest, own = profile.score_weights[position]
+    rest_rows, own_rows = profile.label_score_counts[position].sum(axis=1).tolist()
+    rest, own = profile.label_score_weights[position]
     if not rest_rows + own_rows:
         return "no_scores" if profile.labelled else "no_rows"
     if not rest.sum() > 0 or not own.sum() > 0:

@@ -158,14 +158,14 @@ def _kish_by_class(profile: PerformanceProfile) -> Floats:
     rows, weights = profile.confusion.sum(axis=1), profile.confusion_weights.sum(axis=1)
     squares = profile.confusion_weights_squared.sum(axis=1)
     share = np.divide(weights**2, squares * rows, out=np.ones(2), where=squares * rows > 0)
-    effective: Floats = profile.score_counts.sum(axis=1) * share
+    effective: Floats = profile.label_score_counts.sum(axis=1) * share
     return effective
 
 
 def _auc_value(_: str, profile: PerformanceProfile) -> MetricValue:
-    rows = profile.score_counts.sum(axis=1)
+    rows = profile.label_score_counts.sum(axis=1)
     n, support = int(rows.sum()), int(rows.min())
-    negatives, positives = profile.score_weights
+    negatives, positives = profile.label_score_weights
     if not n:
         return MetricValue(None, 0, DELONG, reason="no_scores" if profile.labelled else "no_rows")
     if not support or not positives.sum() > 0 or not negatives.sum() > 0:

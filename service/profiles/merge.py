@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import reduce
 from math import fsum
 from typing import Any, TypeVar
 
@@ -26,8 +27,10 @@ P = TypeVar("P", bound=Performance)
 
 def empty_features(binning: Binning) -> FeatureProfile:
     """Return the profile of no rows, the neutral element of ``merge_features``."""
-    bins = len(binning.score_edges) + 1
-    return FeatureProfile(0, 0.0, {}, np.zeros((2, bins), np.int64), np.zeros((2, bins)))
+    shape: tuple[int, ...] = (2, len(binning.score_edges) + 1)
+    if isinstance(binning.output, ManyClasses):
+        shape = (len(binning.output.names), *shape)
+    return FeatureProfile(0, 0.0, {}, np.zeros(shape, np.int64), np.zeros(shape))
 
 
 def empty_performance(binning: Binning) -> Performance:
@@ -43,8 +46,8 @@ def empty_performance(binning: Binning) -> Performance:
         confusion=np.zeros((2, 2), np.int64),
         confusion_weights=np.zeros((2, 2)),
         confusion_weights_squared=np.zeros((2, 2)),
-        score_counts=np.zeros((2, bins), np.int64),
-        score_weights=np.zeros((2, bins)),
+        score_counts=np.zeros((2, 2, bins), np.int64),
+        score_weights=np.zeros((2, 2, bins)),
         losses=np.zeros((2, 4)),
     )
 
@@ -83,8 +86,9 @@ def merge_features(profiles: Sequence[FeatureProfile]) -> FeatureProfile:
         rows=sum(p.rows for p in profiles),
         weight=fsum(p.weight for p in profiles),
         columns=columns,
-        score_counts=np.sum([p.score_counts for p in profiles], axis=0),
-        score_weights=np.sum([p.score_weights for p in profiles], axis=0),
+        # The first release's profiles of many classes hold zeros that broadcast.
+        score_counts=reduce(np.add, (p.score_counts for p in profiles)),
+        score_weights=reduce(np.add, (p.score_weights for p in profiles)),
     )
 
 

@@ -42,9 +42,10 @@ class FeatureProfile:
     """What rows say without their labels.
 
     ``columns`` holds the features, and ``prediction`` and ``score`` under those (reserved) names.
-    ``score_counts`` has the shape ``(2, n_score_bins)``: rows by predicted class (negative,
-    positive) and score bin; ``score_weights`` is Σw in the same shape.  Both are zeros for a model
-    that is not binary.
+    ``score_counts`` are rows by prediction and score bin; ``score_weights`` is Σw in the same
+    shape.  Of two classes ``(2, n_score_bins)``: by predicted class, negative first.  Of k classes
+    ``(k, 2, n_score_bins)``: by class, whether another class or this one is predicted, and bin of
+    this class's score, of the rows that have a score for every class.  Zeros for a regression.
     """
 
     rows: int
@@ -60,7 +61,8 @@ class PerformanceProfile:
 
     ``confusion`` has the shape ``(2, 2)``, label by prediction, negative first, in rows;
     ``confusion_weights`` and ``confusion_weights_squared`` are Σw and Σw².  ``score_counts`` and
-    ``score_weights`` are ``(2, n_score_bins)``, label by score bin.  ``losses`` is ``(2, 4)``: per
+    ``score_weights`` are ``(2, 2, n_score_bins)``: label by prediction by score bin, so that what
+    the scores promise can be held against what these very rows are.  ``losses`` is ``(2, 4)``: per
     label Σw·b, Σw·b², Σw·l, Σw·l² of the squared error b and the log loss l of each scored row
     (scores clipped to [1e-15, 1 - 1e-15] for l).  Rows whose label or prediction is neither class
     are in ``unusable`` alone.
@@ -75,6 +77,18 @@ class PerformanceProfile:
     score_weights: Floats
     losses: Floats
 
+    @property
+    def label_score_counts(self) -> Counts:
+        """Return rows by label and bin, whatever was predicted, ``(2, n_bins)``."""
+        counts: Counts = self.score_counts.sum(axis=-2)
+        return counts
+
+    @property
+    def label_score_weights(self) -> Floats:
+        """Return Σw by label and bin, whatever was predicted, ``(2, n_bins)``."""
+        weights: Floats = self.score_weights.sum(axis=-2)
+        return weights
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MulticlassProfile:
@@ -82,10 +96,11 @@ class MulticlassProfile:
 
     ``confusion`` has the shape ``(k, k)``, label by prediction, in rows; ``confusion_weights`` and
     ``confusion_weights_squared`` are Σw and Σw².  ``score_counts`` and ``score_weights`` are
-    ``(k, 2, n_score_bins)``: by class, whether the label is another class or this one, and bin of
-    this class's score, of the rows that have a score for every class.  ``losses`` is ``(k, 2)``:
-    per label Σw·l and Σw·l² of the log loss l of these rows (scores clipped to [1e-15, 1 - 1e-15]).
-    Rows whose label or prediction is none of the classes are in ``unusable`` alone.
+    ``(k, 2, 2, n_score_bins)``: by class, whether the label is another class or this one, whether
+    the prediction is, and bin of this class's score, of the rows that have a score for every class.
+    ``losses`` is ``(k, 2)``: per label Σw·l and Σw·l² of the log loss l of these rows (scores
+    clipped to [1e-15, 1 - 1e-15]).  Rows whose label or prediction is none of the classes are in
+    ``unusable`` alone.
     """
 
     names: tuple[str, ...]
@@ -97,6 +112,18 @@ class MulticlassProfile:
     score_counts: Counts
     score_weights: Floats
     losses: Floats
+
+    @property
+    def label_score_counts(self) -> Counts:
+        """Return rows by class, label and bin, whatever was predicted, ``(k, 2, n_bins)``."""
+        counts: Counts = self.score_counts.sum(axis=-2)
+        return counts
+
+    @property
+    def label_score_weights(self) -> Floats:
+        """Return Σw by class, label and bin, whatever was predicted, ``(k, 2, n_bins)``."""
+        weights: Floats = self.score_weights.sum(axis=-2)
+        return weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)

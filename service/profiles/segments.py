@@ -13,15 +13,14 @@ from service.profiles.arrays import TIME, find_array
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column
+from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.serialise import (
     features_from_bytes,
     features_to_bytes,
-    pack,
     performance_from_bytes,
     performance_to_bytes,
-    unpack,
 )
 
 MOST_SEGMENTS = 1000

@@ -1,19 +1,13 @@
-"""Profiles and edges as bytes, and back, without losing a bit.
+"""Profiles and edges as frames of bytes, and back, without losing a bit."""
 
-A frame is ``b"MWP"``, a version byte, a kind byte, and a zlib stream of: the length of a JSON head,
-the head, and the arrays that it describes.  Unpickling data from a database would run it as code.
-"""
-
-import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
 from service.profiles.columns import Classes, ManyClasses, Output, Quantity
+from service.profiles.frames import HEADER_BYTES, Array, pack, unpack
 from service.profiles.profile import (
     ColumnProfile,
     FeatureProfile,
@@ -22,94 +16,6 @@ from service.profiles.profile import (
     PerformanceProfile,
     RegressionProfile,
 )
-
-MAGIC = b"MWP"
-VERSION = 1
-HEADER_BYTES = len(MAGIC) + 2
-# One array in three non-zero is where positions plus values stop being smaller.
-SPARSE_SHARE = 1 / 3
-LARGEST_EXACT = 2.0**53
-
-Array = NDArray[Any]
-
-
-def pack(kind: bytes, head: Mapping[str, Any], arrays: Sequence[Array]) -> bytes:
-    """Pack a JSON head and one-dimensional arrays of int64 or float64 into a frame."""
-    described: list[list[Any]] = []
-    parts: list[bytes] = []
-    for array in arrays:
-        description, data = _encode(np.ascontiguousarray(array))
-        described.append(description)
-        parts += data
-    text = json.dumps({**head, "arrays": described}, separators=(",", ":")).encode()
-    payload = b"".join([len(text).to_bytes(4, "little"), text, *parts])
-    return MAGIC + bytes([VERSION]) + kind + zlib.compress(payload, 1)
-
-
-def unpack(kind: bytes, data: bytes) -> tuple[dict[str, Any], list[Array]]:
-    """Undo ``pack``.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are no frame of this kind and version.
-    """
-    if data[:HEADER_BYTES] != MAGIC + bytes([VERSION]) + kind:
-        message = f"not a version {VERSION} frame of kind {kind.decode()}"
-        raise ValueError(message)
-    try:
-        payload = memoryview(zlib.decompress(data[HEADER_BYTES:]))
-    except zlib.error as error:
-        message = "a damaged frame"
-        raise ValueError(message) from error
-    start = 4 + int.from_bytes(payload[:4], "little")
-    head = json.loads(bytes(payload[4:start]))
-    arrays = []
-    for description in head.pop("arrays"):
-        array, start = _decode(payload, start, description)
-        arrays.append(array)
-    return head, arrays
-
-
-def _encode(array: Array) -> tuple[list[Any], list[bytes]]:
-    kind = array.dtype.kind
-    stored = _shrink(array)
-    nonzero = np.flatnonzero(stored) if stored.dtype.kind == "u" else np.arange(len(stored))
-    if len(nonzero) > len(stored) * SPARSE_SHARE:
-        return [kind, stored.dtype.str, len(array), -1], [stored.tobytes()]
-    where = nonzero.astype("<u4")
-    return [kind, stored.dtype.str, len(array), len(where)], [
-        where.tobytes(),
-        stored[nonzero].tobytes(),
-    ]
-
-
-def _shrink(array: Array) -> Array:
-    """Return the values in the smallest unsigned type that holds them exactly, if any does."""
-    if not len(array):
-        return array
-    if array.dtype.kind == "f":
-        # Weights of 1 are the rule: their sums are counts.  A negative zero would lose its sign.
-        whole = np.isfinite(array) & (np.abs(array) < LARGEST_EXACT) & (array == np.floor(array))
-        if not whole.all() or np.signbit(array).any():
-            return array.astype("<f8", copy=False)
-    if array.min() < 0:
-        return array.astype("<i8", copy=False)
-    return array.astype(np.min_scalar_type(int(array.max())).newbyteorder("<"))
-
-
-def _decode(payload: memoryview, start: int, description: Sequence[Any]) -> tuple[Array, int]:
-    kind, stored, length, nonzero = description
-    dtype = np.dtype(stored)
-    target = np.float64 if kind == "f" else np.int64
-    if nonzero < 0:
-        values = np.frombuffer(payload, dtype, length, start)
-        return values.astype(target), start + length * dtype.itemsize
-    array = np.zeros(length, target)
-    where = np.frombuffer(payload, "<u4", nonzero, start)
-    start += 4 * nonzero
-    array[where] = np.frombuffer(payload, dtype, nonzero, start)
-    return array, start + nonzero * dtype.itemsize
 
 
 def _optional(values: Sequence[float | None]) -> Floats:
@@ -189,6 +95,7 @@ def features_to_bytes(profile: FeatureProfile) -> bytes:
         "names": list(profile.columns),
         "sizes": [len(column.counts) for column in columns],
         "unseen": [list(column.unseen.items()) for column in columns],
+        "scores": list(profile.score_counts.shape),
     }
     bins = [
         np.concatenate([empty, *(getattr(column, field) for column in columns)])
@@ -215,6 +122,7 @@ def features_to_bytes(profile: FeatureProfile) -> bytes:
 def features_from_bytes(data: bytes) -> FeatureProfile:
     """Read a feature profile; ``ValueError`` if the bytes are something else."""
     head, arrays = unpack(b"F", data)
+    shape = head.get("scores", [2, -1])
     *bins, whole, moments, weight, score_counts, score_weights = arrays
     cuts = np.cumsum(head["sizes"])[:-1].astype(np.int64)
     split = [np.split(array, cuts) for array in bins]
@@ -240,8 +148,8 @@ def features_from_bytes(data: bytes) -> FeatureProfile:
         head["rows"],
         float(weight[0]),
         columns,
-        score_counts.reshape(2, -1),
-        score_weights.reshape(2, -1),
+        score_counts.reshape(shape),
+        score_weights.reshape(shape),
     )
 
 
@@ -258,13 +166,13 @@ def performance_to_bytes(profile: Performance) -> bytes:
         profile.score_weights.ravel(),
         profile.losses.ravel(),
     ]
-    head = {"labelled": profile.labelled, "unusable": profile.unusable}
+    head = {
+        "labelled": profile.labelled,
+        "unusable": profile.unusable,
+        "scores": list(profile.score_counts.shape),
+    }
     if isinstance(profile, MulticlassProfile):
-        return pack(
-            b"M",
-            {**head, "names": profile.names, "bins": profile.score_counts.shape[2]},
-            arrays,
-        )
+        return pack(b"M", {**head, "names": profile.names}, arrays)
     return pack(b"P", head, arrays)
 
 
@@ -277,13 +185,70 @@ def performance_from_bytes(data: bytes) -> Performance:
     if kind == b"M":
         return _multiclass(*unpack(kind, data))
     head, arrays = unpack(b"P", data)
-    shaped = [array.reshape(2, -1) for array in arrays]
-    return PerformanceProfile(head["labelled"], head["unusable"], *shaped)
+    *confusion, counts, weights, losses = arrays
+    rows, sums, squares = (array.reshape(2, 2) for array in confusion)
+    counts, weights = _scores(head, counts, weights, rows[None])
+    shape = (2, 2, -1)
+    return PerformanceProfile(
+        head["labelled"],
+        head["unusable"],
+        rows,
+        sums,
+        squares,
+        counts.reshape(shape),
+        weights.reshape(shape),
+        losses.reshape(2, -1),
+    )
 
 
 def _multiclass(head: Mapping[str, Any], arrays: Sequence[Array]) -> MulticlassProfile:
-    names, bins = tuple(head["names"]), head["bins"]
+    names = tuple(head["names"])
     k = len(names)
-    shapes = [(k, k)] * 3 + [(k, 2, bins)] * 2 + [(k, 2)]
-    shaped = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
-    return MulticlassProfile(names, head["labelled"], head["unusable"], *shaped)
+    *confusion, counts, weights, losses = arrays
+    rows, sums, squares = (array.reshape(k, k) for array in confusion)
+    against = np.array([one_against_rest(rows, i) for i in range(k)]).reshape(k, 2, 2)
+    counts, weights = _scores(head, counts, weights, against)
+    return MulticlassProfile(
+        names,
+        head["labelled"],
+        head["unusable"],
+        rows,
+        sums,
+        squares,
+        counts,
+        weights,
+        losses.reshape(k, 2),
+    )
+
+
+def one_against_rest(confusion: Array, position: int) -> Array:
+    """Return a class's own table, whether label by prediction is another class or this one."""
+    own = confusion[position, position]
+    missed = confusion[position].sum() - own
+    wrong = confusion[:, position].sum() - own
+    return np.array([[confusion.sum() - own - missed - wrong, wrong], [missed, own]])
+
+
+def _scores(
+    head: Mapping[str, Any], counts: Array, weights: Array, confusion: Array
+) -> tuple[Array, Array]:
+    """Return the score histograms by label and prediction, which the first release did not part.
+
+    Its models mostly predicted by a threshold, so that of each label's scores the lowest are taken
+    for those of negative predictions, as many as its table (n, 2, 2) says.
+    """
+    if "scores" in head:
+        return counts.reshape(head["scores"]), weights.reshape(head["scores"])
+    counts = counts.reshape(len(confusion), 2, -1 if len(confusion) else head["bins"])
+    weights = weights.reshape(counts.shape)
+    scored = counts.sum(axis=-1)
+    labelled = confusion.sum(axis=-1)
+    share = np.divide(confusion[..., 0], labelled, out=np.zeros(scored.shape), where=labelled > 0)
+    negative = np.rint(share * scored).astype(np.int64)
+    before = np.cumsum(counts, axis=-1) - counts
+    low = np.clip(negative[..., None] - before, 0, counts)
+    part = np.divide(low, counts, out=np.zeros(counts.shape), where=counts > 0)
+    return (
+        np.stack([low, counts - low], axis=2),
+        np.stack([weights * part, weights - weights * part], axis=2),
+    )

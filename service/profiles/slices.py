@@ -12,9 +12,10 @@ from service.profiles.arrays import LABEL, PREDICTION, SCORE, WEIGHT, class_code
 from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
 from service.profiles.columns import Classes
+from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_performance
 from service.profiles.profile import Counts, Floats, Performance, PerformanceProfile
-from service.profiles.serialise import pack, performance_from_bytes, performance_to_bytes, unpack
+from service.profiles.serialise import performance_from_bytes, performance_to_bytes
 
 # Values that the reference does not rank come after all that it does.
 UNRANKED = 1 << 30

@@ -143,7 +143,7 @@ def add_labels(
     session.add(binning)
     session.flush()
     table = np.array([[counts[0], 0], [0, counts[1]]], dtype=np.int64)
-    scores = np.zeros((2, 3), dtype=np.int64)
+    scores = np.zeros((2, 2, 3), dtype=np.int64)
     profile = PerformanceProfile(
         labelled=sum(counts),
         unusable=0,

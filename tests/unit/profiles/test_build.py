@@ -110,7 +110,9 @@ def test_performance_by_hand() -> None:
     assert profile.confusion.tolist() == [[0, 1], [1, 1]]
     assert profile.confusion_weights.tolist() == [[0.0, 1.0], [3.0, 2.0]]
     assert profile.confusion_weights_squared.tolist() == [[0.0, 1.0], [9.0, 4.0]]
-    assert profile.score_counts.sum(axis=1).tolist() == [1, 1]
+    assert profile.score_counts.sum(axis=-1).tolist() == [[0, 1], [0, 1]]
+    assert profile.score_weights.sum(axis=-1).tolist() == [[0.0, 1.0], [0.0, 2.0]]
+    assert profile.label_score_counts.sum(axis=-1).tolist() == [1, 1]
     log_4_3 = np.log(4 / 3)
     expected = [
         [0.25, 0.0625, np.log(2), np.log(2) ** 2],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, ManyClasses, Output, Quantity
+from service.profiles.frames import pack
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import (
     empty_features,
@@ -17,7 +18,12 @@ from service.profiles.merge import (
     merge_features,
     merge_performance,
 )
-from service.profiles.profile import REGRESSION_SUMS, MulticlassProfile, RegressionProfile
+from service.profiles.profile import (
+    REGRESSION_SUMS,
+    MulticlassProfile,
+    PerformanceProfile,
+    RegressionProfile,
+)
 from service.profiles.serialise import (
     binning_from_bytes,
     binning_to_bytes,
@@ -146,12 +152,66 @@ def test_counts_of_many_classes_by_hand() -> None:
             "scores.c": [0.1, 0.3, 0.9, 0.1],
         }
     )
-    profile = profile_performance(rows, freeze_binning(rows, [], MANY))
+    binning = freeze_binning(rows, [], MANY)
+    profile = profile_performance(rows, binning)
     assert isinstance(profile, MulticlassProfile)
     assert (profile.labelled, profile.unusable) == (3, 1)
     assert profile.confusion.tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 1]]
-    assert profile.score_counts.sum(axis=2).tolist() == [[2, 0], [1, 1], [1, 1]]
+    assert profile.label_score_counts.sum(axis=2).tolist() == [[2, 0], [1, 1], [1, 1]]
+    # By class: whether the label is another one or this, then whether the prediction is.
+    assert profile.score_counts.sum(axis=3).tolist() == [
+        [[1, 1], [0, 0]],
+        [[1, 0], [0, 1]],
+        [[1, 0], [1, 0]],
+    ]
+    predicted = profile_features(rows, [], binning).score_counts
+    assert predicted.sum(axis=2).tolist() == [[2, 1], [1, 2], [3, 0]]
     assert profile.losses[:, 0] == pytest.approx([0, -np.log(0.7), -np.log(0.3)])
+
+
+def first_release(profile: PerformanceProfile | MulticlassProfile) -> bytes:
+    """Return the frame that the first release wrote, whose scores are by label alone."""
+    head: dict[str, Any] = {"labelled": profile.labelled, "unusable": profile.unusable}
+    kind = b"P"
+    if isinstance(profile, MulticlassProfile):
+        kind, bins = b"M", profile.score_counts.shape[-1]
+        head |= {"names": profile.names, "bins": bins}
+    arrays = (
+        profile.confusion,
+        profile.confusion_weights,
+        profile.confusion_weights_squared,
+        profile.label_score_counts,
+        profile.label_score_weights,
+        profile.losses,
+    )
+    return pack(kind, head, [array.ravel() for array in arrays])
+
+
+@pytest.mark.parametrize("output", [Classes("0", "1"), MANY])
+def test_a_frame_of_the_first_release_is_parted_by_the_threshold_that_predicted(
+    output: Output,
+) -> None:
+    draw = np.random.default_rng(0)
+    assert not isinstance(output, Quantity)
+    names, n = np.array(output.names), 400
+    scores = draw.dirichlet(np.ones(len(names)), n)
+    columns = {"label": names[draw.integers(0, len(names), n)], "weight": np.full(n, 2.0)}
+    if isinstance(output, Classes):
+        columns |= {"score": scores[:, 1], "prediction": names[(scores[:, 1] > 0.5).astype(int)]}
+    else:
+        columns |= {f"scores.{name}": scores[:, i] for i, name in enumerate(names)}
+        columns["prediction"] = names[scores.argmax(axis=1)]
+    rows = pa.table(columns)
+    binning = freeze_binning(rows, [], output)
+    profile: Any = profile_performance(rows, binning)
+    read: Any = performance_from_bytes(first_release(profile))
+    assert read.score_counts.shape == profile.score_counts.shape
+    np.testing.assert_array_equal(read.label_score_counts, profile.label_score_counts)
+    np.testing.assert_allclose(read.label_score_weights, profile.label_score_weights)
+    # As many are predicted of each label; of two classes, even in the same bins.
+    np.testing.assert_array_equal(read.score_counts.sum(axis=-1), profile.score_counts.sum(axis=-1))
+    if isinstance(output, Classes):
+        assert_same(read, profile)
 
 
 def test_profiles_of_different_outputs_do_not_merge() -> None:

@@ -53,7 +53,7 @@ def seen(slices: object) -> dict[str, object]:
             s.predicted.tolist(),
             s.predicted_weights.tolist(),
             s.performance.confusion.tolist(),
-            s.performance.score_counts.sum(axis=1).tolist(),
+            s.performance.label_score_counts.sum(axis=1).tolist(),
         )
         for name, s in sorted(slices.items())
     }

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.profiles.serialise import pack, unpack
+from service.profiles.frames import pack, unpack
 
 values = arrays(np.float64, st.integers(0, 60), elements=st.floats())
 sparse = arrays(np.float64, 60, elements=st.sampled_from([-0.0, 1.0, 3.0]), fill=st.just(0.0))
