@@ -22,6 +22,8 @@ from service.profiles.profile import FeatureProfile, Performance, RegressionProf
 SCORE = "score"
 LABEL = "label"
 SMALLEST_DEVIATION = 1e-9
+# A class that goes from 5 % to 9 % is half as far as what matters of a feature, and matters.
+LABEL_EFFECT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,8 @@ def _column(
 ) -> _Column:
     own = policy.columns.get(name, ColumnDriftPolicy())
     compared = compare(METHODS[own.method or policy.method])
-    effects = (own.min_effect, policy.min_effect, compared.method.default_min_effect)
+    default = compared.method.default_min_effect * (LABEL_EFFECT if name == LABEL else 1)
+    effects = (own.min_effect, policy.min_effect, default)
     return _Column(name, next(effect for effect in effects if effect is not None), compared)
 
 
@@ -297,6 +300,9 @@ def _measure(
     verdict = Verdict.ALERT if reasons else Verdict.OK
     if not reasons:
         reason = _insufficient(column, policy.min_rows)
+        if reason is None and threshold == column.method.upper != column.min_effect:
+            chunks = compared.tests[0].variability.chunks
+            reason = f"the reference's {chunks} chunks differ too much to tell any change"
         if reason is not None:
             verdict, reasons = Verdict.INSUFFICIENT_DATA, [reason]
     judged = verdict is not Verdict.INSUFFICIENT_DATA

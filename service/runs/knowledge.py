@@ -110,13 +110,28 @@ class Knowledge:
         return replace(loaded, groups=groups)
 
     def baseline(self, reference: LoadedReference, monitor: MonitorSpec, rows: int) -> Baseline:
-        """Return the reference in chunks of the window's length or, without times, its size."""
+        """Return the reference in chunks of the window's length.
+
+        Without times there are none: the order of a file's rows may mean anything, and one that
+        is sorted by its label would make every window look like the reference.
+        """
+        calendar = _calendar(monitor, reference)
+        if calendar is None:
+            groups = reference.groups
+            return Baseline(
+                reference.whole.features,
+                reference.whole.performance,
+                [],
+                reference.calibrator,
+                {} if groups is None else groups.whole,
+                {},
+            )
         document = monitor.document
         # Two digits are enough for the size of a chunk, and let windows share it.
         size = int(float(f"{rows:.1e}"))
         chunks = self._chunks.get(
             (reference.id, document.window, document.timezone, size),
-            lambda: chunk_segments(reference.segments, _calendar(monitor, reference), size),
+            lambda: chunk_segments(reference.segments, calendar, size),
         )
         groups = reference.groups
         pieces: Pieces = {}
@@ -124,7 +139,7 @@ class Knowledge:
             metrics = document.performance.metrics
             pieces = self._pieces.get(
                 (reference.id, groups.slicing, document.window, document.timezone, size, metrics),
-                lambda: _pieces(groups, _calendar(monitor, reference), size, metrics),
+                lambda: _pieces(groups, calendar, size, metrics),
             )
         return Baseline(
             reference.whole.features,
@@ -168,7 +183,7 @@ def _slice(
 
 def _pieces(
     groups: SlicedReference,
-    calendar: Callable[[datetime], datetime] | None,
+    calendar: Callable[[datetime], datetime],
     size: int,
     metrics: Sequence[str],
 ) -> Pieces:
@@ -177,18 +192,16 @@ def _pieces(
     Smaller chunks can only overstate how much a slice varies by itself; fewer than ten say so
     little that nothing could be told from chance.
     """
-    rows = groups.rows
+    rows = groups.rows.sort_by("ts")
     count = min(max(rows.num_rows // max(size, 1), FEWEST_PIECES), MOST_PIECES)
     keys = np.arange(rows.num_rows) * count // max(rows.num_rows, 1)
-    if calendar is not None:
-        rows = rows.sort_by("ts")
-        hours: list[datetime] = pc.floor_temporal(rows["ts"], unit="hour").to_pylist()
-        window_of = {at: calendar(at) for at in set(hours)}
-        starts = sorted(set(window_of.values()))
-        if len(starts) >= FEWEST_PIECES:
-            count = min(len(starts), MOST_PIECES)
-            piece = {start: i * count // len(starts) for i, start in enumerate(starts)}
-            keys = np.array([piece[window_of[at]] for at in hours], np.int64)
+    hours: list[datetime] = pc.floor_temporal(rows["ts"], unit="hour").to_pylist()
+    window_of = {at: calendar(at) for at in set(hours)}
+    starts = sorted(set(window_of.values()))
+    if len(starts) >= FEWEST_PIECES:
+        count = min(len(starts), MOST_PIECES)
+        piece = {start: i * count // len(starts) for i, start in enumerate(starts)}
+        keys = np.array([piece[window_of[at]] for at in hours], np.int64)
     found: dict[str, list[Mapping[str, MetricValue]]] = {}
     for key in np.unique(keys).tolist():
         chunk = groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)

@@ -1,9 +1,8 @@
 """Storing a reference: its schema, the edges, its profiles, the calibrator and a sample."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ def store_reference(
     values = {
         "rows": rows.table.num_rows,
         "labelled": labelled,
-        "chunks": len(chunk_segments(segments, _calendar(known.monitor, segments), 1)),
+        "chunks": _chunks(known.monitor, segments),
         "warnings": warnings + find_warnings(rows.table, planned),
         "segments": segments_to_bytes(segments),
         "calibrator": _calibrator(rows.table, edges.output),
@@ -170,12 +169,12 @@ def _calibrator(rows: pa.Table, classes: Output) -> bytes | None:
     return calibrator_to_bytes(calibrator) if calibrator is not None else None
 
 
-def _calendar(
-    monitor: MonitorDocument, segments: Sequence[Segment]
-) -> Callable[[datetime], datetime] | None:
+def _chunks(monitor: MonitorDocument, segments: Sequence[Segment]) -> int:
+    """Return how many windows the reference has; without times it is one."""
     if any(segment.start is None for segment in segments):
-        return None
-    return partial(calendar_start, length=monitor.window, zone=ZoneInfo(monitor.timezone))
+        return 1
+    calendar = partial(calendar_start, length=monitor.window, zone=ZoneInfo(monitor.timezone))
+    return len(chunk_segments(segments, calendar, 1))
 
 
 def sample_file(rows: pa.Table) -> bytes:
