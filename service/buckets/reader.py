@@ -58,7 +58,7 @@ class RowReader:
         ]
         read = replace(version, features=features)
         query = (
-            select(*_columns(read), Label.label, *named)
+            select(*_columns(read), _label(version), *named)
             .outerjoin(Label, _newest_label())
             .where(_span(version, start, end))
         )

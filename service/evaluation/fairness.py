@@ -16,11 +16,13 @@ from service.detection.fairness import (
 from service.detection.performance import FEWEST_IN_DENOMINATOR, wilson
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import holm_adjust
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, Output, Quantity
+from service.profiles.profile import RegressionProfile
 from service.profiles.slices import SliceProfile, Slices
 
 RATIO, DIFFERENCE = "katz", "newcombe"
 FEWEST_GROUPS = 2
+UNKNOWN_CLASS = "unknown_favourable_class"
 
 SELECTION, TPR, FPR, PRECISION = "selection_rate", "recall", "false_positive_rate", "precision"
 GROUP_METRICS = (SELECTION, TPR, FPR, PRECISION)
@@ -45,7 +47,8 @@ Rates = Mapping[str, Rate]
 class FairnessRule:
     """A protected column; a limit of ``None`` is recorded without being judged.
 
-    ``favourable_class`` is the prediction that is good for a person, by default the positive one.
+    ``favourable_class`` is the prediction that is good for a person, of two by default the positive
+    one; of many it counts against all others together.
     """
 
     column: str
@@ -76,7 +79,7 @@ class _Found:
     p_value: float | None
 
 
-def judge_fairness(slices: Slices, classes: Classes, policy: FairnessPolicy) -> list[Measurement]:
+def judge_fairness(slices: Slices, output: Output, policy: FairnessPolicy) -> list[Measurement]:
     """Measure how differently the groups of each protected column are treated.
 
     A disparity alerts if it crosses its limit *and* the rates that it is about are not the same in
@@ -87,8 +90,8 @@ def judge_fairness(slices: Slices, classes: Classes, policy: FairnessPolicy) -> 
     ----------
     slices
         The window's slices; groups are those of one protected column.
-    classes
-        Of the model.
+    output
+        Whose classes the model predicts.  A regression has none, hence no rates.
     policy
         What is protected.
 
@@ -102,13 +105,16 @@ def judge_fairness(slices: Slices, classes: Classes, policy: FairnessPolicy) -> 
     found: list[_Found] = []
     for rule in policy.rules:
         groups = {name: s for name, s in slices.items() if s.columns == (rule.column,)}
-        rates = _rates(groups, rule, classes)
+        good = favourable(rule, output)
+        rates = _rates({} if good is None else groups, good or 0)
         large = {name for name, group in groups.items() if group.rows >= policy.min_rows}
         for name, group in sorted(groups.items()):
-            measurements += _of_group(name, group, rates, suppressed=name not in large)
-        found += _disparities(rule, {name: groups[name] for name in large}, rates, policy)
-    judged = [f for f in found if f.p_value is not None and f.rule.limits.get(f.metric) is not None]
-    hypotheses = {(f.rule.column, _RATES[f.metric]): f.p_value or 0.0 for f in judged}
+            missing = "few_rows" if name not in large else UNKNOWN_CLASS if good is None else None
+            measurements += _of_group(name, group, rates, missing)
+        judged = {name: groups[name] for name in large}
+        found += _disparities(rule, judged, rates, policy, known=good is not None)
+    tested = [f for f in found if f.p_value is not None and f.rule.limits.get(f.metric) is not None]
+    hypotheses = {(f.rule.column, _RATES[f.metric]): f.p_value or 0.0 for f in tested}
     adjusted = dict(zip(hypotheses, holm_adjust(list(hypotheses.values())), strict=True))
     measurements += [
         _measure(f, adjusted.get((f.rule.column, _RATES[f.metric])), policy.alpha) for f in found
@@ -116,17 +122,26 @@ def judge_fairness(slices: Slices, classes: Classes, policy: FairnessPolicy) -> 
     return measurements
 
 
-def _rates(groups: Slices, rule: FairnessRule, classes: Classes) -> dict[str, dict[str, Rate]]:
+def favourable(rule: FairnessRule, output: Output) -> int | None:
+    """Return the position of the favourable class, ``None`` if the model does not have it."""
+    if isinstance(output, Quantity):
+        return None
+    if rule.favourable_class in output.names:
+        return output.names.index(rule.favourable_class)
+    return 1 if isinstance(output, Classes) and rule.favourable_class is None else None
+
+
+def _rates(groups: Slices, good: int) -> dict[str, dict[str, Rate]]:
     """Return the groups' rates by metric; a group without rows to divide by has none."""
-    good = 0 if rule.favourable_class == classes.negative else 1
     rates: dict[str, dict[str, Rate]] = {metric: {} for metric in GROUP_METRICS}
     for name, group in groups.items():
         performance = group.performance
+        assert not isinstance(performance, RegressionProfile)
         table = (performance.confusion_weights, performance.confusion_weights_squared)
         parts = {
             SELECTION: (group.predicted_weights, group.predicted_weights_squared),
             TPR: tuple(cells[good] for cells in table),
-            FPR: tuple(cells[1 - good] for cells in table),
+            FPR: tuple(np.delete(cells, good, axis=0).sum(axis=0) for cells in table),
             PRECISION: tuple(cells[:, good] for cells in table),
         }
         for metric, (weights, squares) in parts.items():
@@ -145,10 +160,10 @@ def _rate(weights: NDArray[np.float64], squares: NDArray[np.float64], good: int)
 
 
 def _of_group(
-    name: str, group: SliceProfile, rates: Mapping[str, Rates], *, suppressed: bool
+    name: str, group: SliceProfile, rates: Mapping[str, Rates], missing: str | None
 ) -> Iterator[Measurement]:
     for metric in GROUP_METRICS:
-        rate = None if suppressed else rates[metric].get(name)
+        rate = None if missing else rates[metric].get(name)
         low, high = (None, None) if rate is None else wilson(min(rate.value, 1.0), rate.n)
         rows = group.rows if metric == SELECTION else group.performance.labelled
         yield Measurement(
@@ -161,8 +176,8 @@ def _of_group(
             ci_high=high,
             method="wilson",
             direction=Direction.INFORMATION,
-            verdict=Verdict.INSUFFICIENT_DATA if suppressed else None,
-            reason="few_rows" if suppressed else None if rate else "no_rows",
+            verdict=Verdict.INSUFFICIENT_DATA if missing else None,
+            reason=missing or (None if rate else "no_rows"),
         )
 
 
@@ -171,6 +186,8 @@ def _disparities(
     groups: Slices,
     rates: Mapping[str, Rates],
     policy: FairnessPolicy,
+    *,
+    known: bool,
 ) -> Iterator[_Found]:
     rows = sum(group.rows for group in groups.values())
     labelled = sum(group.performance.labelled for group in groups.values())
@@ -187,7 +204,9 @@ def _disparities(
         }
         n = rows if _RATES[metric] == (SELECTION,) else labelled
         reason = None
-        if min(len(named) for named in own.values()) < FEWEST_GROUPS:
+        if not known:
+            reason = UNKNOWN_CLASS
+        elif min(len(named) for named in own.values()) < FEWEST_GROUPS:
             reason = "fewer_than_two_groups"
         elif _RATES[metric] != (SELECTION,) and not covered:
             reason = "label_coverage"

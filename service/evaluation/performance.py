@@ -169,7 +169,7 @@ def _not_estimated(name: str, rows: int) -> Measurement:
         value=None,
         n=rows,
         method="none",
-        direction=_direction(name),
+        direction=direction_of(name),
         verdict=Verdict.INSUFFICIENT_DATA,
         reason="no_estimator",
     )
@@ -205,7 +205,7 @@ def _judge(
     name, subject = key
     policy = context.policy
     baseline = None if before is None else before.value
-    threshold = None if baseline is None else _threshold(name, baseline, policy.tolerance)
+    threshold = None if baseline is None else threshold_of(name, baseline, policy.tolerance)
     judged = name in policy.metrics
     reason = now.reason or context.blocked or _thin(now, before) if judged else now.reason
     p_value, verdict = None, Verdict.INSUFFICIENT_DATA if judged else None
@@ -219,7 +219,7 @@ def _judge(
         value=now.value,
         n=now.n,
         method=now.method,
-        direction=_direction(name),
+        direction=direction_of(name),
         verdict=verdict,
         ci_low=now.ci_low,
         ci_high=now.ci_high,
@@ -243,14 +243,16 @@ def _thin(now: MetricValue, before: MetricValue | None) -> str | None:
     return None
 
 
-def _direction(name: str) -> Direction:
+def direction_of(name: str) -> Direction:
+    """Return which way a metric gets worse."""
     if name in SIGNED:
         return Direction.INFORMATION
     worse = name in HIGHER_IS_WORSE
     return Direction.HIGHER_IS_WORSE if worse else Direction.LOWER_IS_WORSE
 
 
-def _threshold(name: str, baseline: float, tolerance: float) -> float | None:
+def threshold_of(name: str, baseline: float, tolerance: float) -> float | None:
+    """Return the value from which on a loss is more than the tolerance; none of a signed one."""
     if name in SIGNED:
         return None
     if name in RELATIVE:

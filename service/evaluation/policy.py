@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.measurement import Direction, Measurement, Verdict
-from service.evaluation.slices import UNDER_FLOOR
+from service.evaluation.slices import LIMIT_BROKEN, OVER_CEILING, UNDER_FLOOR
 
 
 class Action(StrEnum):
@@ -56,7 +56,7 @@ def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[
         return Action.FIX_DATA, f"the input is broken: {quality}"
     if verdicts["performance"] is Verdict.ALERT:
         return Action.RETRAIN, f"the model got worse: {_named(alerts, 'performance')}"
-    critical = [alert for alert in alerts if alert.reason == UNDER_FLOOR]
+    critical = [alert for alert in alerts if alert.reason in LIMIT_BROKEN]
     if critical:
         return Action.RETRAIN, f"a critical slice fails: {_named(critical, 'slices')}"
     realised = verdicts["performance"] is not Verdict.INSUFFICIENT_DATA
@@ -97,6 +97,8 @@ def family_of(measurement: Measurement) -> str:
 QUALITY_METRICS = frozenset({"missing_ratio", "out_of_range_ratio", "unseen_ratio", "rows"})
 
 
+_BROKEN = {UNDER_FLOOR: "under its floor", OVER_CEILING: "over its ceiling"}
+
 # A sentence that a person can read names no more.
 SAID = 3
 
@@ -115,8 +117,9 @@ def _sentence(alert: Measurement) -> str:
     subject = f" of {named}" if named else ""
     if alert.value is None:
         return f"{alert.metric}{subject}"
-    if alert.reason == UNDER_FLOOR:
-        return f"{alert.metric}{subject} {alert.value:.3g} under its floor {alert.threshold:.3g}"
+    if alert.reason in _BROKEN:
+        how = _BROKEN[alert.reason]
+        return f"{alert.metric}{subject} {alert.value:.3g} {how} {alert.threshold:.3g}"
     if alert.reference_value is not None:
         return f"{alert.metric}{subject} {alert.value:.3g} against {alert.reference_value:.3g}"
     if alert.metric == "drift" and alert.threshold is not None:

@@ -75,17 +75,17 @@ def p_value_of_loss(
     return max(p_value, float(tail))
 
 
-def p_value_below(name: str, now: MetricValue, floor: float) -> float:
-    """Return the one-sided probability of so low a value where the truth is at the floor.
+def p_value_beyond(name: str, now: MetricValue, limit: float) -> float:
+    """Return the one-sided probability of so bad a value where the truth is at the limit.
 
     Parameters
     ----------
     name
-        A metric that gets worse by falling.
+        The metric; it says which way is worse.
     now
         With a value, and with ``support`` above 0.
-    floor
-        On the metric's own scale.
+    limit
+        A floor, or a ceiling where higher is worse, on the metric's own scale.
 
     Returns
     -------
@@ -96,18 +96,24 @@ def p_value_below(name: str, now: MetricValue, floor: float) -> float:
     Examples
     --------
     >>> value = MetricValue(0.8, 10, "wilson", n_eff=10, support=10, successes=8)
-    >>> round(p_value_below("recall", value, 0.9), 4)  # 1 - .9^10 - 10 .1 .9^9
+    >>> round(p_value_beyond("recall", value, 0.9), 4)  # 1 - .9^10 - 10 .1 .9^9
     0.2639
+    >>> round(p_value_beyond("false_positive_rate", value, 0.9), 4)  # .9^10 + 10 .1 .9^9 + 45 ...
+    0.9298
     """
     if now.successes is not None and name in PROPORTIONS:
         from scipy.stats import binom  # noqa: PLC0415  it takes a second to import
 
         successes, n = _counts(now)
-        return min(max(float(binom.cdf(successes, n, min(max(floor, 0.0), 1.0))), 0.0), 1.0)
-    at = float(logit(max(floor, 0.0))) if name == "roc_auc" else floor
+        share = min(max(limit, 0.0), 1.0)
+        worse = name in HIGHER_IS_WORSE
+        tail = binom.sf(successes - 1, n, share) if worse else binom.cdf(successes, n, share)
+        return min(max(float(tail), 0.0), 1.0)
+    at = float(logit(max(limit, 0.0))) if name == "roc_auc" else limit
+    beyond = worse_by(name, now.position, at)
     if now.error <= 0:
-        return 0.0 if now.position < at else 1.0
-    return float(ndtr((now.position - at) / now.error))
+        return 0.0 if beyond > 0 else 1.0
+    return float(ndtr(-beyond / now.error))
 
 
 def _fisher(name: str, now: MetricValue, before: MetricValue) -> float:

@@ -3,29 +3,30 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.detection.performance import (
-    FEWEST_IN_DENOMINATOR,
-    HIGHER_IS_WORSE,
-    LOSSES,
-    MetricValue,
-    measure_performance,
-)
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.detection.metrics import HIGHER_IS_WORSE, METRICS_OF, measure
+from service.detection.multiclass import Key
+from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
+from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust
-from service.evaluation.performance import PerformancePolicy
-from service.evaluation.significance import p_value_below, p_value_of_loss, worse_by
+from service.evaluation.performance import PerformancePolicy, direction_of, threshold_of
+from service.evaluation.significance import p_value_beyond, p_value_of_loss, worse_by
 from service.profiles.slices import SliceProfile, Slices
 
 UNDER_FLOOR = "under_floor"
+OVER_CEILING = "over_ceiling"
+LIMIT_BROKEN = frozenset({UNDER_FLOOR, OVER_CEILING})
 # Of many slices some disagree by chance, and the variance of three pieces hides any loss.
 FEWEST_PIECES = 10
 
-Pieces = Mapping[str, Sequence[Mapping[str, MetricValue]]]
+Pieces = Mapping[str, Sequence[Mapping[Key, MetricValue]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a metric of a critical slice must not be significantly below."""
+    """What a metric of a critical slice must not be significantly worse than.
+
+    It is a ceiling where higher is worse.
+    """
 
     metric: str
     value: float
@@ -75,8 +76,8 @@ def judge_slices(
 
     A metric alerts if it is worse than the same slice's baseline by more than the tolerance *and*
     chance is ruled out (Šidák over metrics and slices); of a critical slice it also alerts if it is
-    significantly below its floor (exact binomial; Šidák over the floors).  Where there are floors,
-    each of the two has half of ``alpha``.
+    significantly worse than its floor (exact binomial for proportions, else a z-test; Šidák over
+    the floors).  Where there are floors, each of the two has half of ``alpha``.
 
     Parameters
     ----------
@@ -92,8 +93,9 @@ def judge_slices(
     Returns
     -------
     list of Measurement
-        Each with its ``slice``: the monitor's metrics, and that of the floor.  A slice with fewer
-        labelled rows than ``min_rows`` has no values.  ``p_value`` compares to ``alpha``.
+        Each with its ``slice``: the monitor's metrics, and that of the floor, over all classes.  A
+        slice with fewer labelled rows than ``min_rows`` has no values.  ``p_value`` compares to
+        ``alpha``.
     """
     cells = list(_cells(reference or {}, current, policy))
     for cell in cells:
@@ -113,8 +115,7 @@ def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[
                 metrics.append(floor.metric)
             now, before = current.get(name), reference.get(name)
             reason = _blocked(now, policy.performance)
-            values = {} if now is None else measure_performance(now.performance, metrics)
-            baselines = {} if before is None else measure_performance(before.performance, metrics)
+            values, baselines = _values(now, metrics), _values(before, metrics)
             for metric in metrics:
                 yield _Cell(
                     slice=name,
@@ -125,6 +126,15 @@ def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[
                     reason=reason,
                     suppressed=reason == "few_rows",
                 )
+
+
+def _values(found: SliceProfile | None, metrics: Sequence[str]) -> dict[str, MetricValue]:
+    """Return the metrics over all classes; one that the task does not have is left out."""
+    if found is None:
+        return {}
+    known = METRICS_OF[type(found.performance)]
+    measured = measure(found.performance, [name for name in metrics if name in known])
+    return {name: value for (name, label), value in measured.items() if label is None}
 
 
 def _names(rule: SliceRule, reference: Slices, current: Slices) -> list[str]:
@@ -149,25 +159,26 @@ def _blocked(now: SliceProfile | None, policy: PerformancePolicy) -> str | None:
 
 
 def _test(
-    cell: _Cell, pieces: Sequence[Mapping[str, MetricValue]], policy: PerformancePolicy
+    cell: _Cell, pieces: Sequence[Mapping[Key, MetricValue]], policy: PerformancePolicy
 ) -> None:
     now, before = cell.now, cell.before
     baseline = None if before is None else before.value
     if baseline is not None:
-        cell.threshold = _threshold(cell.metric, baseline, policy.tolerance)
+        cell.threshold = threshold_of(cell.metric, baseline, policy.tolerance)
     cell.reason = cell.reason or now.reason
     if cell.reason is None and now.support < FEWEST_IN_DENOMINATOR:
         cell.reason = "few_in_denominator"
     if cell.reason is not None or now.value is None:
         return
     if cell.floor is not None:
-        cell.p_floor = p_value_below(cell.metric, now, cell.floor)
+        cell.p_floor = p_value_beyond(cell.metric, now, cell.floor)
     if before is None:
         cell.thin = "no_reference"
     elif before.value is None or before.support < FEWEST_IN_DENOMINATOR:
         cell.thin = "reference_insufficient"
     elif cell.metric in policy.metrics:
-        known = [piece[cell.metric] for piece in pieces if cell.metric in piece]
+        key = (cell.metric, None)
+        known = [piece[key] for piece in pieces if key in piece]
         usable = sum(p.value is not None and p.support >= FEWEST_IN_DENOMINATOR for p in known)
         known = known if usable >= FEWEST_PIECES else []
         cell.p_loss = p_value_of_loss(cell.metric, now, before, known)
@@ -188,7 +199,9 @@ def _measure(
         if p_loss is not None and worse and p_loss < policy.alpha:
             verdict = Verdict.ALERT
         if p_floor is not None and p_floor < policy.alpha:
-            verdict, reason, threshold = Verdict.ALERT, UNDER_FLOOR, cell.floor
+            above = cell.metric in HIGHER_IS_WORSE
+            verdict, reason = Verdict.ALERT, OVER_CEILING if above else UNDER_FLOOR
+            threshold = cell.floor
         elif cell.floor is not None and verdict is Verdict.OK:
             threshold = cell.floor
     else:
@@ -199,9 +212,7 @@ def _measure(
         value=now.value if shown else None,
         n=now.n,
         method=now.method,
-        direction=Direction.HIGHER_IS_WORSE
-        if cell.metric in HIGHER_IS_WORSE
-        else Direction.LOWER_IS_WORSE,
+        direction=direction_of(cell.metric),
         verdict=verdict,
         ci_low=now.ci_low if shown else None,
         ci_high=now.ci_high if shown else None,
@@ -212,9 +223,3 @@ def _measure(
         p_value=min(known, default=None),
         reason=reason,
     )
-
-
-def _threshold(name: str, baseline: float, tolerance: float) -> float:
-    if name in LOSSES:
-        return baseline * (1 + tolerance)
-    return baseline + tolerance if name in HIGHER_IS_WORSE else baseline - tolerance

@@ -25,7 +25,7 @@ from service.profiles.binning import Binning
 from service.profiles.columns import Column
 from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
-from service.profiles.slices import SliceProfile, Slices, two_classes
+from service.profiles.slices import SliceProfile, Slices
 
 FAMILIES = ("quality", "drift", "estimated_performance", "performance")
 
@@ -142,7 +142,7 @@ def _judge_groups(
     if policies.fairness is not None:
         # A protected column that is declared as slices, too, is measured once.
         known = {(m.metric, m.slice) for m in found}
-        fair = judge_fairness(slices, two_classes(binning), policies.fairness)
+        fair = judge_fairness(slices, binning.output, policies.fairness)
         found += [m for m in fair if (m.metric, m.slice) not in known]
     return found
 

@@ -8,13 +8,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.profiles.arrays import LABEL, PREDICTION, SCORE, WEIGHT, class_codes, find_weights
+from service.profiles.arrays import (
+    LABEL,
+    PREDICTION,
+    SCORE,
+    SCORES,
+    WEIGHT,
+    Index,
+    class_codes,
+    find_floats,
+    find_weights,
+)
 from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
-from service.profiles.columns import Classes
+from service.profiles.columns import Output, Quantity
 from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_performance
-from service.profiles.profile import Counts, Floats, Performance, PerformanceProfile
+from service.profiles.profile import Counts, Floats, Performance
 from service.profiles.serialise import performance_from_bytes, performance_to_bytes
 
 # Values that the reference does not rank come after all that it does.
@@ -30,7 +40,8 @@ class SliceProfile:
     ``columns`` are those whose values define it, empty where a predicate does.  ``rank`` orders the
     slices of the same columns where there are too many: the lower, the more frequent in the
     reference.  ``predicted``, ``predicted_weights`` and ``predicted_weights_squared`` have the
-    shape ``(2,)``: rows, Σw and Σw² by predicted class, negative first.  ``performance`` holds the
+    shape ``(n_classes,)``: rows, Σw and Σw² by predicted class, of two the negative first; of a
+    regression the shape ``(1,)``, the rows with a finite prediction.  ``performance`` holds the
     labelled rows.
     """
 
@@ -40,7 +51,7 @@ class SliceProfile:
     predicted: Counts
     predicted_weights: Floats
     predicted_weights_squared: Floats
-    performance: PerformanceProfile
+    performance: Performance
 
 
 Slices = Mapping[str, SliceProfile]
@@ -67,16 +78,16 @@ def profile_slices(
     members
         The slices' rows by name.  One without rows is left out.
     binning
-        The frozen edges, and the two classes.
+        The frozen edges, and what the output is.
 
     Returns
     -------
     dict of str to SliceProfile
         Independent of the order of the rows: exactly in counts, to rounding in sums.
     """
-    needed = [n for n in (LABEL, PREDICTION, SCORE, WEIGHT) if n in rows.column_names]
-    table = rows.select(needed)
-    predicted = class_codes(rows, PREDICTION, two_classes(binning))
+    needed = {LABEL, PREDICTION, SCORE, WEIGHT}
+    table = rows.select([n for n in rows.column_names if n in needed or n.startswith(SCORES)])
+    predicted, size = _predicted(rows, binning.output)
     weights = find_weights(rows)
     if weights is None:
         weights = np.ones(rows.num_rows)
@@ -91,33 +102,24 @@ def profile_slices(
             columns=member.columns,
             rank=member.rank,
             rows=count,
-            predicted=np.bincount(codes, minlength=2).astype(np.int64, copy=False),
-            predicted_weights=np.bincount(codes, weight, 2).astype(np.float64, copy=False),
-            predicted_weights_squared=np.bincount(codes, weight * weight, 2).astype(
+            predicted=np.bincount(codes, minlength=size).astype(np.int64, copy=False),
+            predicted_weights=np.bincount(codes, weight, size).astype(np.float64, copy=False),
+            predicted_weights_squared=np.bincount(codes, weight * weight, size).astype(
                 np.float64, copy=False
             ),
-            performance=_binary(profile_performance(table.filter(pa.array(member.rows)), binning)),
+            performance=profile_performance(table.filter(pa.array(member.rows)), binning),
         )
     return found
 
 
-def two_classes(binning: Binning) -> Classes:
-    """Return the classes of a binary model's edges.
+def _predicted(rows: pa.Table, output: Output) -> tuple[Index, int]:
+    """Return each row's predicted class, -1 where it is none, and how many there are.
 
-    Raises
-    ------
-    TypeError
-        If the model is another: only binary models have slices.
+    All finite numbers are one class.
     """
-    if not isinstance(binning.output, Classes):
-        message = "only binary models have slices"
-        raise TypeError(message)
-    return binning.output
-
-
-def _binary(profile: Performance) -> PerformanceProfile:
-    assert isinstance(profile, PerformanceProfile)
-    return profile
+    if isinstance(output, Quantity):
+        return np.isfinite(find_floats(rows, PREDICTION)).astype(np.int64) - 1, 1
+    return class_codes(rows, PREDICTION, output), len(output.names)
 
 
 def merge_slices(parts: Iterable[Slices], limits: Mapping[tuple[str, ...], int]) -> Slices:
@@ -209,9 +211,12 @@ def slices_from_bytes(data: bytes) -> dict[str, SliceProfile]:
     """Read slices; ``ValueError`` if the bytes are something else."""
     position = 4 + int.from_bytes(data[:4], "little")
     head, arrays = unpack(b"L", data[4:position])
-    predicted, weights, squares = (array.reshape(-1, 2) for array in arrays)
+    described = head["slices"]
+    if not described:
+        return {}
+    predicted, weights, squares = (array.reshape(len(described), -1) for array in arrays)
     slices = {}
-    for i, (name, columns, rank, rows, size) in enumerate(head["slices"]):
+    for i, (name, columns, rank, rows, size) in enumerate(described):
         slices[name] = SliceProfile(
             columns=tuple(columns),
             rank=rank,
@@ -219,7 +224,7 @@ def slices_from_bytes(data: bytes) -> dict[str, SliceProfile]:
             predicted=predicted[i],
             predicted_weights=weights[i],
             predicted_weights_squared=squares[i],
-            performance=_binary(performance_from_bytes(data[position : position + size])),
+            performance=performance_from_bytes(data[position : position + size]),
         )
         position += size
     return slices

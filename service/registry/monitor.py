@@ -18,7 +18,12 @@ from service.registry.monitor_drift import Drift, Evidently
 from service.registry.monitor_performance import DEFAULT_METRICS, METRICS_OF, Performance
 from service.registry.monitor_quality import Quality
 from service.registry.monitor_values import Duration
-from service.registry.slicing import FairnessDocument, SliceDocument, require_distinct
+from service.registry.slicing import (
+    FairnessDocument,
+    SliceDocument,
+    require_distinct,
+    require_of_task,
+)
 
 LATER_REFERENCES = ("previous_window", "trailing", "seasonal", "version")
 
@@ -119,13 +124,9 @@ def fit_to_task(document: MonitorDocument, task: str) -> MonitorDocument:
     Raises
     ------
     InvalidDocumentError
-        If it names a metric that the task does not have.
-    NotImplementedYetError
-        If it has slices or fairness, which only binary models have in this release.
+        If it names a metric that the task does not have, or a fairness that it cannot have.
     """
-    if task != "binary" and (document.slices or document.fairness):
-        what = f"slices or fairness of a {task} model"
-        raise NotImplementedYetError(what)
+    require_of_task(document.slices, document.fairness, task)
     performance = document.performance
     if "metrics" not in performance.model_fields_set:
         own = performance.model_copy(update={"metrics": DEFAULT_METRICS[task]})

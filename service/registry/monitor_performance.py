@@ -37,6 +37,13 @@ DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
     "multiclass": ("roc_auc", "accuracy", "f1"),
     "regression": ("rmse", "mae"),
 }
+# What gets worse by rising; of these a limit is a ceiling.
+HIGHER_IS_WORSE = frozenset(
+    {
+        *("false_positive_rate", "false_negative_rate", "brier_score", "log_loss"),
+        *("mae", "rmse", "rmsle", "mape"),
+    }
+)
 # mean_error is recorded, but neither side of zero is the worse one yet.
 LATER_METRICS = (
     "average_precision",

@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from service.registry.documents import PRINTABLE, Document, FeatureName, hint
+from service.errors import InvalidDocumentError
+from service.registry.documents import PRINTABLE, Document, FeatureName
+from service.registry.monitor_performance import HIGHER_IS_WORSE, METRICS_OF
+from service.registry.monitor_values import one_of
 from service.registry.predicates import columns_of, parse
 
 MOST_SLICES = 200
@@ -16,16 +20,8 @@ TAG = "tags."
 # What every row has beside its features.
 OF_ROW = ("prediction", "score", "label")
 
-# A floor is for what gets worse by falling.
-FLOOR_METRICS = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "matthews_corrcoef",
-    "roc_auc",
-)
+# What a slice may be held to, of any task.
+LIMITED = tuple(dict.fromkeys(chain(*METRICS_OF.values())))
 
 _TAG = re.compile(r"tags\.[A-Za-z0-9_./:-]{1,64}")
 
@@ -53,7 +49,12 @@ class SliceDocument(Document):
     where: str | None = None
     critical: bool = False
     metric: str | None = None
-    floor: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    floor: Annotated[float, Field(gt=-1, lt=1)] | None = Field(
+        default=None, description="of a metric where higher is better"
+    )
+    ceiling: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="instead of a floor, of a metric where lower is better: mae, rmse"
+    )
 
     @field_validator("column")
     @classmethod
@@ -85,10 +86,7 @@ class SliceDocument(Document):
     @field_validator("metric")
     @classmethod
     def _may_have_a_floor(cls, value: str | None) -> str | None:
-        if value is not None and value not in FLOOR_METRICS:
-            message = f"a floor is for {', '.join(FLOOR_METRICS)}{hint(value, FLOOR_METRICS)}"
-            raise ValueError(message)
-        return value
+        return None if value is None else one_of(LIMITED, value, "metrics with a limit")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -98,11 +96,20 @@ class SliceDocument(Document):
         if (self.where is None) != (self.name is None):
             message = "a where has a name, and a column has none"
             raise ValueError(message)
-        floor = (self.metric is not None, self.floor is not None)
-        if floor != (self.critical, self.critical):
-            message = "critical, metric and floor belong together"
+        limits = (self.floor is not None) + (self.ceiling is not None)
+        if (self.metric is not None, limits) != (self.critical, int(self.critical)):
+            message = "critical, metric and either floor or ceiling belong together"
+            raise ValueError(message)
+        if self.critical and (self.metric in HIGHER_IS_WORSE) != (self.ceiling is not None):
+            fitting, other = ("ceiling", "lower") if self.ceiling is None else ("floor", "higher")
+            message = f"{self.metric} has a {fitting}, for {other} is better"
             raise ValueError(message)
         return self
+
+    @property
+    def limit(self) -> float | None:
+        """Return its floor or its ceiling."""
+        return self.ceiling if self.floor is None else self.floor
 
     def reads(self) -> frozenset[str]:
         """Return the columns that it needs."""
@@ -156,3 +163,27 @@ def require_distinct(slices: Iterable[SliceDocument], fairness: Iterable[Fairnes
     if len(found) + len(protected) > MOST_SLICES:
         message = f"a model has at most {MOST_SLICES} slices"
         raise ValueError(message)
+
+
+def require_of_task(
+    slices: Iterable[SliceDocument], fairness: Iterable[FairnessDocument], task: str
+) -> None:
+    """Refuse limits of another task's metrics, and fairness where no class is the good one.
+
+    Raises
+    ------
+    InvalidDocumentError
+        It says which metrics the task has, or what fairness needs.
+    """
+    known = METRICS_OF[task]
+    for declared in slices:
+        if declared.metric is not None and declared.metric not in known:
+            message = f"slices: {declared.metric} is not of a {task} model; {', '.join(known)} are"
+            raise InvalidDocumentError(message)
+    for protected in fairness:
+        if task == "regression":
+            message = "fairness: rates are of classes, and a regression predicts numbers"
+            raise InvalidDocumentError(message)
+        if task == "multiclass" and protected.favourable_class is None:
+            message = f"fairness: of many classes, {protected.column} needs its favourable_class"
+            raise InvalidDocumentError(message)

@@ -17,10 +17,13 @@ from sqlalchemy.orm import Session
 
 from service.buckets.slicing import Slicing
 from service.detection.estimation import Calibrator, calibrator_from_bytes
-from service.detection.performance import MetricValue, measure_performance
+from service.detection.metrics import measure
+from service.detection.multiclass import Key
+from service.detection.performance import MetricValue
 from service.evaluation.slices import FEWEST_PIECES, Pieces
 from service.evaluation.window import Baseline
 from service.ledger.calendar import calendar_start
+from service.profiles.arrays import SCORES
 from service.profiles.binning import Binning
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.segments import Segment, chunk_segments, segments_from_bytes
@@ -176,7 +179,7 @@ def _slice(
     """
     rows = pq.read_table(io.BytesIO(reference_sample(session, reference_id)))
     own = {"ts", "prediction", "score", "weight", "label"} | slicing.reads
-    rows = rows.select([name for name in rows.column_names if name in own])
+    rows = rows.select([n for n in rows.column_names if n in own or n.startswith(SCORES)])
     whole = merge_slices([slicing.profile(rows, binning)], slicing.limits)
     return SlicedReference(rows, binning, slicing, whole)
 
@@ -202,13 +205,12 @@ def _pieces(
         count = min(len(starts), MOST_PIECES)
         piece = {start: i * count // len(starts) for i, start in enumerate(starts)}
         keys = np.array([piece[window_of[at]] for at in hours], np.int64)
-    found: dict[str, list[Mapping[str, MetricValue]]] = {}
+    found: dict[str, list[Mapping[Key, MetricValue]]] = {}
     for key in np.unique(keys).tolist():
         chunk = groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
         for name, profile in chunk.items():
             if name in groups.whole:
-                measured = measure_performance(profile.performance, metrics)
-                found.setdefault(name, []).append(measured)
+                found.setdefault(name, []).append(measure(profile.performance, metrics))
     return found
 
 

@@ -52,8 +52,8 @@ def _slices(document: MonitorDocument, performance: PerformancePolicy) -> SliceP
     rules = []
     for declared in document.slices:
         floor = None
-        if declared.metric is not None and declared.floor is not None:
-            floor = Floor(declared.metric, declared.floor)
+        if declared.metric is not None and declared.limit is not None:
+            floor = Floor(declared.metric, declared.limit)
         rules.append(SliceRule(declared.column or (), declared.name, floor))
     return SlicePolicy(performance, tuple(rules))
 

@@ -32,7 +32,7 @@ def a_slice(n: int, accuracy: float, draw: np.random.Generator) -> SliceProfile:
     cells = np.array([[0.7 * right, 0.7 * wrong], [0.3 * wrong, 0.3 * right]])
     table: NDArray[np.int64] = draw.multinomial(n, cells.ravel()).reshape(2, 2)
     weights = table.astype(np.float64)
-    scores = np.zeros((2, 1), np.int64)
+    scores = np.zeros((2, 2, 1), np.int64)
     performance = PerformanceProfile(
         n, 0, table, weights, weights, scores, scores.astype(np.float64), np.zeros((2, 4))
     )

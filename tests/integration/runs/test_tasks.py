@@ -409,3 +409,78 @@ def test_scores_that_come_with_a_later_reference_get_edges(client: TestClient) -
     assert "no-scores" not in {w["code"] for w in plain["warnings"]}
     assert put_reference(client, "cards", table)["binning_revision"] == 2
     assert put_reference(client, "cards", table)["binning_revision"] == 2
+
+
+def test_slices_of_a_regression_are_judged_and_a_critical_one_has_a_ceiling(
+    client: TestClient, pipeline: Pipeline
+) -> None:
+    put(client, "prices", {"task": "regression"})
+    put(client, "prices/versions/1", {})
+    age, predicted, label = prices(0, 4000)
+    put_reference(
+        client, "prices", pa.table({"age": age, "p": predicted, "label": label}), prediction="p"
+    )
+    old = {"name": "old", "where": "age > 10", "critical": True, "metric": "rmse", "ceiling": 15}
+    refused = {**old, "ceiling": None, "floor": 0.5}
+    answer = client.put("/v1/models/prices/monitor", json={"model": "prices", "slices": [refused]})
+    assert (answer.status_code, "has a ceiling" in answer.text) == (422, True)
+    young = {"name": "young", "where": "age < 10 and label > 0"}
+    put(client, "prices/monitor", {"slices": [old, young]})
+    age, predicted, label = prices(1, 800)
+    label = np.where(age > 10, predicted + 2.5 * (label - predicted), label)
+    send_day(client, "prices", 0, price_records(age, predicted), label.tolist())
+    work(pipeline)
+    (window,) = judged(client, "prices")
+    found = {(m["metric"], m["slice"]): m for m in window["measurements"] if m["slice"]}
+    error = (predicted - label)[age > 10]
+    rmse = found["rmse", "old"]
+    assert rmse["value"] == pytest.approx(np.sqrt((error**2).mean()))
+    assert (rmse["verdict"], rmse["reason"], rmse["threshold"]) == ("alert", "over_ceiling", 15)
+    assert found["mae", "young"]["verdict"] == "ok"
+    assert found["mae", "young"]["n"] == int((age < 10).sum())
+    assert window["verdicts"]["slices"] == "alert"
+
+
+def test_slices_and_fairness_of_many_classes_are_judged(
+    client: TestClient, pipeline: Pipeline
+) -> None:
+    names = ["no", "maybe", "yes"]
+    put(client, "loans", {"task": "multiclass"})
+    put(client, "loans/versions/1", {"classes": names})
+
+    def people(seed: int, n: int, bias: float) -> tuple[list[str], list[str], list[str]]:
+        rng = np.random.default_rng(seed)
+        sex, label = rng.choice(["f", "m"], n), rng.choice(names, n)
+        wrong = rng.random(n) < np.where(sex == "f", bias, 0.1)
+        return sex.tolist(), np.where(wrong, "no", label).tolist(), label.tolist()
+
+    sex, predicted, label = people(0, 4000, 0.1)
+    put_reference(
+        client, "loans", pa.table({"sex": sex, "p": predicted, "label": label}), prediction="p"
+    )
+    answer = client.put(
+        "/v1/models/loans/monitor", json={"model": "loans", "fairness": [{"column": "sex"}]}
+    )
+    assert (answer.status_code, "favourable_class" in answer.text) == (422, True)
+    put(
+        client,
+        "loans/monitor",
+        {
+            "performance": {"metrics": ["accuracy"]},
+            "slices": [{"column": "sex"}],
+            "fairness": [{"column": "sex", "favourable_class": "yes"}],
+        },
+    )
+    sex, predicted, label = people(1, 900, 0.5)
+    rows = [{"features": {"sex": s}, "prediction": p} for s, p in zip(sex, predicted, strict=True)]
+    send_day(client, "loans", 0, rows, label)
+    work(pipeline)
+    (window,) = judged(client, "loans")
+    found = {(m["metric"], m["slice"] or m["subject"]): m for m in window["measurements"]}
+    assert found["accuracy", "sex=f"]["verdict"] == "alert"
+    assert found["accuracy", "sex=m"]["verdict"] == "ok"
+    selected = {s: np.mean([p == "yes" for x, p in zip(sex, predicted, strict=True) if x == s])
+                for s in ("f", "m")}  # fmt: skip
+    impact = found["disparate_impact", "sex"]
+    assert impact["value"] == pytest.approx(selected["f"] / selected["m"])
+    assert (impact["verdict"], impact["reason"]) == ("alert", "f against m")

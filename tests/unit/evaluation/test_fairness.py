@@ -24,7 +24,7 @@ from service.evaluation.fairness import (
 )
 from service.evaluation.measurement import Measurement, Verdict
 from service.profiles.binning import Binning
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
 
 HMDA = Path(__file__).resolve().parents[4] / "shared" / "data" / "hmda_boston"
@@ -33,11 +33,11 @@ BINARY = Classes("0", "1")
 Found = dict[tuple[str, str | None], Measurement]
 
 
-def a_binning(rows: pa.Table, classes: Classes) -> Binning:
+def a_binning(rows: pa.Table, classes: Output) -> Binning:
     return freeze_binning(rows, [], classes)
 
 
-def judge(rows: pa.Table, policy: FairnessPolicy, classes: Classes = BINARY) -> Found:
+def judge(rows: pa.Table, policy: FairnessPolicy, classes: Output = BINARY) -> Found:
     slicing = Slicing(tuple((rule.column,) for rule in policy.rules), ())
     slices = slicing.profile(rows, a_binning(rows, classes))
     return {(m.metric, m.slice or m.subject): m for m in judge_fairness(slices, classes, policy)}
@@ -215,3 +215,92 @@ def test_intervals_cover_the_true_ratio_and_difference() -> None:
             difference.ci_low <= 0.15 <= difference.ci_high,
         ]
     assert (covered / 1000 == pytest.approx(0.95, abs=0.02)) is True
+
+
+def some_people(seed: int, classes: tuple[str, ...], n: int = 900) -> pa.Table:
+    draw = np.random.default_rng(seed)
+    label = draw.choice(classes, n)
+    wrong = draw.random(n) < 0.3
+    return pa.table(
+        {
+            "sex": draw.choice(["f", "m", "x"], n, p=[0.5, 0.3, 0.2]),
+            "label": label,
+            "prediction": np.where(wrong, draw.choice(classes, n), label),
+            "weight": draw.choice([0.5, 1.0, 3.0], n),
+        }
+    )
+
+
+RATES_OF_FAIRLEARN = {
+    "selection_rate": "selection_rate",
+    "recall": "true_positive_rate",
+    "false_positive_rate": "false_positive_rate",
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("output", "good"),
+    [(BINARY, "1"), (BINARY, "0"), (ManyClasses(("a", "b", "c")), "b")],
+)
+def test_disparities_are_fairlearns(
+    output: Classes | ManyClasses, good: str, weighted: bool
+) -> None:
+    fairlearn = pytest.importorskip("fairlearn.metrics", reason="the extra 'test' has it")
+    rows = some_people(7, output.names)
+    if not weighted:
+        rows = rows.drop_columns("weight")
+    found = judge(rows, a_policy(favourable_class=good), output)
+    truth, predicted = (
+        [value == good for value in rows[name].to_pylist()] for name in ("label", "prediction")
+    )
+    groups = rows["sex"].to_pylist()
+    weights = rows["weight"].to_numpy() if weighted else None
+    same = {"sensitive_features": groups, "sample_weight": weights}
+    expected = {
+        "disparate_impact": fairlearn.demographic_parity_ratio(truth, predicted, **same),
+        "demographic_parity_difference": fairlearn.demographic_parity_difference(
+            truth, predicted, **same
+        ),
+        "equal_opportunity_difference": fairlearn.equal_opportunity_difference(
+            truth, predicted, **same
+        ),
+        "equalized_odds_difference": fairlearn.equalized_odds_difference(truth, predicted, **same),
+    }
+    for metric, value in expected.items():
+        assert found[metric, "sex"].value == pytest.approx(value, abs=1e-9), metric
+    own = fairlearn.MetricFrame(
+        metrics={ours: getattr(fairlearn, name) for ours, name in RATES_OF_FAIRLEARN.items()},
+        y_true=truth,
+        y_pred=predicted,
+        sensitive_features=groups,
+        sample_params={name: {"sample_weight": weights} for name in RATES_OF_FAIRLEARN},
+    ).by_group
+    for metric in own.columns:
+        for group, value in own[metric].items():
+            assert found[metric, f"sex={group}"].value == pytest.approx(value, abs=1e-9)
+
+
+def test_many_classes_are_fair_by_the_favourable_one_against_the_rest() -> None:
+    rows = some_people(7, ("a", "b", "c"))
+    found = judge(rows, a_policy(favourable_class="b"), ManyClasses(("a", "b", "c")))
+    two = [
+        pa.array(["1" if value == "b" else "0" for value in rows[name].to_pylist()])
+        for name in ("label", "prediction")
+    ]
+    binary = pa.table([rows["sex"], *two, rows["weight"]], names=rows.column_names)
+    for key, expected in judge(binary, a_policy()).items():
+        assert found[key].value == pytest.approx(expected.value)
+        assert found[key].p_value == expected.p_value
+
+
+@pytest.mark.parametrize("output", [ManyClasses(("a", "b", "c")), Quantity()])
+def test_a_favourable_class_that_nobody_predicts_is_no_verdict(output: Output) -> None:
+    classes = ("a", "b", "c")
+    rows = some_people(7, classes)
+    if isinstance(output, Quantity):
+        rows = rows.set_column(1, "label", pa.array(range(900), pa.float64()))
+        rows = rows.set_column(2, "prediction", pa.array(range(900), pa.float64()))
+    for found in judge(rows, a_policy(favourable_class="d"), output).values():
+        assert (found.value, found.verdict) == (None, Verdict.INSUFFICIENT_DATA)
+        assert found.reason == "unknown_favourable_class"

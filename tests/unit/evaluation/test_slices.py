@@ -6,18 +6,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, fisher_exact
 
-from service.detection.performance import FEWEST_IN_DENOMINATOR, METRICS, measure_performance
-from service.evaluation.measurement import Measurement, Verdict
+from service.detection.metrics import measure
+from service.detection.performance import FEWEST_IN_DENOMINATOR, METRICS
+from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
-from service.evaluation.significance import p_value_below
+from service.evaluation.significance import p_value_beyond
 from service.evaluation.slices import (
+    OVER_CEILING,
     UNDER_FLOOR,
     Floor,
     SlicePolicy,
     SliceRule,
     judge_slices,
 )
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
 from service.profiles.slices import Member, SliceProfile, profile_slices
 
@@ -140,8 +142,8 @@ def test_any_metric_of_odd_slices_gives_an_answer(name: str) -> None:
 
 
 def test_a_floor_of_a_metric_that_is_no_proportion_uses_its_error() -> None:
-    found = measure_performance(of_rows(400, 100).performance)["f1"]
-    assert p_value_below("f1", found, 0.95) < 1e-6 < p_value_below("f1", found, 0.75)
+    found = measure(of_rows(400, 100).performance)["f1", None]
+    assert p_value_beyond("f1", found, 0.95) < 1e-6 < p_value_beyond("f1", found, 0.75)
     assert found.support >= FEWEST_IN_DENOMINATOR
 
 
@@ -165,3 +167,71 @@ def test_slices_rarely_alarm_without_a_change() -> None:
         found = judge_slices(reference, {}, current, policy)
         alarms += any(m.verdict is Verdict.ALERT for m in found)
     assert alarms <= 1.7 * 0.05 * windows
+
+
+def of_output(output: Output, label: list[str] | list[float], predicted: object) -> SliceProfile:
+    rows = pa.table({"label": label, "prediction": predicted})
+    member = Member(REGION, 0, np.ones(rows.num_rows, np.bool_))
+    return profile_slices(rows, {"x": member}, freeze_binning(rows, [], output))["x"]
+
+
+def of_three(n: int, wrong: int) -> SliceProfile:
+    """Three classes in turn; of the first ``wrong`` rows the next class is predicted."""
+    names, turn = np.array(["cat", "dog", "owl"]), np.arange(n) % 3
+    predicted = names[np.where(np.arange(n) < wrong, (turn + 1) % 3, turn)]
+    return of_output(ManyClasses(("cat", "dog", "owl")), names[turn].tolist(), predicted)
+
+
+def of_errors(n: int, error: float) -> SliceProfile:
+    """Labels from 0 to 9, missed by ``error`` on either side in turn."""
+    label = np.arange(n) % 10.0
+    return of_output(Quantity(), label.tolist(), label + error * (-1.0) ** np.arange(n))
+
+
+def test_slices_of_many_classes_are_judged_over_all_classes() -> None:
+    policy = SlicePolicy(
+        PerformancePolicy(metrics=("accuracy", "f1")),
+        (SliceRule(columns=REGION, floor=Floor("balanced_accuracy", 0.9)),),
+    )
+    found = judge(
+        {"region=n": of_three(3000, 150), "region=s": of_three(3000, 150)},
+        {"region=n": of_three(600, 120), "region=s": of_three(600, 30)},
+        policy,
+    )
+    assert len(found) == 6
+    accuracy, floor = found["region=n", "accuracy"], found["region=n", "balanced_accuracy"]
+    assert (accuracy.value, accuracy.reference_value) == (0.8, 0.95)
+    assert accuracy.verdict is Verdict.ALERT
+    # Four losses are judged, and the floors have the other half of alpha.
+    exact = fisher_exact([[480, 120], [2850, 150]], alternative="less").pvalue
+    assert accuracy.p_value == pytest.approx(2 * (1 - (1 - exact) ** 4))
+    assert (floor.verdict, floor.reason) == (Verdict.ALERT, UNDER_FLOOR)
+    assert {m.verdict for (name, _), m in found.items() if name == "region=s"} == {Verdict.OK}
+
+
+def test_an_error_has_a_ceiling_and_its_tolerance_is_a_share() -> None:
+    policy = SlicePolicy(
+        PerformancePolicy(metrics=("rmse",), tolerance=0.1),
+        (SliceRule(name="big", floor=Floor("mae", 1.5)),),
+    )
+    before = {"big": of_errors(2000, 1.0)}
+    quiet = judge(before, {"big": of_errors(500, 1.05)}, policy)
+    assert quiet["big", "rmse"].threshold == pytest.approx(1.1)
+    assert {m.verdict for m in quiet.values()} == {Verdict.OK}
+    loud = judge(before, {"big": of_errors(500, 1.6)}, policy)
+    assert (loud["big", "rmse"].verdict, loud["big", "rmse"].reason) == (Verdict.ALERT, None)
+    over = loud["big", "mae"]
+    assert (over.verdict, over.reason, over.threshold) == (Verdict.ALERT, OVER_CEILING, 1.5)
+    assert over.direction is Direction.HIGHER_IS_WORSE
+
+
+def test_a_ceiling_of_a_rate_is_tested_by_the_exact_binomial() -> None:
+    found = measure(of_rows(400, 60).performance)["false_positive_rate", None]
+    assert found.value == 0.15
+    expected = binom.sf(29, 200, 0.1)
+    assert p_value_beyond("false_positive_rate", found, 0.1) == pytest.approx(expected)
+
+
+def test_a_metric_of_another_task_has_no_value() -> None:
+    found = judge({"region=n": of_errors(500, 1)}, {"region=n": of_errors(500, 1)}, BY_REGION)
+    assert {(m.value, m.verdict) for m in found.values()} == {(None, Verdict.INSUFFICIENT_DATA)}

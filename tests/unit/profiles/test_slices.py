@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from service.buckets.predicates import rows_where
 from service.buckets.slicing import Slicing
 from service.profiles.build import profile_performance
-from service.profiles.columns import Classes, Column, Kind
+from service.profiles.columns import Classes, Column, Kind, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import PerformanceProfile
+from service.profiles.profile import Performance, RegressionProfile
+from service.profiles.serialise import performance_to_bytes
 from service.profiles.slices import merge_slices, slices_from_bytes, slices_to_bytes
 from service.registry.predicates import parse
 
@@ -43,6 +44,13 @@ def some_rows(n: int, seed: int = 0) -> pa.Table:
 BINNING = freeze_binning(some_rows(300), COLUMNS, Classes("0", "1"))
 
 
+def counted(found: Performance) -> list[object]:
+    """Return what merges exactly; sums merge to rounding."""
+    if isinstance(found, RegressionProfile):
+        return [found.labelled, found.zero_labels, found.outside_log]
+    return [found.confusion.tolist(), found.score_counts.tolist()]
+
+
 def seen(slices: object) -> dict[str, object]:
     assert isinstance(slices, dict)
     return {
@@ -52,8 +60,7 @@ def seen(slices: object) -> dict[str, object]:
             s.rows,
             s.predicted.tolist(),
             s.predicted_weights.tolist(),
-            s.performance.confusion.tolist(),
-            s.performance.label_score_counts.sum(axis=1).tolist(),
+            counted(s.performance),
         )
         for name, s in sorted(slices.items())
     }
@@ -65,10 +72,9 @@ def test_a_slice_is_what_filtering_gives() -> None:
     assert {"region=n", "region=n & tags.channel=web", "flag=true", "big"} <= found.keys()
     mask = np.array([value == "n" for value in rows["region"].to_pylist()])
     own = profile_performance(rows.filter(pa.array(mask)), BINNING)
-    assert isinstance(own, PerformanceProfile)
     north = found["region=n"]
     assert north.rows == mask.sum()
-    assert north.performance.confusion.tolist() == own.confusion.tolist()
+    assert performance_to_bytes(north.performance) == performance_to_bytes(own)
     assert north.predicted.sum() == mask.sum()
     assert sum(found[f"flag={value}"].rows for value in ("true", "false")) == 500
 
@@ -159,3 +165,37 @@ def test_odd_tables_have_slices_too(rows: pa.Table) -> None:
     slicing = Slicing((("n",), ("t", "b"), ("x",), ("nowhere",)), (("p", "x = 1"),))
     for found in slicing.profile(rows, BINNING).values():
         assert found.rows > 0
+
+
+def of_task(output: Output, n: int = 400) -> pa.Table:
+    draw = np.random.default_rng(4)
+    rows: dict[str, object] = {"region": draw.choice(["n", "s"], n), "weight": draw.random(n)}
+    if isinstance(output, Quantity):
+        rows |= {"label": draw.normal(0, 1, n), "prediction": draw.normal(0, 1, n)}
+    else:
+        rows |= {name: draw.choice(output.names, n) for name in ("label", "prediction")}
+        rows |= {f"scores.{name}": draw.random(n) for name in output.names}
+    return pa.table(rows)
+
+
+@pytest.mark.parametrize("output", [ManyClasses(("a", "b", "c")), Quantity()])
+def test_slices_of_every_task_merge_and_survive_their_bytes(output: Output) -> None:
+    rows = of_task(output)
+    binning = freeze_binning(rows, COLUMNS[:1], output)
+    slicing = Slicing((("region",),), (("first", "weight < 0.1"),))
+    whole = slicing.profile(rows, binning)
+    mask = pa.array([value == "n" for value in rows["region"].to_pylist()])
+    own = profile_performance(rows.filter(mask), binning)
+    assert performance_to_bytes(whole["region=n"].performance) == performance_to_bytes(own)
+    assert whole["region=n"].predicted.sum() == own.labelled
+    assert len(whole["first"].predicted) == (1 if isinstance(output, Quantity) else 3)
+    read = slices_from_bytes(slices_to_bytes(whole))
+    for name, found in whole.items():
+        assert performance_to_bytes(read[name].performance) == performance_to_bytes(
+            found.performance
+        )
+    assert seen(read) == seen(whole)
+    parts = [slicing.profile(rows.slice(at, 100), binning) for at in range(0, 400, 100)]
+    for name, found in merge_slices(parts, slicing.limits).items():
+        assert found.predicted.tolist() == whole[name].predicted.tolist()
+        assert counted(found.performance) == counted(whole[name].performance)

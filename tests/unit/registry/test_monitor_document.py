@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.detection import metrics
 from service.detection.evidently_methods import METHODS as EVIDENTLY
 from service.detection.methods import METHODS as DRIFT
 from service.errors import InvalidDocumentError, NotImplementedYetError
@@ -19,8 +20,9 @@ from service.registry.monitor_drift import (
     EVIDENTLY_NUMERIC,
     Drift,
 )
-from service.registry.monitor_performance import METRICS
+from service.registry.monitor_performance import HIGHER_IS_WORSE, METRICS
 from service.registry.monitor_values import read_duration, write_duration
+from service.registry.slicing import LIMITED
 
 
 def a_document(**content: Any) -> MonitorDocument:
@@ -265,9 +267,46 @@ def test_a_slice_that_makes_no_sense_says_why(content: dict[str, Any], said: str
     assert said in caught.value.detail
 
 
-def test_only_binary_models_have_slices() -> None:
-    document = a_document(slices=[{"column": "region"}])
-    assert fit_to_task(document, "binary").slices == document.slices
-    for task in ("multiclass", "regression"):
-        with pytest.raises(NotImplementedYetError, match="slices"):
-            fit_to_task(document, task)
+@pytest.mark.parametrize(
+    ("task", "metric", "limit"),
+    [
+        ("binary", "brier_score", "ceiling"),
+        ("multiclass", "balanced_accuracy", "floor"),
+        ("regression", "rmse", "ceiling"),
+        ("regression", "r2", "floor"),
+    ],
+)
+def test_a_critical_slice_has_a_floor_or_of_an_error_a_ceiling(
+    task: str, metric: str, limit: str
+) -> None:
+    critical = {**CRITICAL, "metric": metric, limit: 0.5}
+    document = a_document(slices=[critical])
+    assert fit_to_task(document, task).slices[0].limit == 0.5
+    other = {"floor": "ceiling", "ceiling": "floor"}[limit]
+    with pytest.raises(InvalidDocumentError, match=f"{metric} has a {limit}"):
+        a_document(slices=[{**CRITICAL, "metric": metric, other: 0.5}])
+    with pytest.raises(InvalidDocumentError, match="belong together"):
+        a_document(slices=[{**critical, other: 0.5}])
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "said"),
+    [
+        (
+            "binary",
+            {"slices": [{**CRITICAL, "metric": "r2", "floor": 0.5}]},
+            "r2 is not of",
+        ),
+        ("regression", {"slices": [{**CRITICAL, "floor": 0.5}]}, "mae, rmse"),
+        ("regression", {"fairness": [{"column": "sex"}]}, "a regression predicts numbers"),
+        ("multiclass", {"fairness": [{"column": "sex"}]}, "needs its favourable_class"),
+    ],
+)
+def test_what_a_task_cannot_have_is_refused(task: str, content: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        fit_to_task(a_document(**content), task)
+    assert said in caught.value.detail
+
+
+def test_the_document_knows_what_gets_worse_by_rising() -> None:
+    assert metrics.HIGHER_IS_WORSE & set(LIMITED) == HIGHER_IS_WORSE
