@@ -132,4 +132,45 @@ PER_FEATURE = (
     ),
 )
 
-CATALOGUE = {spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_FEATURE)}
+
+def _of_slice(unit: str, of_what: str) -> tuple[MetricSpec, ...]:
+    what = f"Performance of a declared slice{of_what}"
+    values = ("slice", "metric", "critical")
+    return (
+        _of_version(f"slice_performance_{unit}", f"{what}.", *values),
+        *(
+            _of_version(
+                f"slice_performance_ci_{end}_{unit}",
+                f"{end.capitalize()} end of the interval of: {what}.",
+                *values,
+            )
+            for end in ("lower", "upper")
+        ),
+        _of_version(
+            f"slice_floor_{unit}",
+            f"What a critical slice must not be significantly below{of_what}.",
+            *("slice", "metric"),
+        ),
+        _of_version(
+            f"slice_ceiling_{unit}",
+            f"What a critical slice must not be significantly above{of_what}.",
+            *("slice", "metric"),
+        ),
+    )
+
+
+PER_GROUP = (
+    *_of_slice("ratio", ""),
+    *_of_slice("error", ", of unbounded metrics"),
+    _of_version("slice_rows", "Labelled rows of a declared slice in the newest window.", "slice"),
+    _of_version("class_recall_ratio", "Recall of one class of many.", "class"),
+    _of_version(
+        "class_recall_ci_lower_ratio", "Lower end of the interval of a class's recall.", "class"
+    ),
+    _of_version(
+        "class_recall_ci_upper_ratio", "Upper end of the interval of a class's recall.", "class"
+    ),
+    _of_version("class_support_rows", "Labelled rows of one class of many.", "class"),
+)
+
+CATALOGUE = {spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_GROUP, *PER_FEATURE)}

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service import clock
 from service.exporter import repository
 from service.exporter.exposition import Sample, render, within_budget
+from service.exporter.groups import class_samples, slice_samples
 from service.exporter.measured import feature_samples, model_samples
 from service.exporter.repository import LiveVersion
 from service.registry.monitor import MonitorDocument
@@ -44,14 +45,16 @@ def collect(session: Session, *, budget: int = BUDGET) -> bytes:
     began = time.perf_counter()
     read = _read(session)
     essential: list[Sample] = []
+    groups: list[Sample] = []
     features: list[tuple[float, Sample]] = []
     for version in read.versions:
         essential.extend(_of_version(read, version))
+        groups.extend(_of_groups(read, version))
         features.extend(_of_features(read, version))
     service = list(_of_service(session))
     # The four samples of the export itself are not there yet.
     kept, dropped = within_budget(
-        [*service, *essential], features, max(budget - _OWN, len(service))
+        [*service, *essential, *groups], features, max(budget - _OWN, len(service))
     )
     kept += [
         Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
@@ -70,6 +73,7 @@ class _Read:
     versions: Sequence[LiveVersion]
     windows: Mapping[tuple[int, str], Window]
     measured: Mapping[int, Sequence[Any]]
+    slices: Mapping[int, Sequence[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
 
@@ -82,6 +86,9 @@ def _read(session: Session) -> _Read:
         versions=versions,
         windows=windows,
         measured=repository.measurements_of(session, [w.id for w in windows.values()]),
+        slices=repository.slices_of(
+            session, [w.id for (_, family), w in windows.items() if family == "performance"]
+        ),
         importances=repository.importances(session, ids),
         requests=repository.request_counts(session, ids),
     )
@@ -100,7 +107,7 @@ def _of_service(session: Session) -> Iterator[Sample]:
 
 def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
     own = (version.model, version.version)
-    monitor = MonitorDocument.model_validate(version.monitor or {"model": version.model})
+    monitor = _monitor_of(version)
 
     def sample(name: str, value: float, *metric_labels: str) -> Sample:
         return Sample(f"modelwatch_{name}", (*own, *metric_labels), float(value))
@@ -125,6 +132,20 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
                 yield sample("verdict", VERDICTS[verdict], kind)
         measured = read.measured.get(window.id, ())
         yield from model_samples(own, family, measured, monitor.performance.tolerance)
+
+
+def _of_groups(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+    """Yield the declared slices, then the classes, of the newest window with labels."""
+    window = read.windows.get((version.id, "performance"))
+    if window is None:
+        return
+    own = (version.model, version.version)
+    yield from slice_samples(own, read.slices.get(window.id, ()), _monitor_of(version).slices)
+    yield from class_samples(own, read.measured.get(window.id, ()))
+
+
+def _monitor_of(version: LiveVersion) -> MonitorDocument:
+    return MonitorDocument.model_validate(version.monitor or {"model": version.model})
 
 
 def _of_features(read: _Read, version: LiveVersion) -> Iterator[tuple[float, Sample]]:

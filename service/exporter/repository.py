@@ -90,6 +90,8 @@ MEASURED = (
     Measurement.window_id,
     Measurement.metric,
     Measurement.subject,
+    Measurement.slice,
+    Measurement.n,
     Measurement.value,
     Measurement.ci_low,
     Measurement.ci_high,
@@ -110,6 +112,28 @@ def measurements_of(session: Session, window_ids: Sequence[int]) -> dict[int, li
             Measurement.window_id.in_(window_ids),
             Measurement.slice.is_(None),
             Measurement.value.is_not(None),
+        )
+        .order_by(Measurement.window_id, Measurement.position)
+    )
+    for row in rows:
+        found[row.window_id].append(row)
+    return found
+
+
+def slices_of(session: Session, window_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Return the judged measurements of the windows' slices, in their order.
+
+    What a slice is too small for has no value; groups' rates are of fairness, and what another
+    instrument found was not declared.
+    """
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    rows = session.execute(
+        select(*MEASURED)
+        .where(
+            Measurement.window_id.in_(window_ids),
+            Measurement.slice.is_not(None),
+            Measurement.engine == "profile",
+            Measurement.direction != "information",
         )
         .order_by(Measurement.window_id, Measurement.position)
     )

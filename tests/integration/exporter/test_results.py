@@ -18,10 +18,21 @@ from service.exporter.catalogue import CATALOGUE
 from service.exporter.collector import collect
 from service.exporter.endpoints import router
 from service.exporter.refresher import ResultsRefresher
+from service.registry.monitor import MonitorDocument
+from service.registry.service import put_monitor
 from service.registry.tables import Version
 from service.runs.tables import Window
 from service.web import install_problems
-from tests.integration.seeded import DAY, HOSTILE, START, add_window, register, seed
+from tests.integration.seeded import (
+    DAY,
+    HOSTILE,
+    START,
+    add_measurement,
+    add_window,
+    point_latest,
+    register,
+    seed,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -44,6 +55,36 @@ def exported(content: bytes) -> dict[tuple[Any, ...], float]:
 def collected(sessions: Sessions, **options: Any) -> dict[tuple[Any, ...], float]:
     with sessions() as session:
         return exported(collect(session, **options))
+
+
+def test_declared_slices_are_exported_and_found_ones_are_not(sessions: Sessions) -> None:
+    version = register(sessions, "7")
+    with sessions.begin() as session:
+        put_monitor(
+            session,
+            "loans",
+            MonitorDocument.model_validate({"model": "loans", "slices": [{"column": "income"}]}),
+        )
+        window = add_window(session, version)
+        for position, more in enumerate(
+            (
+                {"slice": "income=1"},
+                {"slice": "income=2", "engine": "rows"},
+                {"slice": "sex=f"},
+                {"slice": "income=1", "metric": "selection_rate", "direction": "information"},
+                {"subject": "rare", "metric": "recall"},
+            )
+        ):
+            add_measurement(session, window, position, **more)
+        point_latest(session, window)
+    found = {key: value for key, value in collected(sessions).items() if "slice" in key[0]}
+    assert found == {
+        ("slice_performance_ratio", "income=1", "roc_auc", "false"): 0.8,
+        ("slice_performance_ci_lower_ratio", "income=1", "roc_auc", "false"): 0.78,
+        ("slice_performance_ci_upper_ratio", "income=1", "roc_auc", "false"): 0.82,
+        ("slice_rows", "income=1"): 4100,
+    }
+    assert collected(sessions)["class_support_rows", "rare"] == 4100
 
 
 def test_the_newest_results_of_a_live_version_are_exported(sessions: Sessions) -> None:
