@@ -124,3 +124,36 @@ def good_turing_share(rows: int, singletons: int) -> float:
     0.05
     """
     return min(singletons / rows, 1.0) if rows > 0 else 0.0
+
+
+def stuck_tail(rows: int, reference: Counts) -> float:
+    """Return how probable it is that all rows of a window have the same value.
+
+    Given which values both windows have together, the window's are drawn from them without
+    replacement: for each value that is the last term of Fisher's exact test, and the union over
+    the values is at most their sum.
+
+    Parameters
+    ----------
+    rows
+        Rows of the window with a value, ``>= 1``.
+    reference
+        Rows of the reference per value, shape ``(n_values,)``; pooling values only makes the
+        result larger.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> round(stuck_tail(2, np.array([2, 2])), 6)  # 2 · C(4, 2) / C(6, 2)
+    0.8
+    """
+    from scipy.special import gammaln  # noqa: PLC0415 - only the worker pays for the import
+
+    total = int(reference.sum())
+    ways = gammaln(reference + rows + 1) - gammaln(reference + 1)
+    all_ways = gammaln(total + rows + 1) - gammaln(total + 1)
+    return min(float(np.exp(ways - all_ways).sum()), 1.0)

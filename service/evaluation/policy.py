@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.quality import QUALITY_METRICS, TOLD
 from service.evaluation.slices import LIMIT_BROKEN, OVER_CEILING, UNDER_FLOOR
 
 
@@ -94,9 +95,6 @@ def family_of(measurement: Measurement) -> str:
     return "performance"
 
 
-QUALITY_METRICS = frozenset({"missing_ratio", "out_of_range_ratio", "unseen_ratio", "rows"})
-
-
 _BROKEN = {UNDER_FLOOR: "under its floor", OVER_CEILING: "over its ceiling"}
 
 # A sentence that a person can read names no more.
@@ -115,6 +113,8 @@ def _named(alerts: list[Measurement], family: str) -> str:
 def _sentence(alert: Measurement) -> str:
     named = alert.slice or alert.subject
     subject = f" of {named}" if named else ""
+    if alert.metric in TOLD and alert.reason is not None:
+        return f"{alert.subject or ''} {alert.reason}".strip()
     if alert.value is None:
         return f"{alert.metric}{subject}"
     if alert.reason in _BROKEN:

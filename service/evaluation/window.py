@@ -19,8 +19,10 @@ from service.evaluation.performance import (
     judge_performance,
 )
 from service.evaluation.policy import Action, decide, family_of, family_verdict
-from service.evaluation.quality import QualityPolicy, judge_quality
+from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
+from service.evaluation.quality_rows import traffic_warnings
 from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
+from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning
 from service.profiles.columns import Column
 from service.profiles.profile import FeatureProfile, Performance
@@ -86,6 +88,7 @@ def judge(
     performance: Performance,
     policies: Policies,
     slices: Mapping[str, SliceProfile] | None = None,
+    traffic: Traffic = NO_TRAFFIC,
 ) -> Judgement:
     """Judge one window by its merged profiles.
 
@@ -93,9 +96,10 @@ def judge(
     judged: the floors of critical slices and fairness.
     """
     measurements: list[Measurement] = []
-    warnings: list[dict[str, str]] = []
+    warnings = traffic_warnings(traffic)
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
+        measurements += judge_traffic(features.rows, columns, traffic, policies.quality)
     else:
         chunks = [chunk.features for chunk in baseline.chunks]
         share = 1 - label_share(binning, baseline.performance, policies.drift)
@@ -112,8 +116,9 @@ def judge(
             policies.performance.min_label_coverage,
         )
         measurements += judge_quality(
-            binning, baseline.features, chunks, features, policies.quality, columns=columns
-        )
+            binning, baseline.features, chunks, features, policies.quality,
+            columns=columns, traffic=traffic,
+        )  # fmt: skip
         measurements += judge_estimate(
             baseline.performance, baseline.calibrator, features, binning, policies.performance
         )

@@ -104,8 +104,9 @@ class Codec:
         fields, wrong = self.examine(load_record(raw, owner.depth), horizon, owner)
         for name in wrong:
             owner.warn(index, name, "wrong-type")
-            owner.faults[self.layout.fault(fields.ts, name, "wrong-type")] += 1
-        return self.layout.encode(index, fields, owner)
+        row = self.layout.encode(index, fields, owner)
+        row.wrong = tuple(wrong)
+        return row
 
     def _plain(self, row: Any, horizon: Horizon, owner: Verdicts) -> Fields | None:
         """Return the fields of a decoded struct, or ``None`` where it needs a closer look."""
@@ -196,7 +197,8 @@ class Codec:
             raise RowError(Code.TOO_MANY_FEATURES, "features", message)
         if not self._features.keys() >= given.keys():
             message = "the record has a feature that the version's schema lacks"
-            raise RowError(Code.UNKNOWN_FEATURE, "features", message)
+            unknown = tuple(name for name in given if name not in self._features)
+            raise RowError(Code.UNKNOWN_FEATURE, "features", message, unknown)
         wrong: WrongTypes = []
         values = tuple(_read(given.get(f.name), f, wrong) for f in self._columns)
         return values, wrong

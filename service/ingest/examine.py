@@ -75,6 +75,11 @@ def read_id(record: Mapping[str, Any]) -> str:
     return value
 
 
+def is_name(value: str) -> bool:
+    """Say whether the name of a feature that nobody declared is short and plain text."""
+    return 1 <= len(value) <= limits.MAX_ID and not _CONTROL_IN_ID.search(value)
+
+
 def read_text(value: str, field: str) -> str:
     """Return a text that can be stored."""
     if len(value) > limits.SAFE_TEXT and len(value.encode()) > limits.MAX_TEXT_BYTES:

@@ -1,16 +1,17 @@
 """Records of one request to a batch that can be stored, with a verdict for every other row."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from service.errors import BadRequestError, NotFoundError, ServiceError, UnknownVersionError
+from service.ingest import limits
 from service.ingest.codec import Codec, WrongTargetError
 from service.ingest.decode import Record, load_record
-from service.ingest.examine import read_id
+from service.ingest.examine import is_name, read_id
 from service.ingest.labels import LabelSpec, PreparedLabel, read_label
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.specs import Specs
@@ -59,6 +60,7 @@ class Intake:
     verdicts: Verdicts = field(init=False)
     failures: dict[Any, RowError] = field(default_factory=dict)
     targets: set[Any] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         sent = self.sent
@@ -237,6 +239,16 @@ class Intake:
         self.verdicts.refuse(index, prediction_id, error, schema.model if schema else "")
         if schema is not None:
             self.verdicts.faults[schema.fault(ts, "", error.code)] += 1
+            for name in self._countable(error.unknown):
+                self.verdicts.faults[schema.fault(ts, name, error.code)] += 1
+
+    def _countable(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield the names that can be stored, of a request only the first few."""
+        for name in names:
+            if len(self.unknown) < limits.MAX_UNKNOWN_NAMES and is_name(name):
+                self.unknown.add(name)
+            if name in self.unknown:
+                yield name
 
 
 def _usable_time(record: dict[str, Any], time_field: str, horizon: Horizon) -> int:

@@ -12,6 +12,8 @@ MAX_DEPTH = 8
 MAX_INTEGER = 1 << 63
 MAX_WARNINGS = 100
 MAX_PROBLEM_ROWS = 100
+# Of one request: names that a schema lacks are the sender's, and each makes a row of counts.
+MAX_UNKNOWN_NAMES = 20
 FUTURE = timedelta(minutes=10)
 # Histories are replayed, but 1970 is a clock that was never set.
 PAST = timedelta(days=10_958)

@@ -31,7 +31,8 @@ _CACHED_TEXT_LENGTH = 64
 class PreparedRow(msgspec.Struct, gc=False):
     """A row that can be stored: ``key`` and ``tail`` are its identity, ``cells`` its row.
 
-    Two rows with equal keys are one prediction, told twice; equal tails say the same.
+    Two rows with equal keys are one prediction, told twice; equal tails say the same.  ``wrong``
+    names the features that it lost because their values were of another type.
     """
 
     key: bytes
@@ -42,6 +43,7 @@ class PreparedRow(msgspec.Struct, gc=False):
     index: int
     layout: "Layout"
     owner: Verdicts
+    wrong: tuple[str, ...] = ()
 
     conflict: ClassVar[RowError] = RowError(
         Code.CONFLICTING_DUPLICATE,

@@ -75,8 +75,9 @@ class Label(Base):
 class IngestFault(Base):
     """How many rows of a bucket were refused, or lost a feature, and why; append-only.
 
-    ``field`` is empty for a refused row; ``bucket`` is the hour of arrival where a row has no
-    usable time of its own.
+    ``field`` is empty for a refused row; a row that was refused for features which the schema lacks
+    is counted under each of their names as well.  ``bucket`` is the hour of arrival where a row has
+    no usable time of its own.  A worker adds up the rows of a bucket when it profiles it.
     """
 
     __tablename__ = "ingest_fault"

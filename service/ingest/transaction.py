@@ -80,7 +80,8 @@ def write(
         new_labels, _, label_conflicts = stored_labels
         _mark_rows(cursor, new_rows)
         mark_labels(cursor, new_labels)
-        _count_faults(cursor, batches, [*row_conflicts, *label_conflicts])
+        lossy = new_rows if any(batch.verdicts.warnings for batch in batches) else []
+        _count_faults(cursor, batches, [*row_conflicts, *label_conflicts], lossy)
     for batch in batches:
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
@@ -128,12 +129,18 @@ def _count_faults(
     cursor: psycopg.Cursor,
     batches: Iterable[Batch],
     conflicts: Iterable[PreparedRow | PreparedLabel],
+    lossy: Iterable[PreparedRow],
 ) -> None:
-    """Count what was wrong with rows, per version and hour."""
+    """Count what was wrong with rows, per version and hour.
+
+    A row that is sent again lost its features when it was stored: only new ones count.
+    """
     faults: Counter[Fault] = Counter()
     for batch in batches:
         faults.update(batch.verdicts.faults)
     faults.update(item.fault(item.conflict.code) for item in conflicts)
+    for row in lossy:
+        faults.update(row.layout.fault(row.ts, name, "wrong-type") for name in row.wrong)
     if not faults:
         return
     models, versions, hours, fields, codes = zip(*faults, strict=True)

@@ -47,11 +47,15 @@ class Code(StrEnum):
 class RowError(Exception):
     """One record cannot be stored; it never leaves its batch."""
 
-    def __init__(self, code: Code, field: str | None, detail: str) -> None:
+    def __init__(
+        self, code: Code, field: str | None, detail: str, unknown: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.field = field
         self.detail = detail
+        self.unknown = unknown
+        """Names of features that the schema lacks, to be counted and never repeated."""
 
 
 class Refusal(NamedTuple):

@@ -7,7 +7,7 @@ from service.registry.monitor_values import Alpha, Share
 
 
 class Quality(Document):
-    """How much more than in the reference may be missing, out of range or unseen."""
+    """How much more than in the reference may be bad."""
 
     part: ClassVar[str] = "quality."
     later: ClassVar[frozenset[str]] = frozenset({"duplicates", "min_rows_per_hour"})
@@ -16,3 +16,5 @@ class Quality(Document):
     missing: Share = 0.05
     out_of_range: Share = 0.01
     unseen: Share = 0.01
+    type_errors: Share = 0.01
+    rejected: Share = 0.01

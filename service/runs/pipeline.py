@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.arrivals import collect_arrivals
+from service.buckets.faults import fold_faults
 from service.buckets.reader import RowReader
 from service.buckets.repository import (
     Family,
@@ -23,6 +24,7 @@ from service.buckets.repository import (
 )
 from service.buckets.service import Contents, columns_of, profile_buckets, profile_slices
 from service.buckets.slicing import Slicing, slicing_of
+from service.evaluation.traffic import Traffic
 from service.evaluation.window import Judgement, judge
 from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
@@ -59,6 +61,7 @@ from service.runs.planning import mark_windows, plan_evaluation
 from service.runs.policies import policies_of
 from service.runs.recording import record, record_failure
 from service.runs.tables import Window
+from service.runs.traffic import load_traffic
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class _Inputs:
     features: list[bytes]
     performance: list[bytes]
     slices: list[bytes]
+    traffic: Traffic
 
 
 class Pipeline:
@@ -186,6 +190,7 @@ class Pipeline:
             store_profiles(session, family, items, contents)
             if slices is not None:
                 store_slices(session, slicing.family, items, slices)
+            fold_faults(session, items)
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
 
@@ -223,6 +228,7 @@ class Pipeline:
                 found["features"],
                 found["performance"],
                 slices,
+                load_traffic(session, item),
             )
 
     def _mark_lacking(
@@ -278,7 +284,10 @@ class Pipeline:
         )
         policies = policies_of(inputs.monitor.document)
         columns = columns_of(inputs.version)
-        return judge(inputs.binning, columns, baseline, features, performance, policies, slices)
+        return judge(
+            inputs.binning, columns, baseline, features, performance, policies, slices,
+            inputs.traffic,
+        )  # fmt: skip
 
     def _record(self, claim: Claim, inputs: _Inputs, judgement: Judgement) -> None:
         with self._sessions.begin() as session:

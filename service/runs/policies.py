@@ -29,6 +29,8 @@ def policies_of(document: MonitorDocument) -> Policies:
             missing=quality.missing,
             out_of_range=quality.out_of_range,
             unseen=quality.unseen,
+            type_errors=quality.type_errors,
+            rejected=quality.rejected,
             min_rows=document.min_rows,
         ),
         performance,

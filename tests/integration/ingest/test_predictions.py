@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.ingest.limits import MAX_UNKNOWN_NAMES
 from tests.integration.ingest.conftest import Api, Run, a_prediction
 
 
@@ -102,6 +103,36 @@ def test_a_bad_row_never_harms_its_batch(run: Run) -> None:
         ]
         faults = dict(api.query("SELECT field || '/' || code, rows FROM ingest_fault"))
         assert faults["income/wrong-type"] == faults["/unknown-feature"] == 1
+        assert faults["elsewhere/unknown-feature"] == 1
+
+    run(body)
+
+
+def test_a_row_that_is_sent_again_does_not_count_its_type_errors_again(run: Run) -> None:
+    async def body(api: Api) -> None:
+        rows = [a_prediction(f"r{i}", features={"income": "high"}) for i in range(3)]
+        for _ in range(2):
+            answer = await api.predictions(*rows)
+            assert len(answer.json()["warnings"]) == 3
+        assert (await api.predictions(*rows, a_prediction("new"))).json()["accepted"] == 1
+        counted = api.query("SELECT field, code, sum(rows) FROM ingest_fault GROUP BY 1, 2")
+        assert counted == [("income", "wrong-type", 3)]
+
+    run(body)
+
+
+def test_names_that_no_schema_has_are_counted_up_to_a_limit_and_never_repeated(run: Run) -> None:
+    async def body(api: Api) -> None:
+        answer = await api.predictions(
+            *(a_prediction(f"r{i}", features={f"made-up-{i}": 1}) for i in range(50)),
+            a_prediction("nul", features={"a\x00b": 1, "x" * 200: 1}),
+        )
+        assert b"made-up" not in answer.content
+        [(names, rows)] = api.query(
+            "SELECT count(*) FILTER (WHERE field <> ''), "
+            "sum(rows) FILTER (WHERE field = '') FROM ingest_fault"
+        )
+        assert (names, rows) == (MAX_UNKNOWN_NAMES, 51)
 
     run(body)
 

@@ -64,6 +64,13 @@ def test_a_reason_names_the_number_and_what_it_is_compared_with() -> None:
     assert reason == "the model got worse: accuracy of income 0.31 against 0.9"
 
 
+def test_what_is_stuck_is_told_in_words() -> None:
+    verdicts = dict.fromkeys(("performance", "drift", "estimated_performance"), OK)
+    stuck = replace(a_measurement("constant"), reason="stuck at 42")
+    _, reason = decide({**verdicts, "quality": ALERT}, [stuck])
+    assert reason == "the input is broken: income stuck at 42"
+
+
 @pytest.mark.parametrize(
     ("performance", "rest", "reason"),
     [

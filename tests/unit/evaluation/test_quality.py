@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 
 from service.evaluation.measurement import Direction, Measurement, Verdict
-from service.evaluation.quality import QualityPolicy, judge_quality
+from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
+from service.evaluation.quality_rows import traffic_warnings
+from service.evaluation.traffic import Traffic
 from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
@@ -184,3 +186,74 @@ def test_any_column_gets_a_verdict_or_null_with_a_reason(
     for measured in found.values():
         assert measured.value is not None or measured.reason
         assert (measured.verdict is None) == (measured.metric == "rows")
+
+
+def test_a_column_that_no_row_has_any_more_has_vanished() -> None:
+    found = judge(with_missing(1000, 20), with_missing(300, 300), NUMBER)["missing_ratio"]
+    assert found.verdict is Verdict.ALERT
+    assert found.reason == "vanished: none of 300 rows has it"
+
+
+def test_a_number_that_always_varied_and_stands_still_is_stuck() -> None:
+    found = judge(with_missing(1000, 20), [42.0] * 200, NUMBER)["constant"]
+    assert (found.value, found.verdict) == (1.0, Verdict.ALERT)
+    assert found.reason == "stuck at 42"
+    assert "constant" not in judge(with_missing(1000, 20), [42.0] * 199 + [43.0], NUMBER)
+    assert "constant" not in judge([7.0] * 1000, [7.0] * 200, NUMBER)
+
+
+def test_a_category_that_few_rows_share_is_not_named() -> None:
+    old = ["a", "b"] * 500 + ["once"]
+    assert judge(old, ["a"] * 200, TEXT)["constant"].reason == "stuck at a"
+    assert judge(old, ["once"] * 200, TEXT)["constant"].reason == "stuck at one value"
+    assert judge(old, ["never"] * 200, TEXT)["constant"].reason == "stuck at one value"
+
+
+def test_a_value_that_most_rows_have_may_be_the_only_one_by_chance() -> None:
+    old = ["a"] * 980 + ["b"] * 20
+    assert judge(old, ["a"] * 150, TEXT)["constant"].verdict is Verdict.OK
+    assert judge(old, ["a"] * 3000, TEXT)["constant"].verdict is Verdict.ALERT
+    nearly = ["a"] * 9_950 + ["b"] * 50
+    assert judge(nearly, ["a"] * 30_000, TEXT)["constant"].verdict is Verdict.OK
+
+
+def test_a_column_that_stands_still_in_every_piece_of_the_reference_is_not_stuck() -> None:
+    weekdays = [day for day in "abcdefg" * 3 for _ in range(200)]
+    assert judge(weekdays, ["c"] * 200, TEXT)["constant"].verdict is Verdict.ALERT
+    assert judge(weekdays, ["c"] * 200, TEXT, chunks=21)["constant"].verdict is Verdict.OK
+
+
+def judge_rows(traffic: Traffic, rows: int = 1000) -> dict[tuple[str, str | None], Measurement]:
+    columns = [NUMBER, Column("y", Kind.NUMERIC)]
+    return {
+        (m.metric, m.subject): m for m in judge_traffic(rows, columns, traffic, QualityPolicy())
+    }
+
+
+def test_type_errors_beyond_the_tolerance_are_an_alert_by_feature() -> None:
+    found = judge_rows(Traffic(type_errors={"x": 40, "y": 12}))
+    assert found["type_error_ratio", "x"].verdict is Verdict.ALERT
+    assert found["type_error_ratio", "x"].value == 0.04
+    # 12 of 1,000 are beyond 1 %, but chance at 1 % gives as many in three windows of ten.
+    assert found["type_error_ratio", "y"].verdict is Verdict.OK
+    assert judge_rows(Traffic()) == {}
+
+
+def test_refused_rows_are_a_share_of_what_was_sent() -> None:
+    found = judge_rows(Traffic(rejected={"unknown-feature": 200, "bad-tags": 50}), rows=750)
+    rejected = found["rejected_ratio", None]
+    assert (rejected.value, rejected.n, rejected.verdict) == (0.25, 1000, Verdict.ALERT)
+    assert rejected.reason == "25.0 % of the rows were refused, most as unknown-feature"
+
+
+def test_a_window_of_which_every_row_was_refused_is_broken() -> None:
+    found = judge_rows(Traffic(rejected={"bad-timestamp": 300}), rows=0)
+    assert found["rejected_ratio", None].verdict is Verdict.ALERT
+
+
+def test_features_that_the_schema_lacks_are_named_the_commonest_first() -> None:
+    names = {f"new {i:02}": i for i in range(1, 13)}
+    [warning] = traffic_warnings(Traffic(unknown_features=names))
+    assert warning["code"] == "unknown-features"
+    assert warning["detail"].endswith("new 04, new 03 and 2 more")
+    assert traffic_warnings(Traffic()) == []

@@ -45,7 +45,14 @@ def test_no_document_means_the_documented_defaults() -> None:
             "methods": {"numeric": "wasserstein", "categorical": "jensenshannon"},
             "max_rows": 50000,
         },
-        "quality": {"alpha": 0.01, "missing": 0.05, "out_of_range": 0.01, "unseen": 0.01},
+        "quality": {
+            "alpha": 0.01,
+            "missing": 0.05,
+            "out_of_range": 0.01,
+            "unseen": 0.01,
+            "type_errors": 0.01,
+            "rejected": 0.01,
+        },
         "performance": {
             "alpha": 0.01,
             "metrics": ["roc_auc", "accuracy", "recall"],

@@ -1,0 +1,20 @@
+"""What is known of the traffic of a window beside the rows that were stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What ingest counted while the rows of a window came.
+
+    ``type_errors`` are rows that lost a feature by its name, ``rejected`` rows that were not stored
+    by code, ``unknown_features`` rows that were not stored by the name that the schema lacks.
+    """
+
+    type_errors: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    unknown_features: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_TRAFFIC = Traffic()
