@@ -1,6 +1,6 @@
 """What should be done about a window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from service.evaluation.fairness import DISPARITIES
@@ -105,7 +105,12 @@ def _named(alerts: list[Measurement], family: str) -> str:
     own = [alert for alert in alerts if family_of(alert) == family]
     if family == "drift":
         own.sort(key=lambda alert: -(alert.value or 0.0))
-    said = [_sentence(alert) for alert in own]
+    return describe(own)
+
+
+def describe(alerts: Sequence[Measurement]) -> str:
+    """Return a clause that names the first alerts with their numbers, and counts the rest."""
+    said = [_sentence(alert) for alert in alerts]
     more = f" and {len(said) - SAID} more" if len(said) > SAID else ""
     return ", ".join(said[:SAID]) + more
 
