@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from zoneinfo import ZoneInfo
 
 BUCKET = timedelta(hours=1)
@@ -13,6 +14,7 @@ _STEPS = {
     "1d": timedelta(days=1),
     "1w": timedelta(weeks=1),
 }
+_SHORTEST_MONTH, _LONGEST_MONTH = timedelta(days=28), timedelta(days=31)
 _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001  a wall-clock time; its zone is applied afterwards
 
 
@@ -58,6 +60,46 @@ def steps_between(start: datetime, other: datetime, every: str, zone: ZoneInfo) 
     if every == "1mo":
         return (two.year - one.year) * 12 + two.month - one.month
     return round((two - one) / _STEPS[every])
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The windows of one monitor: their length, the step between their starts, and the zone."""
+
+    length: str
+    every: str
+    zone: ZoneInfo
+
+    def has(self, window: Interval) -> bool:
+        """Say whether a window is one of these, and not of another length or zone.
+
+        Examples
+        --------
+        >>> day = Interval(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+        >>> Calendar("1d", "1d", ZoneInfo("UTC")).has(day)
+        True
+        >>> Calendar("1d", "1d", ZoneInfo("Europe/Sofia")).has(day)
+        False
+        """
+        if self.every == "1h" and self.length == "1h":
+            return window.end - window.start == BUCKET
+        local = window.start.astimezone(self.zone).replace(tzinfo=None)
+        return (
+            _floor(local, self.every) == local
+            and _to_utc(_add(local, self.length), self.zone) == window.end
+        )
+
+    def position(self, origin: datetime, start: datetime) -> int:
+        """Return how many steps after ``origin`` a window starts."""
+        return steps_between(origin, start, self.every, self.zone)
+
+    def steps(self, span: timedelta) -> int:
+        """Return how many steps last at least ``span``."""
+        return ceil(span / _STEPS.get(self.every, _SHORTEST_MONTH))
+
+    def before(self, start: datetime, steps: int) -> datetime:
+        """Return a time that is at least so many steps before ``start``, and not much more."""
+        return start - (steps * _STEPS.get(self.every, _LONGEST_MONTH) + timedelta(days=1))
 
 
 def windows_over(bucket: datetime, length: str, every: str, zone: ZoneInfo) -> Iterator[Interval]:

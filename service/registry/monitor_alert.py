@@ -1,23 +1,31 @@
-"""The part of a monitor document that tells when somebody is told."""
+"""The parts of a monitor document that tell when somebody is told, and what for."""
 
 import re
-from typing import ClassVar
+from datetime import timedelta
+from typing import Annotated, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from service.registry.documents import Document
+from service.registry.monitor_values import Duration
 
 _K_OF_N = re.compile(r"([0-9]{1,3}) of ([0-9]{1,3})")
 MOST_WINDOWS = 100
+LONGEST_COOLDOWN = timedelta(days=366)
 
 
 class Alert(Document):
-    """How many of how many successive windows have to say ``retrain``, such as ``2 of 3``."""
+    """When incidents and requests open, and when incidents close.
+
+    They open once ``k of n`` successive windows say the same; an incident closes after
+    ``close_after`` windows in a row that are calm, and does not open again within ``cooldown``.
+    """
 
     part: ClassVar[str] = "alert."
-    later: ClassVar[frozenset[str]] = frozenset({"close_after", "cooldown"})
 
     open: str = "2 of 3"
+    close_after: int = Field(default=2, ge=1, le=MOST_WINDOWS)
+    cooldown: Annotated[Duration, Field(le=LONGEST_COOLDOWN)] = timedelta(days=1)
 
     @field_validator("open")
     @classmethod

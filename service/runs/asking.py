@@ -1,23 +1,30 @@
-"""A window that asks for retraining is heard once k of n windows say the same."""
+"""A window that asks for retraining is heard once k of n windows say so for the same cause."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from service.evaluation.hysteresis import confirmed
+from service.alerts.tables import Signal
+from service.evaluation import causes
+from service.evaluation.hysteresis import State, confirmed
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.policy import Action
 from service.evaluation.window import Judgement
-from service.ledger.calendar import steps_between
+from service.ledger.calendar import Interval
 from service.ledger.repository import Item
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
-from service.retraining.repository import lock_version
 from service.retraining.service import request_retraining
+from service.runs.incidents import calendar_of
 from service.runs.tables import Window
+
+Windows = dict[int, tuple[datetime, datetime]]
+
+# A loss that was estimated is the one that labels confirm.
+_LOSSES = frozenset({"performance", "estimated_performance", "concept"})
 
 
 def ask_for_retraining(
@@ -26,14 +33,25 @@ def ask_for_retraining(
     version: VersionSpec,
     judgement: Judgement,
     document: MonitorDocument,
+    signals: Iterable[causes.Signal],
 ) -> None:
-    """Ask for retraining, with every window that confirms it, once k of n say the same."""
-    # Two workers that judge neighbours would not see each other's window otherwise.
-    lock_version(session, version.version_id)
+    """Ask for retraining, with every window that confirms it, once k of n say the same.
+
+    The caller holds the version's lock.
+    """
     k, n = document.alert.k_of_n
-    windows = _bad_neighbours(session, item, document, n)
+    neighbours = _neighbours(session, item, document, n)
+    own = {
+        _trouble(signal.cause.kind, signal.cause.slice)
+        for signal in signals
+        if signal.state is State.ALERT and signal.action is Action.RETRAIN
+    }
+    windows: Windows = {}
+    for trouble in own:
+        bad = neighbours[trouble] | {0: (item.start, item.end)}
+        windows.update({at: bad[at] for at in confirmed(bad, 0, k, n)})
     # The window that was judged comes first: what it says becomes the reason.
-    for position in sorted(confirmed(windows, 0, k, n), key=abs):
+    for position in sorted(windows, key=abs):
         start, end = windows[position]
         request_retraining(
             session,
@@ -49,23 +67,39 @@ def ask_for_retraining(
         )
 
 
-def _bad_neighbours(
+def _trouble(kind: str, named: str) -> tuple[str, str]:
+    return ("loss", "") if kind in _LOSSES else (kind, named)
+
+
+def _neighbours(
     session: Session, item: Item, document: MonitorDocument, n: int
-) -> dict[int, tuple[datetime, datetime]]:
-    # By their distance in the calendar; no window is longer than a month.
-    reach = n * timedelta(days=32)
-    zone = ZoneInfo(document.timezone)
+) -> defaultdict[tuple[str, str], Windows]:
+    """Return the windows nearby that ask for retraining, by trouble and calendar distance."""
+    calendar = calendar_of(document)
     found = session.execute(
-        select(Window.start, Window.end).where(
-            Window.version_id == item.version_id,
-            Window.latest,
+        select(Signal.kind, Signal.slice, Window.start, Window.end)
+        .join(
+            Window,
+            and_(
+                Window.version_id == Signal.version_id,
+                Window.start == Signal.start,
+                Window.end == Signal.end,
+                Window.latest,
+            ),
+        )
+        .where(
+            Signal.version_id == item.version_id,
+            Signal.action == Action.RETRAIN.value,
             Window.action == Action.RETRAIN.value,
-            Window.start.between(item.start - reach, item.start + reach),
+            Window.start > calendar.before(item.start, n),
+            Window.start < item.start + (item.start - calendar.before(item.start, n)),
         )
     )
-    return {
-        steps_between(item.start, start, document.every, zone): (start, end) for start, end in found
-    } | {0: (item.start, item.end)}
+    windows: defaultdict[tuple[str, str], Windows] = defaultdict(dict)
+    for kind, named, start, end in found:
+        if calendar.has(Interval(start, end)):
+            windows[_trouble(kind, named)][calendar.position(item.start, start)] = (start, end)
+    return windows
 
 
 def _signals(measurements: Sequence[Measurement]) -> list[dict[str, object]]:

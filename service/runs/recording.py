@@ -9,14 +9,18 @@ from sqlalchemy import func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.evaluation.causes import signals_of
 from service.evaluation.drift import LABEL
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action, family_of
 from service.evaluation.window import Judgement
 from service.ledger.repository import Claim, Item, finish, mark
+from service.registry.monitor import MonitorDocument
 from service.registry.values import MonitorSpec, VersionSpec
+from service.retraining.repository import lock_version
 from service.runs.asking import ask_for_retraining
+from service.runs.incidents import follow_incidents
 from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Window
 
 # The second instrument imports for seconds; it waits until the verdicts that people wait for are
@@ -77,8 +81,10 @@ def record(
                 quiet=SECOND_INSTRUMENT_DELAY,
             )
         _point_latest(session, claim.item, judgement)
-    if judgement.action is Action.RETRAIN and not silent and version.stage == "live":
-        ask_for_retraining(session, claim.item, version, judgement, monitor.document)
+    elif not silent:
+        previous.silent = False
+    if not silent and version.stage != "retired":
+        _alert(session, claim.item, version, judgement, monitor.document)
     if not cleared:
         # An evaluation that was planned meanwhile asks for the judgement that follows.
         return
@@ -88,6 +94,24 @@ def record(
         "evaluated" if previous is None or previous.digest == digests[1] else "revised",
         insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
     )
+
+
+def _alert(
+    session: Session,
+    item: Item,
+    version: VersionSpec,
+    judgement: Judgement,
+    document: MonitorDocument,
+) -> None:
+    # Two workers that judge neighbours would not see each other's window otherwise.
+    lock_version(session, version.version_id)
+    signals = signals_of(
+        judgement.measurements,
+        realised=judgement.verdicts["performance"] is not Verdict.INSUFFICIENT_DATA,
+    )
+    follow_incidents(session, item, document, signals)
+    if judgement.action is Action.RETRAIN and version.stage == "live":
+        ask_for_retraining(session, item, version, judgement, document, signals)
 
 
 def record_outcome(

@@ -59,7 +59,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "tolerance": 0.01,
             "min_label_coverage": 0.5,
         },
-        "alert": {"open": "2 of 3"},
+        "alert": {"open": "2 of 3", "close_after": 2, "cooldown": "1d"},
         "slices": [],
         "fairness": [],
     }
@@ -141,7 +141,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
     ("content", "named"),
     [
         ({"discover_slices": True}, "discover_slices"),
-        ({"alert": {"cooldown": "1d"}}, "alert.cooldown"),
         ({"retraining": {}}, "retraining"),
         ({"retention": {}}, "retention"),
         ({"reference": "previous_window"}, "reference: previous_window"),

@@ -1,0 +1,147 @@
+"""Queries on signals and incidents; whoever writes holds the version's lock."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from service.alerts.tables import Incident, Signal
+from service.evaluation import causes
+from service.evaluation.hysteresis import State
+from service.ledger.calendar import Interval
+
+RESOLVED, WITHDRAWN = "resolved", "withdrawn"
+LIVE_STATES = ("open", "acknowledged")
+
+_EXISTS = or_(Incident.outcome.is_(None), Incident.outcome != WITHDRAWN)
+
+
+def replace_signals(
+    session: Session, version_id: int, window: Interval, signals: Iterable[causes.Signal]
+) -> set[str]:
+    """Store what a window says, and return the causes that it alerted about before."""
+    before = session.execute(
+        delete(Signal)
+        .where(
+            Signal.version_id == version_id,
+            Signal.start == window.start,
+            Signal.end == window.end,
+        )
+        .returning(Signal.cause, Signal.state)
+    ).all()
+    rows = [
+        {
+            "version_id": version_id,
+            "cause": signal.cause.key,
+            "start": window.start,
+            "end": window.end,
+            "kind": signal.cause.kind,
+            "metric": signal.cause.metric,
+            "subject": signal.cause.subject,
+            "slice": signal.cause.slice,
+            "state": signal.state.value,
+            "severity": signal.severity.value,
+            "action": signal.action.value,
+            "reason": signal.reason,
+        }
+        for signal in signals
+    ]
+    if rows:
+        session.execute(insert(Signal), rows)
+    return {cause for cause, state in before if state == State.ALERT.value}
+
+
+def causes_open_at(session: Session, version_id: int, start: datetime) -> set[str]:
+    """Return the causes of the incidents that the window starting then may close or keep open."""
+    found = session.scalars(
+        select(Incident.cause).where(
+            Incident.version_id == version_id,
+            Incident.opened_start < start,
+            or_(Incident.closed_start.is_(None), Incident.closed_start >= start),
+            _EXISTS,
+        )
+    )
+    return set(found)
+
+
+def incidents_of(session: Session, version_id: int, cause: str) -> Sequence[Incident]:
+    """Return the incidents of one cause, in order of time."""
+    return session.scalars(
+        select(Incident)
+        .where(Incident.version_id == version_id, Incident.cause == cause, _EXISTS)
+        .order_by(Incident.opened_start)
+    ).all()
+
+
+def signals_since(
+    session: Session, version_id: int, cause: str, start: datetime
+) -> Sequence[Signal]:
+    """Return what windows that start at or after a time said about a cause."""
+    return session.scalars(
+        select(Signal)
+        .where(Signal.version_id == version_id, Signal.cause == cause, Signal.start >= start)
+        .order_by(Signal.start)
+    ).all()
+
+
+def newest_unrest(
+    session: Session, version_id: int, cause: str, since: datetime, before: datetime
+) -> datetime | None:
+    """Return the start of the newest window in [since, before) that was not calm."""
+    return session.scalar(
+        select(func.max(Signal.start)).where(
+            Signal.version_id == version_id,
+            Signal.cause == cause,
+            Signal.start >= since,
+            Signal.start < before,
+            Signal.state.in_((State.ALERT.value, State.RAISED.value)),
+        )
+    )
+
+
+def newest_alert(
+    session: Session, version_id: int, cause: str, until: datetime | None
+) -> Signal | None:
+    """Return the newest alert about a cause, of a window that starts until then."""
+    statement = select(Signal).where(
+        Signal.version_id == version_id,
+        Signal.cause == cause,
+        Signal.state == State.ALERT.value,
+    )
+    if until is not None:
+        statement = statement.where(Signal.start <= until)
+    return session.scalar(statement.order_by(Signal.start.desc()).limit(1))
+
+
+def list_incidents(
+    session: Session,
+    *,
+    model_id: int | None = None,
+    version_id: int | None = None,
+    state: str | None = None,
+    after: int = 0,
+    limit: int = 50,
+) -> Sequence[Incident]:
+    """Return incidents with an id above ``after``, in the order of their ids."""
+    statement = select(Incident).where(Incident.id > after)
+    if model_id is not None:
+        statement = statement.where(Incident.model_id == model_id)
+    if version_id is not None:
+        statement = statement.where(Incident.version_id == version_id)
+    if state is not None:
+        statement = statement.where(Incident.state == state)
+    return session.scalars(statement.order_by(Incident.id).limit(limit)).all()
+
+
+def alerts_of(session: Session, incident: Incident, limit: int) -> Sequence[Signal]:
+    """Return what the windows of an incident alerted about, newest first."""
+    statement = select(Signal).where(
+        Signal.version_id == incident.version_id,
+        Signal.cause == incident.cause,
+        Signal.state == State.ALERT.value,
+        Signal.start >= incident.since,
+    )
+    if incident.closed_start is not None:
+        statement = statement.where(Signal.start <= incident.closed_start)
+    return session.scalars(statement.order_by(Signal.start.desc()).limit(limit)).all()
