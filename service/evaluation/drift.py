@@ -196,7 +196,9 @@ def judge_label_drift(
     bins = CategoricalBins(binning.output.names, frozenset())
     before, after = Sample(_label_counts(reference)), Sample(_label_counts(current))
     pieces = [_label_counts(chunk) for chunk in chunks]
-    column = _column(LABEL, policy, partial(compare_column, bins, before, pieces, after))
+    column = _column(
+        LABEL, _own(LABEL, policy), policy, partial(compare_column, bins, before, pieces, after)
+    )
     coverage = current.labelled / rows if rows else 0.0
     if coverage < min_label_coverage:
         blocked = f"{coverage:.0%} of the rows have a label, fewer than {min_label_coverage:.0%}"
@@ -221,12 +223,12 @@ def _compare(
     current: FeatureProfile,
     policy: DriftPolicy,
 ) -> list[_Column]:
-    columns = []
+    columns, parts = [], binning.parts
     for name, bins in _judged_bins(binning, policy).items():
         pieces = [_sample(chunk, name, bins).rows for chunk in chunks]
         before, after = _sample(reference, name, bins), _sample(current, name, bins)
         compare = partial(compare_column, bins, before, pieces, after)
-        columns.append(_column(name, policy, compare))
+        columns.append(_column(name, _own(name, policy, parts.get(name)), policy, compare))
     return columns
 
 
@@ -234,14 +236,26 @@ def _judged_bins(binning: Binning, policy: DriftPolicy) -> dict[str, NumericBins
     bins_by_name = dict(binning.columns)
     if binning.score_bins is not None:
         bins_by_name[SCORE] = binning.score_bins
-    ignored = {name for name, own in policy.columns.items() if own.ignore}
-    return {name: bins for name, bins in bins_by_name.items() if name not in ignored}
+    parts = binning.parts
+    return {
+        name: bins
+        for name, bins in bins_by_name.items()
+        if not _own(name, policy, parts.get(name)).ignore
+    }
+
+
+def _own(name: str, policy: DriftPolicy, feature: str | None = None) -> ColumnDriftPolicy:
+    """Return what a column does differently, or else the feature that it was derived from."""
+    own = policy.columns.get(feature or name, ColumnDriftPolicy())
+    return policy.columns.get(name, own)
 
 
 def _column(
-    name: str, policy: DriftPolicy, compare: Callable[[DriftMethod], Comparison]
+    name: str,
+    own: ColumnDriftPolicy,
+    policy: DriftPolicy,
+    compare: Callable[[DriftMethod], Comparison],
 ) -> _Column:
-    own = policy.columns.get(name, ColumnDriftPolicy())
     compared = compare(METHODS[own.method or policy.method])
     default = compared.method.default_min_effect * (LABEL_EFFECT if name == LABEL else 1)
     effects = (own.min_effect, policy.min_effect, default)

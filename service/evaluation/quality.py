@@ -158,11 +158,16 @@ def _check_columns(
     columns: Sequence[Column],
 ) -> list[Check]:
     declared = {column.name: column for column in columns}
+    parts = binning.parts
     checks = []
     for name, bins, before, after in _pairs(binning, reference, current):
         pieces = [chunk.columns[name] for chunk in chunks if name in chunk.columns]
-        missing = check_missing(name, before, after, pieces, policy.missing)
-        checks.append(require(missing, policy.min_rows, "rows"))
+        if name not in parts:
+            missing = check_missing(name, before, after, pieces, policy.missing)
+            checks.append(require(missing, policy.min_rows, "rows"))
+        if bins is None or (name in parts and isinstance(bins, CategoricalBins)):
+            # A day has one month and one weekday; nothing is unseen in a calendar.
+            continue
         if isinstance(bins, NumericBins):
             range_ = declared.get(name)
             values = check_range(name, bins, before, after, range_, policy.out_of_range)
@@ -185,15 +190,20 @@ def _check_rows(
 
 def _pairs(
     binning: Binning, reference: FeatureProfile, current: FeatureProfile
-) -> Iterator[tuple[str, NumericBins | CategoricalBins, ColumnProfile, ColumnProfile]]:
-    """Yield the columns that either window has, an absent side as one without rows."""
-    bins_by_name = dict(binning.columns)
+) -> Iterator[tuple[str, NumericBins | CategoricalBins | None, ColumnProfile, ColumnProfile]]:
+    """Yield the columns that either window has, an absent side as one without rows.
+
+    A feature that others are derived from has no bins.
+    """
+    bins_by_name: dict[str, NumericBins | CategoricalBins | None] = dict.fromkeys(binning.sources)
+    bins_by_name.update(binning.columns)
     if binning.score_bins is not None:
         bins_by_name[SCORE] = binning.score_bins
     for name, bins in bins_by_name.items():
         before, after = reference.columns.get(name), current.columns.get(name)
         if before is None and after is None:
             continue
-        zeros, floats = np.zeros(bins.n_bins, np.int64), np.zeros(bins.n_bins)
+        size = 1 if bins is None else bins.n_bins
+        zeros, floats = np.zeros(size, np.int64), np.zeros(size)
         empty = ColumnProfile(zeros, floats, floats, floats, 0, 0, None, None, 0.0, 0.0, 0, {})
         yield name, bins, before or empty, after or empty

@@ -1,12 +1,12 @@
 """Edges, frozen from a reference; they never depend on what is compared with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.profiles.columns import Output
+from service.profiles.columns import Kind, Output, parts_of
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +58,18 @@ class CategoricalBins:
         return len(self.categories) + 2
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A feature that other columns are derived from, and that itself is only there or missing.
+
+    ``words`` are those that count as known in a text, in lower case and sorted; they are frozen
+    together with the edges.
+    """
+
+    kind: Kind
+    words: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Binning:
     """All the edges of one model: per feature, for the prediction and for the score.
@@ -66,10 +78,21 @@ class Binning:
     ``m + 1`` bins: 2,048 logit bins with the reference's quantiles among them.  ``score_bins`` bins
     the score like a numeric feature, for drift; the scores of many classes share the edges, and for
     drift each is one of the ``columns``.  Where the ``output`` is a number there is no
-    score: no edges, and one bin without rows.
+    score: no edges, and one bin without rows.  ``sources`` are the features of which ``columns``
+    holds derived columns instead.
     """
 
     columns: Mapping[str, NumericBins | CategoricalBins]
     output: Output
     score_edges: Floats
     score_bins: NumericBins | None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Return the feature of each derived column."""
+        return {
+            part.name: name
+            for name, source in self.sources.items()
+            for part in parts_of(name, source.kind)
+        }

@@ -27,6 +27,7 @@ from service.profiles.arrays import (
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
+from service.profiles.derive import derive
 from service.profiles.multiclass import predicted_scores, profile_multiclass
 from service.profiles.profile import (
     ColumnProfile,
@@ -53,8 +54,10 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
         is one), ``score`` and ``weight`` (null or absent: 1) where logged.
         Infinite numbers count as missing.
     columns
-        The features to profile.  Those that neither the rows nor the binning know are left out,
-        so that a version that lacks a feature does not report it as missing.
+        The features to profile; times, texts and vectors by what is derived from them, and
+        themselves by one bin of all rows that have a value.  Those that neither the rows nor the
+        binning know are left out, so that a version that lacks a feature does not report it as
+        missing.
     binning
         The frozen edges.
 
@@ -64,7 +67,12 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
         Independent of the order of the rows: exactly in counts, to rounding in sums.
     """
     weights = find_weights(rows)
-    profiles: dict[str, ColumnProfile] = {}
+    profiles = {
+        column.name: _profile_presence(rows.column(column.name), weights)
+        for column in columns
+        if column.name in binning.sources and column.name in rows.column_names
+    }
+    rows, columns = derive(rows, columns, binning.sources)
     for column in (*columns, *output_columns(binning.output)):
         array = find_array(rows, column.name)
         bins = binning.columns.get(column.name)
@@ -148,6 +156,18 @@ def _sums(index: Index, weights: Floats | None, size: int) -> tuple[Counts, Floa
 
 def _weigh(index: Index, values: Floats, size: int) -> Floats:
     return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)
+
+
+def _profile_presence(array: pa.ChunkedArray, weights: Floats | None) -> ColumnProfile:
+    there = len(array) - array.null_count
+    sums = [float(there)] * 2
+    if weights is not None:
+        known = weights[array.is_valid().to_numpy()]
+        sums = [float(known.sum()), float((known * known).sum())]
+    return ColumnProfile(
+        np.array([there]), np.array(sums[:1]), np.array(sums[1:]), np.zeros(1),
+        array.null_count, there, None, None, 0.0, 0.0, 0, {},
+    )  # fmt: skip
 
 
 def _profile_column(

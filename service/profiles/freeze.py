@@ -18,6 +18,7 @@ from service.profiles.arrays import (
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
 from service.profiles.columns import Column, Kind, ManyClasses, Output, Quantity
+from service.profiles.derive import derive, learn
 
 FINE_BINS = 32
 # A fine bin holds about 1/32 of the rows; a value with half as many already upsets its quantiles.
@@ -59,21 +60,12 @@ def freeze_binning(rows: pa.Table, columns: Sequence[Column], output: Output) ->
     >>> frozen.columns["age"].edges.tolist()
     [1.0, 2.0, 3.0]
     """
-    bins: dict[str, NumericBins | CategoricalBins] = {}
-    for column in columns:
-        array = find_array(rows, column.name)
-        if array is None:
-            array = pa.nulls(rows.num_rows)
-        if column.kind is Kind.NUMERIC:
-            bins[column.name] = freeze_numeric(to_floats(array))
-        elif column.kind is Kind.BOOLEAN:
-            found = freeze_categories(to_booleans(array))
-            bins[column.name] = CategoricalBins(tuple(sorted(found.categories)), found.rest)
-        else:
-            bins[column.name] = freeze_categories(array)
+    sources = learn(rows, columns)
+    rows, columns = derive(rows, columns, sources, learnt=sources)
+    bins = {column.name: _freeze_column(rows, column) for column in columns}
     if isinstance(output, Quantity):
         bins[PREDICTION] = freeze_numeric(find_floats(rows, PREDICTION))
-        return Binning(bins, output, np.empty(0), None)
+        return Binning(bins, output, np.empty(0), None, sources)
     bins[PREDICTION] = CategoricalBins(output.names, frozenset())
     names = [SCORE]
     if isinstance(output, ManyClasses):
@@ -82,9 +74,24 @@ def freeze_binning(rows: pa.Table, columns: Sequence[Column], output: Output) ->
     scores = np.concatenate([np.empty(0), *(find_floats(rows, name) for name in names)])
     scores = scores[np.isfinite(scores)]
     if isinstance(output, ManyClasses):
-        return Binning(bins, output, freeze_score_edges(scores, coarseness=COARSER), None)
+        score_edges = freeze_score_edges(scores, coarseness=COARSER)
+        return Binning(bins, output, score_edges, None, sources)
     score_bins = freeze_numeric(scores) if len(scores) else None
-    return Binning(bins, output, freeze_score_edges(scores), score_bins)
+    return Binning(bins, output, freeze_score_edges(scores), score_bins, sources)
+
+
+def _freeze_column(rows: pa.Table, column: Column) -> NumericBins | CategoricalBins:
+    if column.categories:
+        return CategoricalBins(column.categories, frozenset())
+    array = find_array(rows, column.name)
+    if array is None:
+        array = pa.nulls(rows.num_rows)
+    if column.kind is Kind.NUMERIC:
+        return freeze_numeric(to_floats(array))
+    if column.kind is Kind.BOOLEAN:
+        found = freeze_categories(to_booleans(array))
+        return CategoricalBins(tuple(sorted(found.categories)), found.rest)
+    return freeze_categories(array)
 
 
 def freeze_numeric(values: Floats) -> NumericBins:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
-from service.profiles.columns import Classes, ManyClasses, Output, Quantity
+from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins, Source
+from service.profiles.columns import Classes, Kind, ManyClasses, Output, Quantity
 from service.profiles.frames import HEADER_BYTES, Array, pack, unpack
 from service.profiles.profile import (
     ColumnProfile,
@@ -34,6 +34,7 @@ def binning_to_bytes(binning: Binning) -> bytes:
         "classes": [] if isinstance(binning.output, Quantity) else list(binning.output.names),
         "columns": [],
         "scored": binning.score_bins is not None,
+        "sources": [[name, own.kind, own.words] for name, own in binning.sources.items()],
     }
     for name, bins in binning.columns.items():
         if isinstance(bins, CategoricalBins):
@@ -64,7 +65,10 @@ def binning_from_bytes(data: bytes) -> Binning:
         if head["scored"]
         else None
     )
-    return Binning(columns, _output(head), edges, score_bins)
+    sources = {
+        name: Source(Kind(kind), tuple(words)) for name, kind, words in head.get("sources", [])
+    }
+    return Binning(columns, _output(head), edges, score_bins, sources)
 
 
 _OUTPUTS: Mapping[type, str] = {

@@ -1,14 +1,15 @@
 """Which edges a new reference is profiled with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from service.profiles.arrays import SCORES, output_columns
-from service.profiles.binning import Binning, CategoricalBins, NumericBins
+from service.profiles.binning import Binning, CategoricalBins, NumericBins, Source
 from service.profiles.build import profile_features
 from service.profiles.columns import Column, Kind, Output
+from service.profiles.derive import derive
 from service.profiles.freeze import TOP_CATEGORIES, freeze_binning
 from service.profiles.profile import ColumnProfile
 
@@ -31,7 +32,30 @@ def choose_edges(
         return freeze_binning(rows, columns, output)
     # Numbers that a model predicts get stale like a feature's; classes are declared.
     numbers = [column for column in output_columns(output) if column.kind is Kind.NUMERIC]
-    columns = [*columns, *numbers]
+    derived, expanded = derive(rows, columns, known.sources)
+    stale, new_score = _outdated(known, derived, [*expanded, *numbers])
+    absent = {column.name for column in (*expanded, *numbers)} - set(known.columns)
+    if not (stale or absent or new_score):
+        return known
+    fresh = freeze_binning(rows, [*columns, *numbers], output)
+    kept = {
+        name: bins
+        for name, bins in known.columns.items()
+        if name not in stale
+        and name not in fresh.sources
+        and _still_fits(name, bins, [*expanded, *numbers])
+    }
+    return Binning(
+        {**fresh.columns, **kept},
+        output,
+        fresh.score_edges if new_score else known.score_edges,
+        fresh.score_bins if new_score else known.score_bins,
+        _sources(known, fresh, stale),
+    )
+
+
+def _outdated(known: Binning, rows: pa.Table, columns: Sequence[Column]) -> tuple[set[str], bool]:
+    """Return the columns that their edges no longer describe, and whether the score's do not."""
     wanted = {column.name: column for column in columns if column.name in rows.column_names}
     fitting = [column for column in columns if _has_kind(known, column)]
     profile = profile_features(rows, fitting, known)
@@ -40,26 +64,35 @@ def choose_edges(
         for name, column in wanted.items()
         if column not in fitting or _is_stale(known.columns[name], profile.columns[name])
     }
-    absent = {column.name for column in columns} - set(known.columns)
     scored = profile.columns.get("score")
     new_score = "score" in rows.column_names and (
         known.score_bins is None or (scored is not None and _is_stale(known.score_bins, scored))
     )
-    new_score = new_score or any(name.startswith(SCORES) for name in stale)
-    if not (stale or absent or new_score):
-        return known
-    fresh = freeze_binning(rows, columns, output)
-    kept = {
-        name: bins
-        for name, bins in known.columns.items()
-        if name not in stale and _still_fits(name, bins, columns)
+    return stale, new_score or any(name.startswith(SCORES) for name in stale)
+
+
+def _sources(known: Binning, fresh: Binning, stale: Collection[str]) -> dict[str, Source]:
+    """Return what deriving knows: words are learnt anew only where too many are not known."""
+    sources = {
+        # A feature of this name may be one of another kind now.
+        name: source
+        for name, source in known.sources.items()
+        if name not in fresh.columns
     }
-    return Binning(
-        {**fresh.columns, **kept},
-        output,
-        fresh.score_edges if new_score else known.score_edges,
-        fresh.score_bins if new_score else known.score_bins,
-    )
+    for name, source in fresh.sources.items():
+        before = sources.get(name)
+        if before is None or before.kind != source.kind or f"{name}.oov" in stale:
+            sources[name] = source
+    return sources
+
+
+def derive_reference(
+    rows: pa.Table, columns: Sequence[Column], edges: Binning, known: Binning | None
+) -> pa.Table:
+    """Return the reference with all its derived columns, once instead of piece by piece."""
+    before = {} if known is None else known.sources
+    learnt = {name for name, source in edges.sources.items() if before.get(name) is not source}
+    return derive(rows, columns, edges.sources, learnt=learnt)[0]
 
 
 def _has_kind(known: Binning, column: Column) -> bool:

@@ -42,7 +42,7 @@ from service.registry.values import FeatureSpec, VersionSpec
 from service.runs.binnings import output_of
 from service.runs.planning import mark_version
 from service.runs.reference_columns import ReferenceRows, conform
-from service.runs.reference_edges import choose_edges
+from service.runs.reference_edges import choose_edges, derive_reference
 from service.runs.reference_files import read_file
 from service.runs.reference_warnings import find_warnings
 
@@ -90,7 +90,8 @@ def store_reference(
     planned = _planned(known.version, rows)
     columns = columns_of(planned)
     edges = choose_edges(known.edges, rows.table, columns, output_of(planned))
-    segments = segment_reference(rows.table, columns, edges)
+    table = derive_reference(rows.table, columns, edges, known.edges)
+    segments = segment_reference(table, columns, edges)
     label = pc.is_valid(rows.table["label"]) if "label" in rows.table.column_names else None
     labelled = int(pc.sum(label).as_py() or 0) if label is not None else 0
     values = {
@@ -100,7 +101,7 @@ def store_reference(
         "warnings": warnings + find_warnings(rows.table, planned),
         "segments": segments_to_bytes(segments),
         "calibrator": _calibrator(rows.table, edges.output),
-        "sample": sample_file(rows.table),
+        "sample": sample_file(table),
     }
     with sessions.begin() as session:
         return _record(session, known, rows, edges, values)

@@ -168,7 +168,7 @@ def test_healthy_windows_rarely_alert_even_without_any_tolerance() -> None:
     assert alerts <= 6
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [Kind.NUMERIC, Kind.CATEGORICAL, Kind.BOOLEAN])
 @pytest.mark.parametrize("old", [0, 1, 300])
 @pytest.mark.parametrize("new", [0, 1, 300])
 @pytest.mark.parametrize("missing", [False, True])

@@ -42,6 +42,9 @@ COLUMNS = [
     Column("limited", Kind.NUMERIC, minimum=0.0, maximum=0.5),
     Column("city", Kind.CATEGORICAL),
     Column("flag", Kind.BOOLEAN),
+    Column("born", Kind.DATETIME),
+    Column("comment", Kind.TEXT),
+    Column("vector", Kind.EMBEDDING),
 ]
 SCHEMA = pa.schema(
     [
@@ -49,6 +52,9 @@ SCHEMA = pa.schema(
         ("limited", pa.float64()),
         ("city", pa.string()),
         ("flag", pa.bool_()),
+        ("born", pa.timestamp("us", tz="UTC")),
+        ("comment", pa.string()),
+        ("vector", pa.list_(pa.float32())),
         ("prediction", pa.string()),
         ("score", pa.float64()),
         ("weight", pa.float64()),
@@ -70,6 +76,9 @@ rows = st.fixed_dictionaries(
         "limited": maybe(st.floats(-1, 1)),
         "city": maybe(st.one_of(st.sampled_from(["a", "b", ""]), st.text(max_size=3))),
         "flag": maybe(st.booleans()),
+        "born": maybe(st.datetimes(timezones=st.just(UTC))),
+        "comment": maybe(st.one_of(st.sampled_from(["Where is it?", "it is"]), st.text())),
+        "vector": maybe(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=2)),
         "prediction": maybe(st.sampled_from(["0", "1", "?"])),
         "score": maybe(st.one_of(st.floats(0, 1), st.just(float("nan")))),
         "weight": maybe(st.floats(0, 100)),
