@@ -165,7 +165,7 @@ def _kish_by_class(profile: PerformanceProfile) -> Floats:
 def _auc_value(_: str, profile: PerformanceProfile) -> MetricValue:
     rows = profile.label_score_counts.sum(axis=1)
     n, support = int(rows.sum()), int(rows.min())
-    negatives, positives = profile.label_score_weights
+    negatives, positives = profile.ranked_weights
     if not n:
         return MetricValue(None, 0, DELONG, reason="no_scores" if profile.labelled else "no_rows")
     if not support or not positives.sum() > 0 or not negatives.sum() > 0:

@@ -30,6 +30,7 @@ from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantit
 from service.profiles.derive import derive
 from service.profiles.multiclass import predicted_scores, profile_multiclass
 from service.profiles.profile import (
+    MOST_RANKED,
     ColumnProfile,
     Counts,
     FeatureProfile,
@@ -133,7 +134,26 @@ def _profile_binary(rows: pa.Table, binning: Binning, classes: Classes) -> Perfo
         score_counts=score_counts.reshape(2, 2, -1),
         score_weights=score_weights.reshape(2, 2, -1),
         losses=_losses(label, scores, weights),
+        ranked=keep_ranked([_ranked(label, scores, weights)]),
     )
+
+
+def keep_ranked(parts: Sequence[Floats | None]) -> Floats | None:
+    """Join scored rows in ascending order, or keep none where they are too many."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or sum(map(len, known)) > MOST_RANKED:
+        return None
+    joined = np.concatenate(known)
+    ordered: Floats = joined[np.lexsort(joined.T[::-1])]
+    return ordered
+
+
+def _ranked(label: Index, scores: Floats, weights: Floats | None) -> Floats | None:
+    known = np.isfinite(scores)
+    if np.count_nonzero(known) > MOST_RANKED:
+        return None
+    weight = np.ones(len(scores)) if weights is None else weights
+    return np.stack([scores[known], label[known], weight[known]], axis=1)
 
 
 def keep_unseen(names: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from service.profiles.binning import Binning
-from service.profiles.build import keep_unseen
+from service.profiles.build import keep_ranked, keep_unseen
 from service.profiles.columns import ManyClasses, Quantity
 from service.profiles.multiclass import empty_multiclass
 from service.profiles.profile import (
@@ -49,6 +49,7 @@ def empty_performance(binning: Binning) -> Performance:
         score_counts=np.zeros((2, 2, bins), np.int64),
         score_weights=np.zeros((2, 2, bins)),
         losses=np.zeros((2, 4)),
+        ranked=np.empty((0, 3)),
     )
 
 
@@ -123,13 +124,15 @@ def merge_performance(profiles: Sequence[P]) -> P:
     with np.errstate(invalid="ignore"):
         return kind(
             **{
-                field.name: _total([getattr(profile, field.name) for profile in profiles])
+                field.name: _total(field.name, [getattr(p, field.name) for p in profiles])
                 for field in fields(kind)
             }
         )
 
 
-def _total(parts: Sequence[Any]) -> Any:
+def _total(name: str, parts: Sequence[Any]) -> Any:
+    if name == "ranked":
+        return keep_ranked(parts)
     if isinstance(parts[0], tuple):
         return parts[0]
     return sum(parts) if isinstance(parts[0], int) else np.sum(parts, axis=0)

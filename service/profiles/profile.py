@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+# Of more labelled rows than this, the bins of the score are exact to 1e-4.
+MOST_RANKED = 1_000
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnProfile:
@@ -65,7 +68,9 @@ class PerformanceProfile:
     the scores promise can be held against what these very rows are.  ``losses`` is ``(2, 4)``: per
     label Σw·b, Σw·b², Σw·l, Σw·l² of the squared error b and the log loss l of each scored row
     (scores clipped to [1e-15, 1 - 1e-15] for l).  Rows whose label or prediction is neither class
-    are in ``unusable`` alone.
+    are in ``unusable`` alone.  ``ranked`` are the scored rows themselves while these are at most
+    ``MOST_RANKED``, ascending, shape ``(n, 3)``: score, label, weight; of so few, one pair that
+    shares a bin moves the AUC by more than 1e-4.
     """
 
     labelled: int
@@ -76,6 +81,18 @@ class PerformanceProfile:
     score_counts: Counts
     score_weights: Floats
     losses: Floats
+    ranked: Floats | None = None
+
+    @property
+    def ranked_weights(self) -> Floats:
+        """Return Σw by label and ascending score, ``(2, m)``: exact, or by bin of many rows."""
+        if self.ranked is None or not len(self.ranked):
+            return self.label_score_weights
+        scores, labels, weights = self.ranked.T
+        distinct, place = np.unique(scores, return_inverse=True)
+        index = labels.astype(np.int64) * len(distinct) + place.ravel()
+        sums = np.bincount(index, weights, 2 * len(distinct)).reshape(2, -1)
+        return sums.astype(np.float64, copy=False)
 
     @property
     def label_score_counts(self) -> Counts:

@@ -177,7 +177,9 @@ def performance_to_bytes(profile: Performance) -> bytes:
     }
     if isinstance(profile, MulticlassProfile):
         return pack(b"M", {**head, "names": profile.names}, arrays)
-    return pack(b"P", head, arrays)
+    if profile.ranked is None:
+        return pack(b"P", head, arrays)
+    return pack(b"P", {**head, "ranked": True}, [*arrays, profile.ranked.ravel()])
 
 
 def performance_from_bytes(data: bytes) -> Performance:
@@ -189,6 +191,7 @@ def performance_from_bytes(data: bytes) -> Performance:
     if kind == b"M":
         return _multiclass(*unpack(kind, data))
     head, arrays = unpack(b"P", data)
+    ranked = arrays.pop().reshape(-1, 3) if "ranked" in head else None
     *confusion, counts, weights, losses = arrays
     rows, sums, squares = (array.reshape(2, 2) for array in confusion)
     counts, weights = _scores(head, counts, weights, rows[None])
@@ -202,6 +205,7 @@ def performance_from_bytes(data: bytes) -> Performance:
         counts.reshape(shape),
         weights.reshape(shape),
         losses.reshape(2, -1),
+        ranked,
     )
 
 

@@ -24,7 +24,7 @@ from service.profiles.build import profile_performance
 from service.profiles.columns import Output, Quantity
 from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_performance
-from service.profiles.profile import Counts, Floats, Performance
+from service.profiles.profile import Counts, Floats, Performance, PerformanceProfile
 from service.profiles.serialise import performance_from_bytes, performance_to_bytes
 
 # Values that the reference does not rank come after all that it does.
@@ -107,7 +107,9 @@ def profile_slices(
             predicted_weights_squared=np.bincount(codes, weight * weight, size).astype(
                 np.float64, copy=False
             ),
-            performance=profile_performance(table.filter(pa.array(member.rows)), binning),
+            performance=_without_ranks(
+                profile_performance(table.filter(pa.array(member.rows)), binning)
+            ),
         )
     return found
 
@@ -120,6 +122,11 @@ def _predicted(rows: pa.Table, output: Output) -> tuple[Index, int]:
     if isinstance(output, Quantity):
         return np.isfinite(find_floats(rows, PREDICTION)).astype(np.int64) - 1, 1
     return class_codes(rows, PREDICTION, output), len(output.names)
+
+
+def _without_ranks(profile: Performance) -> Performance:
+    # Every row is in several slices; the bins are exact enough for what is compared by its noise.
+    return replace(profile, ranked=None) if isinstance(profile, PerformanceProfile) else profile
 
 
 def merge_slices(parts: Iterable[Slices], limits: Mapping[tuple[str, ...], int]) -> Slices:

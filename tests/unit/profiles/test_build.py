@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -148,4 +150,37 @@ def test_an_unweighted_profile_is_small_in_bytes() -> None:
     rng = np.random.default_rng(0)
     label = np.where(rng.random(1000) < 0.5, "1", "0")
     rows = pa.table({"label": label, "prediction": label, "score": rng.random(1000)})
-    assert len(performance_to_bytes(profile_performance(rows, frozen(rows)))) < 8000
+    profile = profile_performance(rows, frozen(rows))
+    assert isinstance(profile, PerformanceProfile)
+    assert len(performance_to_bytes(replace(profile, ranked=None))) < 8_000
+    # A score of 8 bytes and a label: what keeps the AUC of few rows exact.
+    assert len(performance_to_bytes(profile)) < 16_000
+
+
+def test_few_labelled_rows_are_ranked_exactly_whatever_buckets_they_came_in() -> None:
+    # One pair shares a bin: of 2 x 2 rows that is an eighth of the AUC.
+    rows = pa.table(
+        {
+            "label": ["0", "1", "0", "1"],
+            "prediction": ["0", "1", "0", "1"],
+            "score": [0.5, 0.5000001, 0.4, 0.6],
+        }
+    )
+    binning = frozen(pa.table({"score": [0.1, 0.9]}))
+    parts = [profile_performance(rows.slice(i, 2), binning) for i in (2, 0)]
+    merged = merge_performance(parts)
+    assert isinstance(merged, PerformanceProfile)
+    assert merged.label_score_weights.max(axis=0).tolist().count(1.0) == 3, "a shared bin"
+    assert merged.ranked_weights.tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
+
+
+def test_many_labelled_rows_are_ranked_by_their_bins() -> None:
+    rows = pa.table({"label": ["0", "1"] * 300, "prediction": ["0"] * 600, "score": [0.5] * 600})
+    binning = frozen(rows)
+    profile = profile_performance(rows, binning)
+    merged = merge_performance([profile, profile])
+    assert isinstance(profile, PerformanceProfile)
+    assert isinstance(merged, PerformanceProfile)
+    assert profile.ranked is not None
+    assert merged.ranked is None
+    assert merged.ranked_weights.sum() == 1_200
