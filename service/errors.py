@@ -91,6 +91,16 @@ class UnknownRequestError(NotFoundError):
         super().__init__("no retraining request has that id")
 
 
+class UnknownIncidentError(NotFoundError):
+    """No incident has that id."""
+
+    code = "unknown-incident"
+    title = "Unknown incident"
+
+    def __init__(self) -> None:
+        super().__init__("no incident has that id")
+
+
 class StalledBodyError(ServiceError):
     """The body did not arrive in time."""
 

@@ -9,10 +9,14 @@ from sqlalchemy.orm import Session
 
 from service.alerts import repository
 from service.alerts.repository import LIVE_STATES, RESOLVED, WITHDRAWN
+from service.alerts.schemas import Deed
 from service.alerts.tables import Incident
+from service.errors import ConflictError
 from service.evaluation import causes
 from service.evaluation.hysteresis import Rule, Span, State, fold
 from service.ledger.calendar import Calendar, Interval
+
+OUTCOMES = {"resolve": RESOLVED, "dismiss": "dismissed"}
 
 JudgedSince = Callable[[datetime], Collection[Interval]]
 
@@ -42,6 +46,36 @@ def record_signals(
     touched |= repository.causes_open_at(session, timeline.version_id, window.start)
     for cause in sorted(touched):
         _settle(session, timeline, cause, window.start)
+
+
+def handle(
+    incident: Incident, deed: Deed, *, by: str, note: str, at: datetime, newest: Interval
+) -> None:
+    """Acknowledge, resolve or dismiss an incident; the caller holds the version's lock.
+
+    Raises
+    ------
+    ConflictError
+        If it has ended otherwise before.
+    """
+    if deed == "acknowledge":
+        if incident.state == "closed":
+            message = "the incident is closed"
+            raise ConflictError(message)
+        if incident.state == "open":
+            incident.state, incident.note = "acknowledged", note or incident.note
+            incident.acknowledged_by, incident.acknowledged_at = by, at
+        return
+    outcome = OUTCOMES[deed]
+    if incident.state == "closed":
+        if incident.outcome != outcome:
+            message = f"the incident is closed: {incident.outcome}"
+            raise ConflictError(message)
+        return
+    incident.state, incident.outcome, incident.note = "closed", outcome, note or incident.note
+    incident.ended_by, incident.ended_at = by, at
+    if outcome == RESOLVED:
+        incident.closed_start, incident.closed_end = newest.start, newest.end
 
 
 def _settle(session: Session, timeline: Timeline, cause: str, at: datetime) -> None:

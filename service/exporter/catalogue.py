@@ -106,6 +106,15 @@ PER_VERSION = (
     ),
     _of_version("last_prediction_timestamp_seconds", "Time of the version's newest prediction."),
     _of_version("retraining_requests", "Retraining requests of the version.", "state"),
+    _of_version(
+        "incident_open",
+        "Constant 1 while an incident is open or acknowledged; `action` is what it asks for.",
+        "kind",
+        "subject",
+        "slice",
+        "severity",
+        "action",
+    ),
 )
 
 PER_FEATURE = (

@@ -76,6 +76,7 @@ class _Read:
     slices: Mapping[int, Sequence[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
+    incidents: Mapping[int, Sequence[tuple[str, ...]]]
 
 
 def _read(session: Session) -> _Read:
@@ -91,6 +92,7 @@ def _read(session: Session) -> _Read:
         ),
         importances=repository.importances(session, ids),
         requests=repository.request_counts(session, ids),
+        incidents=repository.open_incidents(session, ids),
     )
 
 
@@ -120,6 +122,8 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
         yield sample("last_prediction_timestamp_seconds", version.last_prediction.timestamp())
     for state in STATES:
         yield sample("retraining_requests", read.requests.get((version.id, state), 0), state)
+    for metric_labels in read.incidents.get(version.id, ()):
+        yield sample("incident_open", 1, *metric_labels)
     for family in ("data", "estimate", "performance"):
         window = read.windows.get((version.id, family))
         if window is None:

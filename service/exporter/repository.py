@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
+from service.alerts.repository import LIVE_STATES
+from service.alerts.tables import Incident
 from service.ingest.tables import prediction
 from service.ledger.tables import DueWork, WorkerHeartbeat
 from service.registry.tables import Feature, Model, Monitor, Version
@@ -160,6 +162,28 @@ def request_counts(session: Session, version_ids: Sequence[int]) -> dict[tuple[i
         .group_by(RetrainingRequest.version_id, RetrainingRequest.state)
     )
     return {(version_id, state): count for version_id, state, count in found}
+
+
+def open_incidents(
+    session: Session, version_ids: Sequence[int]
+) -> dict[int, list[tuple[str, ...]]]:
+    """Return kind, subject, slice, severity and action of what is open, by version."""
+    found = session.execute(
+        select(
+            Incident.version_id,
+            Incident.kind,
+            Incident.subject,
+            Incident.slice,
+            Incident.severity,
+            Incident.action,
+        )
+        .where(Incident.version_id.in_(version_ids), Incident.state.in_(LIVE_STATES))
+        .order_by(Incident.id)
+    )
+    incidents: defaultdict[int, list[tuple[str, ...]]] = defaultdict(list)
+    for version_id, *metric_labels in found:
+        incidents[version_id].append(tuple(metric_labels))
+    return incidents
 
 
 def last_heartbeat(session: Session) -> datetime | None:

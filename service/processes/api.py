@@ -27,7 +27,7 @@ from service.processes.request_timer import RequestTimer
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
 from service.runs import endpoints as runs_endpoints
-from service.runs import reference_endpoints, request_endpoints
+from service.runs import incident_endpoints, reference_endpoints, request_endpoints
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
 from service.web import install_problems
@@ -41,6 +41,7 @@ _ROUTERS = (
     reference_endpoints.router,
     ingest_endpoints.router,
     runs_endpoints.router,
+    incident_endpoints.router,
     request_endpoints.router,
     exporter_endpoints.router,
     overview.router,

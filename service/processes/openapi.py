@@ -46,9 +46,11 @@ _PROBLEM_SCHEMA = {
 # An example of every parameter, by its name.
 _PARAMETERS: dict[str, Any] = {
     "cursor": None,
+    "deed": "acknowledge",
     "evaluation": 17,
     "from": "2026-11-01T00:00:00Z",
     "ignore": ["row_nr"],
+    "incident_id": 3,
     "label": "repaid",
     "limit": 50,
     "metric": "drift",
@@ -84,6 +86,7 @@ _OF_PARAMETER = {
     "start": ("404 unknown-window",),
     "evaluation": ("404 unknown-evaluation",),
     "request_id": ("404 unknown-retraining-request",),
+    "incident_id": ("404 unknown-incident",),
     "prediction_id": ("404 unknown-prediction",),
     "cursor": ("400 bad-cursor",),
 }
@@ -111,6 +114,8 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
         *("409 conflict", "422 bad-name", "422 too-many-features"),
     ),
     ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
+    ("get", "/v1/incidents"): ("422 invalid-document",),
+    ("post", "/v1/incidents/{incident_id}/{deed}"): ("409 conflict",),
     ("get", "/v1/models/{model}/windows/{start}/report"): ("422 no-reference",),
     ("post", "/v1/predictions"): (*_INGEST, "404 unknown-version", "422 too-many-features"),
     ("post", "/v1/labels"): _INGEST,

@@ -9,11 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.alerts.service import Timeline, record_signals
+from service.alerts.tables import Incident
 from service.evaluation.causes import Signal
 from service.evaluation.hysteresis import Rule
 from service.ledger.calendar import Calendar, Interval
 from service.ledger.repository import Item
 from service.registry.monitor import MonitorDocument
+from service.registry.repository import find_monitor
 from service.runs.tables import Window
 
 
@@ -33,6 +35,14 @@ def follow_incidents(
 def calendar_of(document: MonitorDocument) -> Calendar:
     """Return how the windows of a monitor lie."""
     return Calendar(document.window, document.every, ZoneInfo(document.timezone))
+
+
+def newest_window(session: Session, incident: Incident) -> Interval:
+    """Return the newest judged window of an incident's version, at least the one that opened it."""
+    calendar = calendar_of(find_monitor(session, incident.model_id).document)
+    found = _judged(session, incident.version_id, incident.opened_start)
+    opened = Interval(incident.opened_start, incident.opened_end)
+    return max((window for window in found if calendar.has(window)), default=opened)
 
 
 def _judged(session: Session, version_id: int, since: datetime) -> list[Interval]:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.alerts.tables import Incident
 from service.buckets.tables import BucketProfile
+from service.evaluation.causes import Cause
 from service.ledger.tables import DueWork, WorkerHeartbeat
 from service.profiles.profile import PerformanceProfile
 from service.profiles.serialise import performance_to_bytes
@@ -164,6 +166,34 @@ def add_labels(
             content=performance_to_bytes(profile),
         )
     )
+
+
+def add_incident(sessions: sessionmaker[Session], **overrides: Any) -> int:
+    """Add an incident of ``loans`` 7, by default an open one of income's drift."""
+    with sessions.begin() as session:
+        version = find_version(session, "loans", "7")
+        fields: dict[str, Any] = {
+            "model_id": version.model_id,
+            "version_id": version.version_id,
+            "kind": "drift",
+            "metric": "",
+            "subject": "income",
+            "slice": "",
+            "state": "open",
+            "severity": "warning",
+            "action": "watch",
+            "reason": "drift of income 0.31 over 0.10",
+            "since": START,
+            "opened_start": START + DAY,
+            "opened_end": START + 2 * DAY,
+            **overrides,
+        }
+        names = ("kind", "metric", "subject", "slice")
+        cause = Cause(**{name: fields[name] for name in names}).key
+        incident = Incident(cause=cause, **fields)
+        session.add(incident)
+        session.flush()
+        return incident.id
 
 
 def ask(session: Session, version: VersionSpec, window: Window) -> int | None:

@@ -27,6 +27,7 @@ from tests.integration.seeded import (
     DAY,
     HOSTILE,
     START,
+    add_incident,
     add_measurement,
     add_window,
     point_latest,
@@ -55,6 +56,24 @@ def exported(content: bytes) -> dict[tuple[Any, ...], float]:
 def collected(sessions: Sessions, **options: Any) -> dict[tuple[Any, ...], float]:
     with sessions() as session:
         return exported(collect(session, **options))
+
+
+def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_are_not(
+    sessions: Sessions,
+) -> None:
+    register(sessions, "7")
+    add_incident(sessions, kind="quality", metric="missing_ratio", severity="critical")
+    add_incident(sessions, kind="quality", metric="unseen_ratio", severity="critical")
+    add_incident(sessions, subject=HOSTILE, state="acknowledged")
+    add_incident(sessions, subject="age", state="closed", outcome="recovered")
+    found = {key: value for key, value in collected(sessions).items() if "incident" in key[0]}
+    assert found == {
+        ("incident_open", "quality", "income", "", "critical", "watch"): 1,
+        ("incident_open", "drift", HOSTILE, "", "warning", "watch"): 1,
+    }
+    with sessions.begin() as session:
+        session.execute(update(Version).values(stage="shadow"))
+    assert not [key for key in collected(sessions) if "incident" in key[0]]
 
 
 def test_declared_slices_are_exported_and_found_ones_are_not(sessions: Sessions) -> None:
