@@ -34,6 +34,7 @@ RATIOS: Mapping[str, Ratio] = MappingProxyType(
         "f1": _ratio((0, 0, 0, 2), (0, 1, 1, 2), "no_positives"),
         "false_positive_rate": _ratio((0, 1, 0, 0), (1, 1, 0, 0), SINGLE_CLASS),
         "false_negative_rate": _ratio((0, 0, 1, 0), (0, 0, 1, 1), SINGLE_CLASS),
+        "label_rate": _ratio((0, 0, 1, 1), (1, 1, 1, 1), "no_rows"),
     }
 )
 SPECIFICITY = _ratio((1, 0, 0, 0), (1, 1, 0, 0), SINGLE_CLASS)
@@ -46,7 +47,7 @@ def confusion_metric(name: str, confusion: Floats) -> tuple[float, Floats] | str
     ----------
     name
         ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``, ``f1``,
-        ``matthews_corrcoef``, ``false_positive_rate`` or ``false_negative_rate``.
+        ``matthews_corrcoef``, ``false_positive_rate``, ``false_negative_rate`` or ``label_rate``.
     confusion
         Σw by label and prediction, negative first, shape ``(2, 2)``.
 

@@ -8,6 +8,7 @@ from service.detection.multiclass import MULTICLASS_METRICS, Key, measure_multic
 from service.detection.performance import METRICS, MetricValue, measure_performance
 from service.detection.regression import REGRESSION_METRICS, measure_regression
 from service.profiles.profile import (
+    Floats,
     MulticlassProfile,
     Performance,
     PerformanceProfile,
@@ -25,11 +26,15 @@ KNOWN = frozenset(name for names in METRICS_OF.values() for name in names)
 # Metrics whose tolerance is a share of the baseline.
 RELATIVE = performance.LOSSES | regression.ERRORS
 HIGHER_IS_WORSE = performance.HIGHER_IS_WORSE | regression.ERRORS
-# A bias is recorded, not judged: neither side of zero is the worse one.
+# Either side of the baseline is worse; their tolerance is a share of the baseline's mean error.
 SIGNED = frozenset({"mean_error"})
+# Without a worse side, or without an interval: recorded, never judged.
+RECORDED = frozenset({"label_rate", "expected_calibration_error"})
 
 
-def measure(profile: Performance, names: Sequence[str] | None = None) -> dict[Key, MetricValue]:
+def measure(
+    profile: Performance, names: Sequence[str] | None = None, edges: Floats | None = None
+) -> dict[Key, MetricValue]:
     """Compute metrics with 95 % intervals.
 
     Parameters
@@ -38,6 +43,8 @@ def measure(profile: Performance, names: Sequence[str] | None = None) -> dict[Ke
         Labelled rows of any task.
     names
         Which metrics of the task; all by default.
+    edges
+        Inner edges of the score histograms, for what is of the scores and not of their order.
 
     Returns
     -------
@@ -50,10 +57,10 @@ def measure(profile: Performance, names: Sequence[str] | None = None) -> dict[Ke
         If a name is no metric of the task.
     """
     if isinstance(profile, MulticlassProfile):
-        return measure_multiclass(profile, names)
+        return measure_multiclass(profile, names, edges)
     found = (
         measure_regression(profile, names)
         if isinstance(profile, RegressionProfile)
-        else measure_performance(profile, names)
+        else measure_performance(profile, names, edges)
     )
     return {(name, None): value for name, value in found.items()}

@@ -5,20 +5,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.detection.performance import (
-    DELONG,
-    DELTA,
-    WILSON,
-    MetricValue,
-    Z,
-    auc_on_logit,
-    finite,
-    placements,
-    wilson,
+from service.detection.multiclass_ranking import (
+    MISSING_CLASS,
+    class_ranking,
+    kish_share,
+    macro_ranking,
+    scored,
 )
+from service.detection.performance import DELTA, WILSON, MetricValue, Z, finite, wilson
 from service.profiles.profile import Floats, MulticlassProfile
 
-MISSING_CLASS = "missing_class"
 NOT_PREDICTED = "class_not_predicted"
 
 # A metric's name, and the class that it is of; None is over all classes.
@@ -26,7 +22,9 @@ Key = tuple[str, str | None]
 
 
 def measure_multiclass(
-    profile: MulticlassProfile, names: Sequence[str] | None = None
+    profile: MulticlassProfile,
+    names: Sequence[str] | None = None,
+    edges: Floats | None = None,
 ) -> dict[Key, MetricValue]:
     """Compute metrics with 95 % intervals, over all classes and of each class.
 
@@ -36,16 +34,19 @@ def measure_multiclass(
         Labelled rows.  None at all is allowed: every value is then ``None`` with a reason.
     names
         Which of ``MULTICLASS_METRICS``; all by default.
+    edges
+        Inner edges of the score histograms; without them there is no average precision.
 
     Returns
     -------
     dict
-        By name and class.  Without a class, ``precision``, ``recall``, ``f1`` and ``roc_auc`` (one
-        class against the rest) are means over all classes ("macro"), and ``None`` where a class has
-        no labelled row, for the mean over the others is another metric.  Values are weighted;
-        Wilson intervals use Kish's effective size; those of means and of F1 come from the delta
-        method.  The error of the mean AUC (DeLong, on the logit) is the mean of the classes'
-        errors: an upper bound, reached where they are fully correlated.
+        By name and class.  Without a class, ``precision``, ``recall``, ``f1``, ``roc_auc`` and
+        ``average_precision`` (one class against the rest) are means over all classes ("macro"), and
+        ``None`` where a class has no labelled row, for the mean over the others is another metric.
+        Values are weighted; Wilson intervals use Kish's effective size; those of means, of F1 and
+        of Matthews' coefficient come from the delta method.  The errors of the mean AUC (DeLong, on
+        the logit) and of the mean average precision are the means of the classes' errors: an upper
+        bound, reached where they are fully correlated.
 
     Raises
     ------
@@ -55,16 +56,18 @@ def measure_multiclass(
     References
     ----------
     D. J. Hand and R. J. Till, "A simple generalisation of the area under the ROC curve for multiple
-    class classification problems", 2001.  E. R. DeLong et al., 1988.  L. Kish, 1965.
+    class classification problems", 2001.  J. Gorodkin, "Comparing two K-category assignments by a
+    K-category correlation coefficient", 2004.  E. R. DeLong et al., 1988.  L. Kish, 1965.
     """
     found: dict[Key, MetricValue] = {}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for name in MULTICLASS_METRICS if names is None else names:
             overall, by_class = MULTICLASS_METRICS[name]
-            found[name, None] = finite(overall(name, profile))
+            if overall is not None:
+                found[name, None] = finite(overall(name, profile, edges))
             if by_class is not None:
                 for position, label in enumerate(profile.names):
-                    found[name, label] = finite(by_class(name, profile, position))
+                    found[name, label] = finite(by_class(name, profile, position, edges))
     return found
 
 
@@ -93,7 +96,9 @@ def _empty(name: str, profile: MulticlassProfile) -> str:
     return NOT_PREDICTED if name == "precision" else MISSING_CLASS
 
 
-def _class_ratio(name: str, profile: MulticlassProfile, position: int) -> MetricValue:
+def _class_ratio(
+    name: str, profile: MulticlassProfile, position: int, _: Floats | None
+) -> MetricValue:
     top, bottom, numerator, denominator = _parts(name, profile.confusion_weights, position)
     used = denominator > 0
     n = int(profile.confusion[used].sum())
@@ -120,7 +125,21 @@ def _around(value: float, error: float, n_eff: float) -> tuple[float, float]:
     return max(value - Z * error, 0.0), min(value + Z * error, 1.0)
 
 
-def _accuracy(_: str, profile: MulticlassProfile) -> MetricValue:
+def _label_rate(
+    _: str, profile: MulticlassProfile, position: int, __: Floats | None
+) -> MetricValue:
+    weights, n = profile.confusion_weights, profile.labelled
+    total = float(weights.sum())
+    if not total > 0:
+        return MetricValue(None, n, WILSON, reason="no_rows")
+    value = min(float(weights[position].sum()) / total, 1.0)
+    n_eff = total * total / float(profile.confusion_weights_squared.sum())
+    low, high = wilson(value, n_eff)
+    successes = int(profile.confusion[position].sum())
+    return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value)
+
+
+def _accuracy(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
     weights, squares = profile.confusion_weights, profile.confusion_weights_squared
     total = float(weights.sum())
     if not total > 0:
@@ -134,7 +153,7 @@ def _accuracy(_: str, profile: MulticlassProfile) -> MetricValue:
     return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value, error)
 
 
-def _macro_ratio(name: str, profile: MulticlassProfile) -> MetricValue:
+def _macro_ratio(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValue:
     """Return the mean of the classes' ratios, with the error of their sum's gradient."""
     kind = "recall" if name == "balanced_accuracy" else name
     weights, squares = profile.confusion_weights, profile.confusion_weights_squared
@@ -157,76 +176,59 @@ def _macro_ratio(name: str, profile: MulticlassProfile) -> MetricValue:
     return MetricValue(value, n, DELTA, n_eff, support, None, low, high, value, error)
 
 
-def _kish_share(profile: MulticlassProfile) -> float:
-    """Return effective rows per row; scored rows' weights spread like all rows'."""
-    weight, squares = profile.confusion_weights.sum(), profile.confusion_weights_squared.sum()
-    return float(weight**2 / (squares * profile.labelled)) if squares > 0 else 1.0
+def _matthews(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
+    """Return Gorodkin's R_K, with the derivatives of its three sums."""
+    n, total = profile.labelled, float(profile.confusion_weights.sum())
+    support = int(profile.confusion.sum(axis=1).min(initial=n))
+    if not total > 0:
+        return MetricValue(None, n, DELTA, reason="no_rows")
+    shares = profile.confusion_weights / total
+    labels, predictions = shares.sum(axis=1), shares.sum(axis=0)
+    of_labels, of_predictions = 1 - labels @ labels, 1 - predictions @ predictions
+    if not labels.max() < 1:
+        return MetricValue(None, n, DELTA, support=support, reason=MISSING_CLASS)
+    value, gradient = 0.0, np.zeros_like(shares)
+    # Predictions that never change are uncorrelated with anything.
+    if predictions.max() < 1:
+        scale = float(np.sqrt(of_labels * of_predictions))
+        value = float((np.trace(shares) - labels @ predictions) / scale)
+        gradient = (np.eye(len(shares)) - predictions[:, None] - labels[None, :]) / scale
+        gradient += value * (predictions[None, :] / of_predictions + labels[:, None] / of_labels)
+        gradient = (gradient - (gradient * shares).sum()) / total
+    squares = profile.confusion_weights_squared
+    error = float(np.sqrt((squares * gradient**2).sum()))
+    n_eff = total * total / float(squares.sum())
+    low, high = max(value - Z * error, -1.0), min(value + Z * error, 1.0)
+    if error == 0:
+        # Without a single error the delta method claims certainty.
+        low, high = (2 * bound - 1 for bound in wilson((value + 1) / 2, n_eff))
+    return MetricValue(value, n, DELTA, n_eff, support, None, low, high, value, error)
 
 
-def _auc_parts(profile: MulticlassProfile, position: int) -> tuple[float, float, int] | str:
-    """Return a class's AUC against the rest, its variance and the smaller side's rows."""
-    rest_rows, own_rows = profile.label_score_counts[position].sum(axis=1).tolist()
-    rest, own = profile.label_score_weights[position]
-    if not rest_rows + own_rows:
-        return "no_scores" if profile.labelled else "no_rows"
-    if not rest.sum() > 0 or not own.sum() > 0:
-        return MISSING_CLASS
-    above, below = placements(own, rest)
-    value = float(own @ above / own.sum())
-    variance, share = 0.0, _kish_share(profile)
-    for weight, placed, rows in ((own, above, own_rows), (rest, below, rest_rows)):
-        spread = float(weight @ (placed - value) ** 2 / weight.sum())
-        variance += spread / max(rows * share - 1, 1)
-    return value, variance, min(rest_rows, own_rows)
-
-
-def _class_auc(_: str, profile: MulticlassProfile, position: int) -> MetricValue:
-    n = int(profile.score_counts[position].sum())
-    parts = _auc_parts(profile, position)
-    if isinstance(parts, str):
-        return MetricValue(None, n, DELONG, reason=parts)
-    value, variance, support = parts
-    return auc_on_logit(value, variance, n, n * _kish_share(profile), support)
-
-
-def _macro_auc(_: str, profile: MulticlassProfile) -> MetricValue:
-    k, n = len(profile.names), int(profile.score_counts[:1].sum())
-    values, errors, supports = [], [], []
-    for position in range(k):
-        parts = _auc_parts(profile, position)
-        if isinstance(parts, str):
-            return MetricValue(None, n, DELONG, reason=parts)
-        values.append(parts[0])
-        errors.append(np.sqrt(parts[1]))
-        supports.append(parts[2])
-    if not k:
-        return MetricValue(None, n, DELONG, reason="no_scores" if profile.labelled else "no_rows")
-    variance = float(np.mean(errors)) ** 2
-    n_eff = n * _kish_share(profile)
-    return auc_on_logit(float(np.mean(values)), variance, n, n_eff, min(supports))
-
-
-def _log_loss(_: str, profile: MulticlassProfile) -> MetricValue:
-    n, weight = int(profile.score_counts[:1].sum()), float(profile.score_weights[:1].sum())
+def _log_loss(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
+    n, weight = scored(profile), float(profile.score_weights[:1].sum())
     if not weight > 0:
         return MetricValue(None, n, DELTA, reason="no_scores" if profile.labelled else "no_rows")
     first, second = (profile.losses.sum(axis=0) / weight).tolist()
-    n_eff = n * _kish_share(profile)
+    n_eff = n * kish_share(profile)
     error = float(np.sqrt(max(second - first * first, 0.0) / max(n_eff, 1.0)))
     low, high = max(first - Z * error, 0.0), first + Z * error
     return MetricValue(first, n, DELTA, n_eff, n, None, low, high, first, error)
 
 
-_Overall = Callable[[str, MulticlassProfile], MetricValue]
-_ByClass = Callable[[str, MulticlassProfile, int], MetricValue]
-MULTICLASS_METRICS: Mapping[str, tuple[_Overall, _ByClass | None]] = MappingProxyType(
+_Overall = Callable[[str, MulticlassProfile, Floats | None], MetricValue]
+_ByClass = Callable[[str, MulticlassProfile, int, Floats | None], MetricValue]
+MULTICLASS_METRICS: Mapping[str, tuple[_Overall | None, _ByClass | None]] = MappingProxyType(
     {
-        "roc_auc": (_macro_auc, _class_auc),
+        "roc_auc": (macro_ranking, class_ranking),
+        "average_precision": (macro_ranking, class_ranking),
         "accuracy": (_accuracy, None),
         "balanced_accuracy": (_macro_ratio, None),
         "precision": (_macro_ratio, _class_ratio),
         "recall": (_macro_ratio, _class_ratio),
         "f1": (_macro_ratio, _class_ratio),
+        "matthews_corrcoef": (_matthews, None),
         "log_loss": (_log_loss, None),
+        "label_rate": (None, _label_rate),
     }
 )

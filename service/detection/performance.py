@@ -8,7 +8,10 @@ import numpy as np
 from scipy.special import expit, logit
 
 from service.detection.confusion import RATIOS, SINGLE_CLASS, confusion_metric
-from service.profiles.profile import Floats, PerformanceProfile
+from service.detection.precision_recall import precision_with_variance
+from service.detection.reliability import METHOD as TEN_BINS
+from service.detection.reliability import calibration_error
+from service.profiles.profile import Counts, Floats, PerformanceProfile
 
 # Two-sided 95 %.
 Z = 1.959963984540054
@@ -17,6 +20,7 @@ FEWEST_IN_DENOMINATOR = 10
 WILSON = "wilson"
 DELTA = "delta"
 DELONG = "delong_logit"
+DELTA_ON_LOGIT = "delta_logit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class MetricValue:
     ``n`` are the rows in the denominator, ``n_eff`` is Kish's for them, ``support`` the rows of the
     smallest group that the metric needs, ``successes`` the rows in a proportion's numerator.
     ``position`` and ``error`` are the value and its standard error on the scale of the test (logit
-    for AUC).  ``value`` is ``None`` only together with a ``reason``.
+    for ``ON_LOGIT``).  ``scale`` is what a tolerance is a share of where that is not the value.
+    ``value`` is ``None`` only together with a ``reason``.
     """
 
     value: float | None
@@ -40,6 +45,7 @@ class MetricValue:
     position: float = 0.0
     error: float = 0.0
     reason: str | None = None
+    scale: float = 0.0
 
 
 _LOSS_COLUMNS: Mapping[str, int] = MappingProxyType({"brier_score": 0, "log_loss": 2})
@@ -82,8 +88,15 @@ def placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
     return below_negatives / negatives.sum(), 1 - below_positives / positives.sum()
 
 
+def by_label(profile: PerformanceProfile) -> tuple[Counts, Floats]:
+    """Return scored rows and their Σw by label and score bin, shape ``(2, n_score_bins)``."""
+    return profile.label_score_counts, profile.label_score_weights
+
+
 def measure_performance(
-    profile: PerformanceProfile, names: Sequence[str] | None = None
+    profile: PerformanceProfile,
+    names: Sequence[str] | None = None,
+    edges: Floats | None = None,
 ) -> dict[str, MetricValue]:
     """Compute metrics with 95 % intervals.
 
@@ -93,13 +106,17 @@ def measure_performance(
         Labelled rows.  None at all is allowed: every value is then ``None`` with a reason.
     names
         Which of ``METRICS``; all by default.
+    edges
+        Inner edges of the score histogram.  What needs to know the scores themselves, and not
+        their order alone, is ``None`` without.
 
     Returns
     -------
     dict
         By name.  Values are weighted; Wilson intervals use Kish's effective size, DeLong's interval
-        of the AUC is on the logit, the others come from the delta method.  Numbers that overflow
-        are ``None`` with the reason ``not_finite``.
+        of the AUC and that of average precision are on the logit, the others come from the delta
+        method; the calibration error has none.  Numbers that overflow are ``None`` with the reason
+        ``not_finite``.
 
     Raises
     ------
@@ -113,7 +130,7 @@ def measure_performance(
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return {
-            name: finite(METRICS[name](name, profile))
+            name: finite(METRICS[name](name, profile, edges))
             for name in (METRICS if names is None else names)
         }
 
@@ -126,7 +143,7 @@ def finite(value: MetricValue) -> MetricValue:
     return MetricValue(None, value.n, value.method, reason="not_finite")
 
 
-def _confusion_value(name: str, profile: PerformanceProfile) -> MetricValue:
+def _confusion_value(name: str, profile: PerformanceProfile, _: Floats | None) -> MetricValue:
     method = WILSON if name in PROPORTIONS else DELTA
     result = confusion_metric(name, profile.confusion_weights)
     used = RATIOS[name].denominator > 0 if name in RATIOS else np.ones((2, 2), dtype=bool)
@@ -158,18 +175,27 @@ def _kish_by_class(profile: PerformanceProfile) -> Floats:
     rows, weights = profile.confusion.sum(axis=1), profile.confusion_weights.sum(axis=1)
     squares = profile.confusion_weights_squared.sum(axis=1)
     share = np.divide(weights**2, squares * rows, out=np.ones(2), where=squares * rows > 0)
-    effective: Floats = profile.label_score_counts.sum(axis=1) * share
+    effective: Floats = by_label(profile)[0].sum(axis=1) * share
     return effective
 
 
-def _auc_value(_: str, profile: PerformanceProfile) -> MetricValue:
-    rows = profile.label_score_counts.sum(axis=1)
+def _unranked(profile: PerformanceProfile, method: str) -> MetricValue | None:
+    """Return why scored rows of both classes are not there to be ranked, if they are not."""
+    counts, weights = by_label(profile)
+    rows = counts.sum(axis=1)
     n, support = int(rows.sum()), int(rows.min())
-    negatives, positives = profile.ranked_weights
     if not n:
-        return MetricValue(None, 0, DELONG, reason="no_scores" if profile.labelled else "no_rows")
-    if not support or not positives.sum() > 0 or not negatives.sum() > 0:
-        return MetricValue(None, n, DELONG, support=support, reason=SINGLE_CLASS)
+        reason = "no_scores" if profile.labelled else "no_rows"
+        return MetricValue(None, 0, method, reason=reason)
+    if not support or not (weights.sum(axis=1) > 0).all():
+        return MetricValue(None, n, method, support=support, reason=SINGLE_CLASS)
+    return None
+
+
+def _auc_value(_: str, profile: PerformanceProfile, __: Floats | None) -> MetricValue:
+    if (missing := _unranked(profile, DELONG)) is not None:
+        return missing
+    counts, (negatives, positives) = by_label(profile)[0], profile.ranked_weights
     by_negative, by_positive = _kish_by_class(profile)
     above, below = placements(positives, negatives)
     value = float(positives @ above / positives.sum())
@@ -180,12 +206,44 @@ def _auc_value(_: str, profile: PerformanceProfile) -> MetricValue:
     ):
         spread = float(weight @ (placed - value) ** 2 / weight.sum())
         variance += spread / max(size - 1, 1)
-    n_eff = float(by_negative + by_positive)
-    return auc_on_logit(value, variance, n, n_eff, support)
+    n, support = int(counts.sum()), int(counts.sum(axis=1).min())
+    return auc_on_logit(value, variance, n, float(by_negative + by_positive), support)
 
 
-def auc_on_logit(value: float, variance: float, n: int, n_eff: float, support: int) -> MetricValue:
-    """Return an AUC with its interval on the logit; perfect separation counts half an error."""
+def _average_precision_value(
+    _: str, profile: PerformanceProfile, edges: Floats | None
+) -> MetricValue:
+    if (missing := _unranked(profile, DELTA_ON_LOGIT)) is not None:
+        return missing
+    counts, weights = by_label(profile)
+    n, support = int(counts.sum()), int(counts.sum(axis=1).min())
+    if profile.ranked is not None and len(profile.ranked):
+        weights, edges = profile.ranked_weights, None
+    elif edges is None:
+        return MetricValue(None, n, DELTA_ON_LOGIT, support=support, reason=NO_EDGES)
+    by_negative, by_positive = _kish_by_class(profile).tolist()
+    value, variance = precision_with_variance(counts, weights, (by_negative, by_positive), edges)
+    n_eff = by_negative + by_positive
+    return auc_on_logit(value, variance, n, n_eff, support, method=DELTA_ON_LOGIT)
+
+
+def _calibration_value(_: str, profile: PerformanceProfile, edges: Floats | None) -> MetricValue:
+    counts, (negatives, positives) = by_label(profile)
+    n = int(counts.sum())
+    if not negatives.sum() + positives.sum() > 0:
+        reason = "no_scores" if profile.labelled else "no_rows"
+        return MetricValue(None, n, TEN_BINS, reason=reason)
+    if edges is None:
+        return MetricValue(None, n, TEN_BINS, reason=NO_EDGES)
+    n_eff = float(_kish_by_class(profile).sum())
+    value = calibration_error(positives, negatives, edges)
+    return MetricValue(value, n, TEN_BINS, n_eff, n, position=value)
+
+
+def auc_on_logit(
+    value: float, variance: float, n: int, n_eff: float, support: int, *, method: str = DELONG
+) -> MetricValue:
+    """Return an area with its interval on the logit; perfect separation counts half an error."""
     position = value
     if variance <= 0 or not 0 < value < 1:
         margin = 1 / (2 * max(support, 1))
@@ -195,11 +253,12 @@ def auc_on_logit(value: float, variance: float, n: int, n_eff: float, support: i
     center = float(logit(position))
     low, high = float(expit(center - Z * error)), float(expit(center + Z * error))
     low, high = min(low, value), max(high, value)
-    return MetricValue(value, n, DELONG, n_eff, support, None, low, high, center, error)
+    return MetricValue(value, n, method, n_eff, support, None, low, high, center, error)
 
 
-def _loss_value(name: str, profile: PerformanceProfile) -> MetricValue:
-    rows, weight = int(profile.score_counts.sum()), float(profile.score_weights.sum())
+def _loss_value(name: str, profile: PerformanceProfile, _: Floats | None) -> MetricValue:
+    counts, weights = by_label(profile)
+    rows, weight = int(counts.sum()), float(weights.sum())
     if not weight > 0:
         reason = "no_scores" if profile.labelled else "no_rows"
         return MetricValue(None, rows, DELTA, reason=reason)
@@ -214,21 +273,33 @@ def _loss_value(name: str, profile: PerformanceProfile) -> MetricValue:
     )
 
 
+NO_EDGES = "unknown_score_edges"
 PROPORTIONS = frozenset(RATIOS) - {"f1"}
 LOSSES = frozenset(_LOSS_COLUMNS)
-HIGHER_IS_WORSE = LOSSES | {"false_positive_rate", "false_negative_rate"}
-METRICS: Mapping[str, Callable[[str, PerformanceProfile], MetricValue]] = MappingProxyType(
-    {
-        "roc_auc": _auc_value,
-        "accuracy": _confusion_value,
-        "balanced_accuracy": _confusion_value,
-        "precision": _confusion_value,
-        "recall": _confusion_value,
-        "f1": _confusion_value,
-        "matthews_corrcoef": _confusion_value,
-        "false_positive_rate": _confusion_value,
-        "false_negative_rate": _confusion_value,
-        "brier_score": _loss_value,
-        "log_loss": _loss_value,
-    }
+HIGHER_IS_WORSE = LOSSES | {
+    "false_positive_rate",
+    "false_negative_rate",
+    "expected_calibration_error",
+}
+# Their position and error are on the logit.
+ON_LOGIT = frozenset({"roc_auc", "average_precision"})
+METRICS: Mapping[str, Callable[[str, PerformanceProfile, Floats | None], MetricValue]] = (
+    MappingProxyType(
+        {
+            "roc_auc": _auc_value,
+            "average_precision": _average_precision_value,
+            "accuracy": _confusion_value,
+            "balanced_accuracy": _confusion_value,
+            "precision": _confusion_value,
+            "recall": _confusion_value,
+            "f1": _confusion_value,
+            "matthews_corrcoef": _confusion_value,
+            "false_positive_rate": _confusion_value,
+            "false_negative_rate": _confusion_value,
+            "label_rate": _confusion_value,
+            "brier_score": _loss_value,
+            "log_loss": _loss_value,
+            "expected_calibration_error": _calibration_value,
+        }
+    )
 )

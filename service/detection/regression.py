@@ -1,6 +1,7 @@
 """Performance of a regression model, with intervals, from a mergeable profile."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -85,7 +86,8 @@ def _root(mean: MetricValue) -> MetricValue:
 
 def _mean_error(profile: RegressionProfile, sums: Sums) -> MetricValue:
     sizes = sums["w"], sums["ww"]
-    return _mean(sums["e"], sums["e2"], profile.labelled, sizes, low=-np.inf)
+    found = _mean(sums["e"], sums["e2"], profile.labelled, sizes, low=-np.inf)
+    return replace(found, scale=float(np.float64(sums["abs_e"]) / sums["w"]))
 
 
 def _mae(profile: RegressionProfile, sums: Sums) -> MetricValue:

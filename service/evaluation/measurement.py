@@ -18,6 +18,7 @@ class Direction(StrEnum):
 
     HIGHER_IS_WORSE = "higher_is_worse"
     LOWER_IS_WORSE = "lower_is_worse"
+    EITHER_IS_WORSE = "either_is_worse"
     INFORMATION = "information"
 
 

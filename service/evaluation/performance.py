@@ -9,7 +9,14 @@ from service.detection.estimation import (
     Calibrator,
     estimate_performance,
 )
-from service.detection.metrics import HIGHER_IS_WORSE, KNOWN, RELATIVE, SIGNED, measure
+from service.detection.metrics import (
+    HIGHER_IS_WORSE,
+    KNOWN,
+    RECORDED,
+    RELATIVE,
+    SIGNED,
+    measure,
+)
 from service.detection.multiclass import Key
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
@@ -21,7 +28,12 @@ from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
 from service.profiles.arrays import SCORE, score_representatives
 from service.profiles.binning import Binning
-from service.profiles.profile import FeatureProfile, Performance, PerformanceProfile
+from service.profiles.profile import (
+    FeatureProfile,
+    Floats,
+    Performance,
+    PerformanceProfile,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +42,12 @@ class PerformancePolicy:
 
     ``alpha`` is the rate of false alarms of a window over all ``metrics`` together; ``tolerance``
     the loss that nobody minds: absolute, but a share of the baseline for Brier score, log loss and
-    the errors of a regression.
+    the errors of a regression, and of its mean absolute error for a bias.
 
     Raises
     ------
     ValueError
-        If a metric is unknown, or has no worse side.
+        If a metric is unknown, or is recorded only.
     """
 
     alpha: float = 0.01
@@ -45,7 +57,7 @@ class PerformancePolicy:
     min_rows: int = 100
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.metrics) - (KNOWN - SIGNED))
+        unknown = sorted(set(self.metrics) - (KNOWN - RECORDED))
         if unknown:
             message = f"unknown metrics: {', '.join(unknown)}"
             raise ValueError(message)
@@ -67,12 +79,13 @@ def judge_performance(
     current: Performance,
     rows: int,
     policy: PerformancePolicy,
+    edges: Floats | None = None,
 ) -> list[Measurement]:
     """Measure a window's realised performance and compare it with the reference's.
 
     A metric alerts if it is worse than the baseline by more than the tolerance *and* the
     probability of such a difference without a change is below ``alpha`` (Šidák over the metrics
-    judged): by Fisher's exact test for proportions, else by a z-test.
+    judged): by Fisher's exact test for proportions, else by a z-test; of a bias two-sided.
 
     Parameters
     ----------
@@ -87,6 +100,8 @@ def judge_performance(
         All the window's rows, labelled or not; for the label coverage.
     policy
         Which metrics are judged.  The others are recorded with the verdict ``None``.
+    edges
+        Inner edges of the score histograms, for the metrics that need them.
 
     Returns
     -------
@@ -96,9 +111,9 @@ def judge_performance(
         plus) the tolerance.
     """
     judged = list(dict.fromkeys(policy.metrics))
-    now = measure(current)
-    before = {} if reference is None else measure(reference)
-    pieces = [measure(chunk, judged) for chunk in chunks]
+    now = measure(current, edges=edges)
+    before = {} if reference is None else measure(reference, edges=edges)
+    pieces = [measure(chunk, judged, edges) for chunk in chunks]
     coverage = current.labelled / rows if rows else 0.0
     blocked = None
     if current.labelled < policy.min_rows:
@@ -205,13 +220,13 @@ def _judge(
     name, subject = key
     policy = context.policy
     baseline = None if before is None else before.value
-    threshold = None if baseline is None else threshold_of(name, baseline, policy.tolerance)
+    threshold = None if before is None else threshold_of(name, before, policy.tolerance, now.value)
     judged = name in policy.metrics
     reason = now.reason or context.blocked or _thin(now, before) if judged else now.reason
     p_value, verdict = None, Verdict.INSUFFICIENT_DATA if judged else None
     if judged and reason is None and before is not None and now.value is not None:
         p_value = sidak(p_value_of_loss(name, now, before, chunks), context.judged)
-        worse = worse_by(name, now.value, threshold) > 0
+        worse = is_worse(name, now.value, baseline, threshold)
         verdict = Verdict.ALERT if worse and p_value < policy.alpha else Verdict.OK
     return Measurement(
         metric=context.prefix + name,
@@ -245,16 +260,36 @@ def _thin(now: MetricValue, before: MetricValue | None) -> str | None:
 
 def direction_of(name: str) -> Direction:
     """Return which way a metric gets worse."""
-    if name in SIGNED:
+    if name in RECORDED:
         return Direction.INFORMATION
+    if name in SIGNED:
+        return Direction.EITHER_IS_WORSE
     worse = name in HIGHER_IS_WORSE
     return Direction.HIGHER_IS_WORSE if worse else Direction.LOWER_IS_WORSE
 
 
-def threshold_of(name: str, baseline: float, tolerance: float) -> float | None:
-    """Return the value from which on a loss is more than the tolerance; none of a signed one."""
+def is_worse(name: str, now: float | None, before: float | None, threshold: float | None) -> bool:
+    """Say whether a value is beyond its threshold; a bias on either side of the baseline."""
+    if now is None or before is None or threshold is None:
+        return False
     if name in SIGNED:
+        return abs(now - before) > abs(threshold - before)
+    return worse_by(name, now, threshold) > 0
+
+
+def threshold_of(
+    name: str, before: MetricValue, tolerance: float, now: float | None
+) -> float | None:
+    """Return the value from which on a loss is more than the tolerance.
+
+    That of a bias is on the side of the baseline where the window's is.
+    """
+    baseline = before.value
+    if baseline is None:
         return None
+    if name in SIGNED:
+        margin = tolerance * before.scale
+        return baseline - margin if now is not None and now < baseline else baseline + margin
     if name in RELATIVE:
         return baseline * (1 + tolerance)
     return baseline + tolerance if name in HIGHER_IS_WORSE else baseline - tolerance

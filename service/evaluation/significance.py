@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import chdtrc, logit, ndtr, stdtr
 
-from service.detection.metrics import HIGHER_IS_WORSE
+from service.detection.metrics import HIGHER_IS_WORSE, SIGNED
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
+    ON_LOGIT,
     PROPORTIONS,
     MetricValue,
 )
@@ -38,7 +39,9 @@ def sidak(p_value: float, tests: int) -> float:
 def p_value_of_loss(
     name: str, now: MetricValue, before: MetricValue, chunks: Sequence[MetricValue]
 ) -> float:
-    """Return the one-sided probability of so much worse a value without a change.
+    """Return the probability of so much worse a value without a change.
+
+    One-sided, but for a bias, which has no better side.
 
     Parameters
     ----------
@@ -63,6 +66,9 @@ def p_value_of_loss(
     if exact and between is None:
         return p_value
     loss = worse_by(name, now.position, before.position)
+    sides = 1
+    if name in SIGNED:
+        loss, sides = abs(loss), 2
     expected = before.error**2 * before.support / now.support
     variance = max(now.error**2, expected) + before.error**2
     if between is not None:
@@ -72,7 +78,7 @@ def p_value_of_loss(
     z = loss / float(np.sqrt(variance))
     # A variance from few chunks is itself uncertain, hence Student's t.
     tail = ndtr(-z) if between is None else stdtr(len(chunks) - 1, -z)
-    return max(p_value, float(tail))
+    return max(p_value, min(sides * float(tail), 1.0))
 
 
 def p_value_beyond(name: str, now: MetricValue, limit: float) -> float:
@@ -109,7 +115,7 @@ def p_value_beyond(name: str, now: MetricValue, limit: float) -> float:
         worse = name in HIGHER_IS_WORSE
         tail = binom.sf(successes - 1, n, share) if worse else binom.cdf(successes, n, share)
         return min(max(float(tail), 0.0), 1.0)
-    at = float(logit(max(limit, 0.0))) if name == "roc_auc" else limit
+    at = float(logit(max(limit, 0.0))) if name in ON_LOGIT else limit
     beyond = worse_by(name, now.position, at)
     if now.error <= 0:
         return 0.0 if beyond > 0 else 1.0

@@ -8,8 +8,14 @@ from service.detection.multiclass import Key
 from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust
-from service.evaluation.performance import PerformancePolicy, direction_of, threshold_of
-from service.evaluation.significance import p_value_beyond, p_value_of_loss, worse_by
+from service.evaluation.performance import (
+    PerformancePolicy,
+    direction_of,
+    is_worse,
+    threshold_of,
+)
+from service.evaluation.significance import p_value_beyond, p_value_of_loss
+from service.profiles.profile import Floats
 from service.profiles.slices import SliceProfile, Slices
 
 UNDER_FLOOR = "under_floor"
@@ -71,6 +77,7 @@ def judge_slices(
     pieces: Pieces,
     current: Slices,
     policy: SlicePolicy,
+    edges: Floats | None = None,
 ) -> list[Measurement]:
     """Measure the declared slices of a window, and compare each with itself in the reference.
 
@@ -89,6 +96,8 @@ def judge_slices(
         The window's slices.
     policy
         What is declared.
+    edges
+        Inner edges of the score histograms, for the metrics that need them.
 
     Returns
     -------
@@ -97,7 +106,7 @@ def judge_slices(
         slice with fewer labelled rows than ``min_rows`` has no values.  ``p_value`` compares to
         ``alpha``.
     """
-    cells = list(_cells(reference or {}, current, policy))
+    cells = list(_cells(reference or {}, current, policy, edges))
     for cell in cells:
         _test(cell, pieces.get(cell.slice, ()), policy.performance)
     losses = sum(cell.p_loss is not None for cell in cells)
@@ -106,7 +115,9 @@ def judge_slices(
     return [_measure(cell, policy.performance, losses, floors, share) for cell in cells]
 
 
-def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[_Cell]:
+def _cells(
+    reference: Slices, current: Slices, policy: SlicePolicy, edges: Floats | None
+) -> Iterator[_Cell]:
     for rule in policy.rules:
         for name in _names(rule, reference, current):
             floor = rule.floor
@@ -115,7 +126,7 @@ def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[
                 metrics.append(floor.metric)
             now, before = current.get(name), reference.get(name)
             reason = _blocked(now, policy.performance)
-            values, baselines = _values(now, metrics), _values(before, metrics)
+            values, baselines = _values(now, metrics, edges), _values(before, metrics, edges)
             for metric in metrics:
                 yield _Cell(
                     slice=name,
@@ -128,12 +139,14 @@ def _cells(reference: Slices, current: Slices, policy: SlicePolicy) -> Iterator[
                 )
 
 
-def _values(found: SliceProfile | None, metrics: Sequence[str]) -> dict[str, MetricValue]:
+def _values(
+    found: SliceProfile | None, metrics: Sequence[str], edges: Floats | None
+) -> dict[str, MetricValue]:
     """Return the metrics over all classes; one that the task does not have is left out."""
     if found is None:
         return {}
     known = METRICS_OF[type(found.performance)]
-    measured = measure(found.performance, [name for name in metrics if name in known])
+    measured = measure(found.performance, [name for name in metrics if name in known], edges)
     return {name: value for (name, label), value in measured.items() if label is None}
 
 
@@ -162,9 +175,8 @@ def _test(
     cell: _Cell, pieces: Sequence[Mapping[Key, MetricValue]], policy: PerformancePolicy
 ) -> None:
     now, before = cell.now, cell.before
-    baseline = None if before is None else before.value
-    if baseline is not None:
-        cell.threshold = threshold_of(cell.metric, baseline, policy.tolerance)
+    if before is not None:
+        cell.threshold = threshold_of(cell.metric, before, policy.tolerance, now.value)
     cell.reason = cell.reason or now.reason
     if cell.reason is None and now.support < FEWEST_IN_DENOMINATOR:
         cell.reason = "few_in_denominator"
@@ -195,7 +207,8 @@ def _measure(
     known = [p for p in (p_loss, p_floor) if p is not None]
     if known:
         verdict = Verdict.OK
-        worse = worse_by(cell.metric, now.value or 0.0, cell.threshold) > 0
+        baseline = None if before is None else before.value
+        worse = is_worse(cell.metric, now.value, baseline, cell.threshold)
         if p_loss is not None and worse and p_loss < policy.alpha:
             verdict = Verdict.ALERT
         if p_floor is not None and p_floor < policy.alpha:

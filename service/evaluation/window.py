@@ -13,6 +13,7 @@ from service.evaluation.drift import (
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
 from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.outputs import record_outputs
 from service.evaluation.performance import (
     PerformancePolicy,
     judge_estimate,
@@ -126,12 +127,14 @@ def judge(
             {"code": "small-reference", "detail": detail}
             for detail in drift_warnings(baseline.features, features)
         ]
+    measurements += record_outputs(binning, baseline.features if baseline else None, features)
     measurements += judge_performance(
         baseline.performance if baseline else None,
         [chunk.performance for chunk in baseline.chunks] if baseline else [],
         performance,
         features.rows,
         policies.performance,
+        binning.score_edges,
     )
     measurements += _judge_groups(binning, baseline, slices or {}, policies)
     return _conclude(features.rows, performance.labelled, measurements, warnings, policies.families)
@@ -143,7 +146,7 @@ def _judge_groups(
     found: list[Measurement] = []
     if policies.slices is not None:
         before, pieces = (baseline.slices, baseline.pieces) if baseline else (None, {})
-        found += judge_slices(before, pieces, slices, policies.slices)
+        found += judge_slices(before, pieces, slices, policies.slices, binning.score_edges)
     if policies.fairness is not None:
         # A protected column that is declared as slices, too, is measured once.
         known = {(m.metric, m.slice) for m in found}

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from service.detection.metrics import RELATIVE
+from service.detection.metrics import RECORDED, RELATIVE, SIGNED
+from service.detection.outputs import OUTPUTS
 from service.exporter.exposition import Sample
 
 LABEL = "label"
 TARGETS = frozenset({"prediction", "score", LABEL})
 _TARGET_PREFIX = "scores."
-UNBOUNDED = frozenset({"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2"})
+UNBOUNDED = frozenset(
+    {"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2", "prediction_mean"}
+)
 COVERAGE = "label_coverage"
 _ESTIMATED = "estimated_"
 
@@ -19,7 +22,7 @@ _OF_FEATURE = {
     "unseen_ratio": "feature_unseen_ratio",
 }
 # Metrics of the data family that are not of the labels, whichever window they are recorded in.
-_OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE})
+_OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE}) | OUTPUTS
 
 
 def method_label(method: str) -> str:
@@ -62,6 +65,9 @@ def model_samples(
     """Yield the samples of the model as a whole that belong to the family."""
     if family == "data":
         yield from _drift(own, measured)
+        for row in measured:
+            if row.metric in OUTPUTS and row.subject is None:
+                yield from _performance(own, row, tolerance)
         return
     estimated = family == "estimate"
     if not estimated:
@@ -120,6 +126,9 @@ def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[S
 
 
 def _tolerance(metric: str, baseline: float | None, tolerance: float) -> float | None:
+    # A bias has a threshold on either side; what is recorded only has none.
+    if metric in RECORDED | OUTPUTS | SIGNED:
+        return None
     # Of losses the tolerance is a share of the baseline; exported is the loss itself.
     if metric not in RELATIVE:
         return tolerance

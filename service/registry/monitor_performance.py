@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from service.errors import NotImplementedYetError
 from service.registry.documents import Document
 from service.registry.monitor_values import Alpha, Share, one_of
 
@@ -20,12 +19,21 @@ METRICS = (
     "false_positive_rate",
     "false_negative_rate",
     "roc_auc",
+    "average_precision",
     "brier_score",
     "log_loss",
 )
-REGRESSION_METRICS = ("mae", "rmse", "rmsle", "mape", "r2")
+REGRESSION_METRICS = ("mae", "rmse", "rmsle", "mape", "r2", "mean_error")
 MULTICLASS_METRICS = (
-    *("accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "matthews_corrcoef",
+    "roc_auc",
+    "average_precision",
+    "log_loss",
 )
 METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "binary": METRICS,
@@ -44,15 +52,13 @@ HIGHER_IS_WORSE = frozenset(
         *("mae", "rmse", "rmsle", "mape"),
     }
 )
-# mean_error is recorded, but neither side of zero is the worse one yet.
-LATER_METRICS = (
-    "average_precision",
-    "expected_calibration_error",
-    "selection_rate",
-    "label_rate",
-    "prediction_mean",
-    "mean_error",
-)
+# Recorded in every window.  A verdict on them would judge the same counts twice.
+RECORDED: Mapping[str, str] = {
+    "expected_calibration_error": "it has no interval to tell chance by",
+    "selection_rate": "drift of the prediction is judged already",
+    "prediction_mean": "drift of the prediction or score is judged already",
+    "label_rate": "drift of the label is judged already",
+}
 
 
 class Performance(Document):
@@ -76,9 +82,9 @@ class Performance(Document):
     @classmethod
     def _known(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            if value in LATER_METRICS:
-                what = f"performance.metrics: {value}"
-                raise NotImplementedYetError(what)
+            if value in RECORDED:
+                message = f"{value} is recorded without a verdict: {RECORDED[value]}"
+                raise ValueError(message)
             one_of(tuple(dict.fromkeys(chain(*METRICS_OF.values()))), value, "metrics")
         if len(set(values)) != len(values):
             message = "a metric is listed twice"

@@ -20,8 +20,8 @@ TAG = "tags."
 # What every row has beside its features.
 OF_ROW = ("prediction", "score", "label")
 
-# What a slice may be held to, of any task.
-LIMITED = tuple(dict.fromkeys(chain(*METRICS_OF.values())))
+# What a slice may be held to, of any task; a bias has no better side.
+LIMITED = tuple(name for name in dict.fromkeys(chain(*METRICS_OF.values())) if name != "mean_error")
 
 _TAG = re.compile(r"tags\.[A-Za-z0-9_./:-]{1,64}")
 

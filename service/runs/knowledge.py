@@ -210,7 +210,9 @@ def _pieces(
         chunk = groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
         for name, profile in chunk.items():
             if name in groups.whole:
-                found.setdefault(name, []).append(measure(profile.performance, metrics))
+                found.setdefault(name, []).append(
+                    measure(profile.performance, metrics, groups.binning.score_edges)
+                )
     return found
 
 

@@ -35,8 +35,8 @@ def some_rows(n: int, *, weighted: bool = False, seed: int = 0) -> dict[str, Any
     }
 
 
-def to_profile(rows: dict[str, Any]) -> PerformanceProfile:
-    table = pa.table(
+def to_table(rows: dict[str, Any]) -> pa.Table:
+    return pa.table(
         {
             "label": pa.array(rows["label"]).cast(pa.string()),
             "prediction": pa.array(rows["prediction"]).cast(pa.string()),
@@ -44,7 +44,17 @@ def to_profile(rows: dict[str, Any]) -> PerformanceProfile:
             "weight": pa.array(rows["weight"]),
         }
     )
+
+
+def to_profile(rows: dict[str, Any]) -> PerformanceProfile:
+    table = to_table(rows)
     return binary_profile(table, freeze_binning(table, [], Classes("0", "1")))
+
+
+def measured_of(rows: dict[str, Any], names: list[str] | None = None) -> dict[str, MetricValue]:
+    table = to_table(rows)
+    binning = freeze_binning(table, [], Classes("0", "1"))
+    return measure_performance(binary_profile(table, binning), names, binning.score_edges)
 
 
 def binary_profile(table: pa.Table, binning: Binning) -> PerformanceProfile:
@@ -70,7 +80,16 @@ def by_sklearn(rows: dict[str, Any]) -> dict[str, float]:
         "false_negative_rate": 1 - recall,
         "brier_score": metrics.brier_score_loss(label, score, **given),
         "log_loss": metrics.log_loss(label, score, **given),
+        "average_precision": metrics.average_precision_score(label, score, **given),
+        "label_rate": np.average(label, weights=rows["weight"]),
+        "expected_calibration_error": calibration_error_by_rows(label, score, rows["weight"]),
     }
+
+
+def calibration_error_by_rows(label: Any, score: Any, weight: Any) -> float:
+    group = np.minimum((score * 10).astype(int), 9)
+    gaps = [abs((weight * (label - score))[group == i].sum()) for i in range(10)]
+    return float(sum(gaps) / weight.sum())
 
 
 def number(value: float | None) -> float:
@@ -82,11 +101,13 @@ def number(value: float | None) -> float:
 @pytest.mark.parametrize("n", [40, 1000, 20_000])
 def test_every_metric_agrees_with_scikit_learn(n: int, weighted: bool) -> None:
     rows = some_rows(n, weighted=weighted, seed=n)
-    measured = measure_performance(to_profile(rows))
+    measured = measured_of(rows)
     expected = by_sklearn(rows)
     assert set(expected) == set(METRICS), "a metric without an independent oracle"
     for name, value in measured.items():
-        tolerance = 1e-4 if name == "roc_auc" else 1e-12
+        # Scores are known to their bin.
+        binned = {"roc_auc": 1e-4, "average_precision": 1e-4, "expected_calibration_error": 1e-3}
+        tolerance = binned.get(name, 1e-12)
         assert value.value == pytest.approx(expected[name], rel=0, abs=tolerance), name
 
 
@@ -104,6 +125,35 @@ def test_auc_stays_exact_where_scores_leave_the_references_range() -> None:
     value = measure_performance(binary_profile(moved, binning))["roc_auc"].value
     exact = metrics.roc_auc_score(rows["label"], rows["score"])
     assert value == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("digits", [1, 2])
+def test_tied_scores_are_ties_for_average_precision(digits: int, weighted: bool) -> None:
+    rows = some_rows(3000, weighted=weighted)
+    rows["score"] = rows["score"].round(digits)
+    expected = by_sklearn(rows)["average_precision"]
+    value = measured_of(rows, ["average_precision"])["average_precision"].value
+    assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranked + - + -: precision 1 at the first positive, 2/3 at the second.
+    rows = {"label": np.array([1, 0, 1, 0]), "prediction": np.ones(4, int), "weight": np.ones(4)}
+    rows["score"] = np.array([0.9, 0.7, 0.4, 0.2])
+    assert measured_of(rows)["average_precision"].value == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_the_error_of_average_precision_is_that_of_many_samples() -> None:
+    values = [measured_of(some_rows(500, seed=seed))["average_precision"] for seed in range(300)]
+    spread = np.std([value.position for value in values])
+    assert np.mean([value.error for value in values]) == pytest.approx(spread, rel=0.15)
+
+
+def test_what_needs_the_scores_themselves_is_missing_without_their_edges() -> None:
+    measured = measure_performance(to_profile(some_rows(2000)))
+    for name in ("average_precision", "expected_calibration_error"):
+        assert (measured[name].value, measured[name].reason) == (None, "unknown_score_edges")
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,12 +190,15 @@ def test_the_delong_error_is_that_of_the_definition() -> None:
     assert measured.error == pytest.approx(variance**0.5 / (auc * (1 - auc)), rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["roc_auc", "f1", "accuracy", "matthews_corrcoef", "log_loss"])
+@pytest.mark.parametrize(
+    "name",
+    ["roc_auc", "average_precision", "f1", "accuracy", "matthews_corrcoef", "log_loss"],
+)
 def test_intervals_hold_the_truth_about_as_often_as_they_say(name: str) -> None:
     truth = by_sklearn(some_rows(1_000_000, seed=99))[name]
     covered = 0
     for seed in range(200):
-        value = measure_performance(to_profile(some_rows(400, seed=seed)), [name])[name]
+        value = measured_of(some_rows(400, seed=seed), [name])[name]
         covered += number(value.ci_low) <= truth <= number(value.ci_high)
     assert 180 <= covered <= 199
 
@@ -162,7 +215,7 @@ def test_a_single_class_has_no_auc_and_says_why() -> None:
     rows = some_rows(100)
     rows["label"] = np.zeros(100, dtype=int)
     measured = measure_performance(to_profile(rows))
-    for name in ("roc_auc", "recall", "balanced_accuracy", "matthews_corrcoef"):
+    for name in ("roc_auc", "average_precision", "recall", "matthews_corrcoef"):
         assert (measured[name].value, measured[name].reason) == (None, "single_class"), name
     assert measured["false_positive_rate"].value is not None
 
@@ -204,15 +257,18 @@ def test_no_rows_ever_give_nan_or_an_interval_that_misses_its_value(
         "score": np.array(score, float),
         "weight": np.array(weight, float),
     }
-    for value in measure_performance(to_profile(rows)).values():
-        assert_sound(value)
+    for name, value in measured_of(rows).items():
+        assert_sound(name, value)
 
 
-def assert_sound(value: MetricValue) -> None:
+def assert_sound(name: str, value: MetricValue) -> None:
     if value.value is None:
         assert value.reason
         return
     assert np.isfinite([value.value, value.n_eff, value.position, value.error]).all()
+    if name == "expected_calibration_error":
+        assert value.ci_low is value.ci_high is None
+        return
     assert number(value.ci_low) <= value.value + 1e-9
     assert number(value.ci_high) >= value.value - 1e-9
 
@@ -234,8 +290,10 @@ def test_car_loan_agrees_with_the_published_values() -> None:
     chunks = json.loads((CAR_LOAN / "expected.json").read_text())["chunks"]
     for i, chunk in enumerate(chunks):
         window = binary_profile(analysis.slice(i * 5000, 5000), binning)
-        measured, expected = measure_performance(window), chunk["realised"]
-        assert measured["roc_auc"].value == pytest.approx(expected["roc_auc"], abs=1e-4)
+        measured = measure_performance(window, None, binning.score_edges)
+        expected = chunk["realised"]
+        for name in ("roc_auc", "average_precision"):
+            assert measured[name].value == pytest.approx(expected[name], abs=1e-4)
         for name in ("accuracy", "f1", "precision", "recall"):
             assert measured[name].value == pytest.approx(expected[name], abs=1e-6)
         assert measured["brier_score"].value == pytest.approx(expected["brier"], abs=1e-6)

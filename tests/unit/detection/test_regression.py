@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from service.detection.regression import REGRESSION_METRICS, measure_regression
-from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy, judge_performance
 from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
@@ -179,4 +179,49 @@ def test_the_tolerance_of_an_error_is_a_share_of_its_baseline(car_prices: Any) -
     assert r2.reference_value is not None
     assert rmse.threshold == pytest.approx(1.01 * rmse.reference_value)
     assert r2.threshold == pytest.approx(r2.reference_value - 0.01)
-    assert window["mean_error"].threshold is None
+    bias, mae = window["mean_error"], window["mae"]
+    assert bias.threshold is not None
+    assert bias.reference_value is not None
+    assert mae.reference_value is not None
+    margin = abs(bias.threshold - bias.reference_value)
+    assert margin == pytest.approx(0.01 * mae.reference_value)
+
+
+@pytest.mark.parametrize("shift", [-2.0, 2.0])
+def test_a_bias_alerts_on_either_side_and_says_which(shift: float) -> None:
+    rng = np.random.default_rng(1)
+    label, noise = rng.normal(0, 50, 9000), rng.normal(0, 10, 9000)
+    before = to_profile(label[:6000], (label + noise)[:6000])
+    policy = PerformancePolicy(metrics=("mean_error",))
+    for moved, verdict in ((0.0, Verdict.OK), (shift, Verdict.ALERT)):
+        now = to_profile(label[6000:], (label + noise + moved)[6000:])
+        found = judge_performance(before, [], now, 3000, policy)
+        bias = next(m for m in found if m.metric == "mean_error")
+        assert bias.verdict is verdict
+        assert bias.direction is Direction.EITHER_IS_WORSE
+        assert bias.value is not None
+        assert bias.threshold is not None
+        if moved:
+            assert bias.value < bias.threshold if moved < 0 else bias.value > bias.threshold
+
+
+def test_a_bias_within_the_tolerance_or_within_chance_is_no_alert() -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 10, 200_000)
+    before = to_profile(np.zeros(100_000), noise[:100_000])
+    for rows, moved, tolerance in ((100_000, 0.5, 0.1), (300, 0.5, 0.01)):
+        now = to_profile(np.zeros(rows), noise[100_000 : 100_000 + rows] + moved)
+        policy = PerformancePolicy(metrics=("mean_error",), tolerance=tolerance)
+        found = judge_performance(before, [], now, rows, policy)
+        assert {m.verdict for m in found if m.metric == "mean_error"} == {Verdict.OK}
+
+
+def test_a_bias_rarely_alarms_without_a_change() -> None:
+    policy = PerformancePolicy(metrics=("mean_error",), alpha=0.05, tolerance=0.0)
+    alarms, runs = 0, 400
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        before, now = (to_profile(np.zeros(n), rng.normal(0, 10, n)) for n in (2000, 400))
+        found = judge_performance(before, [], now, 400, policy)
+        alarms += any(m.verdict is Verdict.ALERT for m in found)
+    assert 0.02 * runs <= alarms <= 0.05 * 1.7 * runs

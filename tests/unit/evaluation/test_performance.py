@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 from service.detection.estimation import fit_calibrator
+from service.detection.metrics import RECORDED
 from service.detection.performance import METRICS
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import (
@@ -25,6 +26,7 @@ CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_ca
 CLASSES = Classes("0", "1")
 BINNING = freeze_binning(pa.table({"score": np.linspace(0, 1, 101)}), [], CLASSES)
 POLICY = PerformancePolicy()
+JUDGED = sorted(set(METRICS) - RECORDED)
 
 
 def some_rows(
@@ -56,7 +58,9 @@ def judge(
     before = None if reference is None else profile_performance(reference, BINNING)
     now = profile_performance(current, BINNING)
     count = current.num_rows if rows is None else rows
-    return {m.metric: m for m in judge_performance(before, chunks or [], now, count, policy)}
+    edges = BINNING.score_edges
+    found = judge_performance(before, chunks or [], now, count, policy, edges)
+    return {m.metric: m for m in found}
 
 
 def chunks_of(rows: pa.Table, size: int) -> list[Performance]:
@@ -89,8 +93,8 @@ def test_metrics_that_the_policy_does_not_name_are_recorded_without_a_verdict() 
         assert measured[name].reference_value is not None
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_any_metric_may_be_judged(name: str) -> None:
+@pytest.mark.parametrize("name", JUDGED)
+def test_any_metric_with_a_worse_side_may_be_judged(name: str) -> None:
     policy = PerformancePolicy(metrics=(name,))
     reference = some_rows(10_000)
     worse = judge(reference, some_rows(5000, 1, noise=0.15), policy)[name]
@@ -99,6 +103,12 @@ def test_any_metric_may_be_judged(name: str) -> None:
     assert worse.threshold is not None
     higher = worse.direction is Direction.HIGHER_IS_WORSE
     assert (worse.value > worse.threshold) is higher
+
+
+@pytest.mark.parametrize("name", [*sorted(RECORDED), "recal"])
+def test_what_is_recorded_only_or_unknown_cannot_be_judged(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        PerformancePolicy(metrics=(name,))
 
 
 def test_thresholds_are_the_baseline_and_the_tolerance() -> None:
@@ -153,7 +163,7 @@ def test_weights_lessen_what_rows_can_prove() -> None:
 
 
 def test_rare_alarms_stay_rare_without_a_change() -> None:
-    policy = PerformancePolicy(alpha=0.05, tolerance=0.0, metrics=tuple(METRICS))
+    policy = PerformancePolicy(alpha=0.05, tolerance=0.0, metrics=JUDGED)
     alarms = 0
     for seed in range(150):
         measured = judge(some_rows(2000, 2 * seed), some_rows(300, 2 * seed + 1), policy)
@@ -239,7 +249,7 @@ NOTHING = pa.nulls(200, pa.string())
     ],
 )
 def test_broken_windows_and_references_give_answers_not_exceptions(broken: pa.Table) -> None:
-    policy = PerformancePolicy(metrics=tuple(METRICS))
+    policy = PerformancePolicy(metrics=JUDGED)
     good = some_rows(1000)
     for reference, current in ((good, broken), (broken, good), (broken, broken)):
         pieces = chunks_of(reference, 50)

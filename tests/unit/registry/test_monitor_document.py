@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.detection import metrics
 from service.detection.evidently_methods import METHODS as EVIDENTLY
 from service.detection.methods import METHODS as DRIFT
+from service.detection.outputs import OUTPUTS
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.profiles.columns import Kind
 from service.registry.documents import read
@@ -20,7 +21,12 @@ from service.registry.monitor_drift import (
     EVIDENTLY_NUMERIC,
     Drift,
 )
-from service.registry.monitor_performance import HIGHER_IS_WORSE, METRICS
+from service.registry.monitor_performance import (
+    HIGHER_IS_WORSE,
+    METRICS,
+    METRICS_OF,
+    RECORDED,
+)
 from service.registry.monitor_values import read_duration, write_duration
 from service.registry.slicing import LIMITED
 
@@ -151,7 +157,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"quality": {"duplicates": 0.01}}, "quality.duplicates"),
         ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
         ({"performance": {"label_horizon": "30d"}}, "performance.label_horizon"),
-        ({"performance": {"metrics": ["mean_error"]}}, "performance.metrics: mean_error"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
     ],
@@ -316,3 +321,16 @@ def test_what_a_task_cannot_have_is_refused(task: str, content: dict[str, Any], 
 
 def test_the_document_knows_what_gets_worse_by_rising() -> None:
     assert metrics.HIGHER_IS_WORSE & set(LIMITED) == HIGHER_IS_WORSE
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_what_is_recorded_without_a_verdict_says_why_when_a_monitor_lists_it(name: str) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        a_document(performance={"metrics": [name]})
+    assert RECORDED[name] in caught.value.detail
+
+
+def test_the_document_knows_every_metric_that_is_measured() -> None:
+    for task, names in zip(METRICS_OF, metrics.METRICS_OF.values(), strict=True):
+        assert set(names) - metrics.RECORDED == set(METRICS_OF[task]), task
+    assert set(RECORDED) == metrics.RECORDED | OUTPUTS
