@@ -125,8 +125,31 @@ class EvaluationWindow(Base):
     insufficient: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
 
+class RowFinding(Base):
+    """What one engine found in the rows of one window, for the judgements of just these rows.
+
+    ``data_digest`` and ``labelled`` tell which rows and how many labels it saw, ``config_revision``
+    what was asked; ``content`` is a list of measurements.
+    """
+
+    __tablename__ = "row_finding"
+
+    version_id: Mapped[int] = mapped_column(primary_key=True)
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    end: Mapped[datetime] = mapped_column(primary_key=True)
+    engine: Mapped[str] = mapped_column(primary_key=True)
+    data_digest: Mapped[str]
+    config_revision: Mapped[int]
+    labelled: Mapped[int]
+    content: Mapped[list[Any]]
+    found_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Report(Base):
-    """Evidently's HTML of one window revision, compressed with zlib."""
+    """Evidently's HTML of one window revision, compressed with zlib.
+
+    Where it could not be rendered, ``error`` says why and the content is empty.
+    """
 
     __tablename__ = "report"
 
@@ -134,4 +157,5 @@ class Report(Base):
         ForeignKey("window.id", ondelete="CASCADE"), primary_key=True
     )
     content: Mapped[bytes] = mapped_column(LargeBinary)
+    error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
