@@ -48,40 +48,52 @@ class RowReader:
 
         A tag is named ``tags.<name>``; what the version does not have is left out.
         """
-        columns = prediction.c
         features = tuple(feature for feature in version.features if feature.name in names)
-        tags = [name for name in sorted(names) if name.startswith("tags.")]
-        # Neither a feature nor a tag has such a name; their own may be too long for Postgres.
-        named = [
-            columns.tags[name.removeprefix("tags.")].astext.label(f"tags.#{i}")
-            for i, name in enumerate(tags)
-        ]
+        tags = _tags(names)
         read = replace(version, features=features)
         query = (
-            select(*_columns(read), _label(version), *named)
+            select(*_columns(read), _label(version), *_tag_columns(tags))
             .outerjoin(Label, _newest_label())
             .where(_span(version, start, end))
         )
         for batch in self._named(read, query):
-            arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-            for i, name in enumerate(tags):
-                arrays[name] = arrays.pop(f"tags.#{i}")
-            yield pa.RecordBatch.from_pydict(arrays)
+            yield _with_tags(batch, tags)
 
-    def sample(self, version: VersionSpec, start: datetime, end: datetime, rows: int) -> pa.Table:
+    def sample(
+        self,
+        version: VersionSpec,
+        start: datetime,
+        end: datetime,
+        rows: int,
+        names: Collection[str] = (),
+    ) -> pa.Table:
         """Return at most ``rows`` rows of [start, end): those with the smallest hashes of their id.
 
-        The same rows every time, whatever order they came in.
+        The same rows every time, whatever order they came in; with every feature, the named tags,
+        and the label where it is known.
         """
-        order = func.hashtextextended(prediction.c.prediction_id, 0)
-        batches = self._named(
-            version,
-            select(*_columns(version))
+        tags = _tags(names)
+        read = [*_columns(version), *_tag_columns(tags)]
+        chosen = (
+            select(*read, prediction.c.model_id, prediction.c.prediction_id)
             .where(_span(version, start, end))
-            .order_by(order, prediction.c.prediction_id)
-            .limit(rows),
+            .order_by(*_by_hash(prediction.c.prediction_id))
+            .limit(rows)
+            .subquery()
         )
-        return _table(batches)
+        newest = (
+            select(_label(version))
+            .where(
+                Label.model_id == chosen.c.model_id, Label.prediction_id == chosen.c.prediction_id
+            )
+            .order_by(Label.label_ts.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        kept = [column for column in chosen.c if column.name not in {"model_id", "prediction_id"}]
+        query = select(*kept, newest.label("label"))
+        batches = self._named(version, query.order_by(*_by_hash(chosen.c.prediction_id)))
+        return _table(_with_tags(batch, tags) for batch in batches)
 
     def first_rows(self, version: VersionSpec, rows: int) -> pa.Table:
         """Return the version's first rows by time, to freeze edges on where no reference is."""
@@ -129,6 +141,29 @@ class RowReader:
         except adbc_driver_postgresql.dbapi.Error:
             self.close()
             raise
+
+
+def _by_hash(prediction_id: ColumnElement[str]) -> tuple[ColumnElement[Any], ...]:
+    return (func.hashtextextended(prediction_id, 0), prediction_id)
+
+
+def _tags(names: Collection[str]) -> list[str]:
+    return [name for name in sorted(names) if name.startswith("tags.")]
+
+
+def _tag_columns(tags: Collection[str]) -> list[ColumnElement[Any]]:
+    # Neither a feature nor a tag has such a name; their own may be too long for Postgres.
+    return [
+        prediction.c.tags[name.removeprefix("tags.")].astext.label(f"tags.#{i}")
+        for i, name in enumerate(tags)
+    ]
+
+
+def _with_tags(batch: pa.RecordBatch, tags: Collection[str]) -> pa.RecordBatch:
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for i, name in enumerate(tags):
+        arrays[name] = arrays.pop(f"tags.#{i}")
+    return pa.RecordBatch.from_pydict(arrays)
 
 
 def _newest_label() -> ColumnElement[bool]:

@@ -90,8 +90,9 @@ def judge(
     policies: Policies,
     slices: Mapping[str, SliceProfile] | None = None,
     traffic: Traffic = NO_TRAFFIC,
+    findings: Sequence[Measurement] = (),
 ) -> Judgement:
-    """Judge one window by its merged profiles.
+    """Judge one window by its merged profiles, and by what was found in its rows.
 
     Without a baseline the window's figures are recorded, and only what needs no comparison is
     judged: the floors of critical slices and fairness.
@@ -137,7 +138,8 @@ def judge(
         binning.score_edges,
     )
     measurements += _judge_groups(binning, baseline, slices or {}, policies)
-    return _conclude(features.rows, performance.labelled, measurements, warnings, policies.families)
+    measurements += findings
+    return conclude(features.rows, performance.labelled, measurements, warnings, policies.families)
 
 
 def _judge_groups(
@@ -155,17 +157,22 @@ def _judge_groups(
     return found
 
 
-def _conclude(
+def conclude(
     rows: int,
     labelled: int,
-    measurements: list[Measurement],
-    warnings: list[dict[str, str]],
+    measurements: Sequence[Measurement],
+    warnings: Sequence[dict[str, str]],
     families: Sequence[str],
 ) -> Judgement:
-    verdicts = {
-        family: family_verdict([m for m in measurements if family_of(m) == family])
-        for family in families
-    }
+    """Return the verdicts of each family, and what should be done.
+
+    There is a verdict on every one of ``families``, and on any other that something was measured
+    of: what is found in rows comes later, and nothing is said of it before.
+    """
+    by_family: dict[str, list[Measurement]] = {family: [] for family in families}
+    for measured in measurements:
+        by_family.setdefault(family_of(measured), []).append(measured)
+    verdicts = {family: family_verdict(found) for family, found in by_family.items()}
     alerts = [m for m in measurements if m.verdict is Verdict.ALERT]
     action, reason = decide(verdicts, alerts)
     return Judgement(

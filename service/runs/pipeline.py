@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -22,10 +21,8 @@ from service.buckets.repository import (
     store_profiles,
     store_slices,
 )
-from service.buckets.service import Contents, columns_of, profile_buckets, profile_slices
+from service.buckets.service import Contents, profile_buckets, profile_slices
 from service.buckets.slicing import Slicing, slicing_of
-from service.evaluation.traffic import Traffic
-from service.evaluation.window import Judgement, judge
 from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
     BUCKET_KINDS,
@@ -38,27 +35,21 @@ from service.ledger.repository import (
     mark,
     release,
 )
-from service.profiles.binning import Binning
-from service.profiles.merge import (
-    empty_features,
-    empty_performance,
-    merge_features,
-    merge_performance,
-)
-from service.profiles.serialise import features_from_bytes, performance_from_bytes
-from service.profiles.slices import merge_slices, slices_from_bytes
 from service.registry.repository import (
     find_monitor,
     find_reference,
     find_version_by_id,
     latest_reference,
 )
-from service.registry.values import MonitorSpec, ReferenceSpec, VersionSpec
+from service.registry.values import ReferenceSpec
 from service.runs.binnings import binning_id_of
-from service.runs.knowledge import Knowledge, LoadedReference
+from service.runs.findings import (
+    load_findings,
+)
+from service.runs.judging import Inputs, Outcome, judge_inputs
+from service.runs.knowledge import Knowledge
 from service.runs.leases import LeaseKeeper
 from service.runs.planning import mark_windows, plan_evaluation
-from service.runs.policies import policies_of
 from service.runs.recording import record, record_failure
 from service.runs.tables import Window
 from service.runs.traffic import load_traffic
@@ -75,19 +66,6 @@ LONGEST_RETRY = timedelta(minutes=10)
 PATIENCE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    version: VersionSpec
-    monitor: MonitorSpec
-    revision: int | None
-    reference: LoadedReference | None
-    binning: Binning
-    features: list[bytes]
-    performance: list[bytes]
-    slices: list[bytes]
-    traffic: Traffic
-
-
 class Pipeline:
     """Takes one piece of work after the other; holds nothing that another worker needs."""
 
@@ -100,7 +78,7 @@ class Pipeline:
         worker: str,
         lease: timedelta,
         quiet: timedelta,
-        second_instrument: bool,
+        row_stage: bool,
     ) -> None:
         self._sessions = sessions
         self._reader = reader
@@ -108,7 +86,7 @@ class Pipeline:
         self._worker = worker
         self._lease = lease
         self._quiet = quiet
-        self._second_instrument = second_instrument
+        self._row_stage = row_stage
         self._knowledge = Knowledge()
 
     def collect(self) -> bool:
@@ -194,7 +172,7 @@ class Pipeline:
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
 
-    def _load(self, claim: Claim) -> _Inputs | None:
+    def _load(self, claim: Claim) -> Inputs | None:
         """Read what the window needs; where buckets lack its binning, mark them and wait."""
         item = claim.item
         with self._sessions() as session:
@@ -217,7 +195,8 @@ class Pipeline:
                 if slicing.is_empty
                 else load_slices(session, item.version_id, binning_id, slicing.family, *span)
             )
-            return _Inputs(
+            return Inputs(
+                item,
                 version,
                 monitor,
                 reference.revision if reference else None,
@@ -229,6 +208,7 @@ class Pipeline:
                 found["performance"],
                 slices,
                 load_traffic(session, item),
+                load_findings(session, item),
             )
 
     def _mark_lacking(
@@ -268,35 +248,17 @@ class Pipeline:
                 return find_reference(session, item.version_id, revision)
         return latest_reference(session, item.version_id)
 
-    def _judge(self, inputs: _Inputs) -> Judgement:
-        features = merge_features(
-            [empty_features(inputs.binning), *map(features_from_bytes, inputs.features)]
-        )
-        performance = merge_performance(
-            [empty_performance(inputs.binning), *map(performance_from_bytes, inputs.performance)]
-        )
-        slicing = slicing_of(inputs.monitor.document)
-        slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
-        baseline = (
-            self._knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
-            if inputs.reference is not None
-            else None
-        )
-        policies = policies_of(inputs.monitor.document)
-        columns = columns_of(inputs.version)
-        return judge(
-            inputs.binning, columns, baseline, features, performance, policies, slices,
-            inputs.traffic,
-        )  # fmt: skip
+    def _judge(self, inputs: Inputs) -> Outcome:
+        return judge_inputs(self._knowledge, inputs)
 
-    def _record(self, claim: Claim, inputs: _Inputs, judgement: Judgement) -> None:
+    def _record(self, claim: Claim, inputs: Inputs, outcome: Outcome) -> None:
         with self._sessions.begin() as session:
             record(
                 session,
                 claim,
                 inputs.version,
-                judgement,
-                reference_revision=inputs.revision,
-                monitor=inputs.monitor,
-                second_instrument=self._second_instrument,
+                outcome.judgement,
+                basis=outcome.basis,
+                document=inputs.monitor.document,
+                missing=outcome.missing if self._row_stage else (),
             )

@@ -1,31 +1,27 @@
 """A judgement is recorded: claim, window, measurements, pointers, request and outbox together."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from numbers import Real
 
-from sqlalchemy import func, insert, literal, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from service.evaluation.causes import signals_of
-from service.evaluation.drift import LABEL
+from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
-from service.evaluation.measurement import Verdict
-from service.evaluation.policy import Action, family_of
+from service.evaluation.policy import Action
 from service.evaluation.window import Judgement
-from service.ledger.repository import Claim, Item, finish, mark
+from service.ledger.repository import Claim, Item, finish
 from service.registry.monitor import MonitorDocument
-from service.registry.values import MonitorSpec, VersionSpec
+from service.registry.values import VersionSpec
 from service.retraining.repository import lock_version
 from service.runs.asking import ask_for_retraining
+from service.runs.findings import Basis, ask_for_findings
 from service.runs.incidents import follow_incidents
-from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Window
-
-# The second instrument imports for seconds; it waits until the verdicts that people wait for are
-# out.
-SECOND_INSTRUMENT_DELAY = timedelta(seconds=15)
+from service.runs.tables import EvaluationWindow, LatestWindow, Measurement, Report, Window
 
 
 def record(
@@ -34,16 +30,17 @@ def record(
     version: VersionSpec,
     judgement: Judgement,
     *,
-    reference_revision: int | None,
-    monitor: MonitorSpec,
-    second_instrument: bool,
+    basis: Basis,
+    document: MonitorDocument,
+    missing: Sequence[str],
 ) -> None:
     """Record a judgement in the caller's transaction, or raise ``ClaimLostError``.
 
-    A judgement that says nothing new keeps the revision; a different one becomes the next.
+    A judgement that says nothing new keeps the revision, and so does one that only adds to what
+    was said; a different one becomes the next.  ``missing`` are the engines of the row stage that
+    have not seen these rows: they are asked to.
     """
     cleared = finish(session, [claim])
-    silent = bool(claim.details.get("silent"))
     previous = session.scalar(
         select(Window).where(
             Window.version_id == version.version_id,
@@ -52,47 +49,46 @@ def record(
             Window.latest,
         )
     )
-    digests = _digests(judgement, reference_revision, monitor.revision)
-    if previous is None or previous.digest != digests[1]:
-        window = _insert_revision(
-            session,
-            claim,
-            judgement,
-            previous,
-            digests,
-            {
-                "silent": silent,
-                "reference_revision": reference_revision,
-                "config_revision": monitor.revision,
-            },
-        )
-        carried = (
-            previous is not None
-            and previous.data_digest == digests[0]
-            and _carry_second_instrument(session, previous.id, window, len(judgement.measurements))
-        )
-        # What is under way for the revision before is dropped when it comes: ask for it again.
-        if not carried and second_instrument and reference_revision is not None:
-            mark(
-                session,
-                "evidently",
-                [claim.item],
-                after_end=timedelta(0),
-                quiet=SECOND_INSTRUMENT_DELAY,
-            )
+    silent = _is_silent(claim, previous, basis)
+    digest = _digest(judgement, basis)
+    if previous is None or previous.digest != digest:
+        added = _additions(session, previous, judgement, basis) if previous else None
+        if previous is not None and added is not None:
+            _append(session, previous, judgement, digest, added)
+        else:
+            _insert_revision(session, claim, judgement, previous, basis, digest, silent=silent)
+        if missing:
+            ask_for_findings(session, claim.item, basis, missing)
         _point_latest(session, claim.item, judgement)
     elif not silent:
         previous.silent = False
     if not silent and version.stage != "retired":
-        _alert(session, claim.item, version, judgement, monitor.document)
+        _alert(session, claim.item, version, judgement, document)
     if not cleared:
         # An evaluation that was planned meanwhile asks for the judgement that follows.
         return
+    same = previous is None or previous.digest == digest
     record_outcome(
         session,
         claim.item,
-        "evaluated" if previous is None or previous.digest == digests[1] else "revised",
+        "evaluated" if same else "revised",
         insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
+    )
+
+
+def _is_silent(claim: Claim, previous: Window | None, basis: Basis) -> bool:
+    """Say whether nobody is to be alerted.
+
+    What the row stage finds in the rows and labels of a window that was judged silently is nothing
+    new; anything that came since is.
+    """
+    if "silent" in claim.details:
+        return bool(claim.details["silent"])
+    return (
+        previous is not None
+        and previous.silent
+        and previous.data_digest == basis.data_digest
+        and previous.labelled == basis.labelled
     )
 
 
@@ -130,15 +126,57 @@ def record_outcome(
     )
 
 
-def append_measurements(session: Session, window_id: int, measurements: Iterable[Measured]) -> None:
-    """Add what another instrument measured to a recorded window."""
+def measured_of(row: Measurement) -> Measured:
+    """Return a recorded measurement as a value."""
+    values = {field.name: getattr(row, field.name) for field in fields(Measured)}
+    values["direction"] = Direction(row.direction)
+    values["verdict"] = Verdict(row.verdict) if row.verdict else None
+    return Measured(**values)
+
+
+def _additions(
+    session: Session, previous: Window, judgement: Judgement, basis: Basis
+) -> list[Measured] | None:
+    """Return what a judgement adds, or ``None`` if it says anything else than what was said."""
+    unchanged = (
+        previous.data_digest == basis.data_digest
+        and previous.config_revision == basis.config_revision
+        and previous.labelled == basis.labelled
+        and previous.action == judgement.action
+        and all(judgement.verdicts.get(name) == said for name, said in previous.verdicts.items())
+    )
+    if not unchanged:
+        return None
+    rows = session.scalars(select(Measurement).where(Measurement.window_id == previous.id))
+    known = set(_rounded(measured_of(row) for row in rows))
+    said = _rounded(judgement.measurements)
+    added = [m for m, own in zip(judgement.measurements, said, strict=True) if own not in known]
+    # A new alert is news even where its family has others.
+    if not known <= set(said) or any(measured.verdict is Verdict.ALERT for measured in added):
+        return None
+    return added
+
+
+def _append(
+    session: Session,
+    window: Window,
+    judgement: Judgement,
+    digest: str,
+    measurements: Sequence[Measured],
+) -> None:
     first = session.scalar(
         select(func.coalesce(func.max(Measurement.position) + 1, 0)).where(
-            Measurement.window_id == window_id
+            Measurement.window_id == window.id
         )
     )
     assert first is not None
-    _insert_measurements(session, window_id, measurements, first)
+    _insert_measurements(session, window.id, measurements, first)
+    window.verdicts = {family: verdict.value for family, verdict in judgement.verdicts.items()}
+    window.reason = judgement.reason
+    window.digest = digest
+    # The report of the window shows all of it.
+    session.execute(delete(Report).where(Report.window_id == window.id))
+    session.flush()
 
 
 def _insert_revision(
@@ -146,9 +184,11 @@ def _insert_revision(
     claim: Claim,
     judgement: Judgement,
     previous: Window | None,
-    digests: tuple[str, str],
-    provenance: dict[str, object],
-) -> int:
+    basis: Basis,
+    digest: str,
+    *,
+    silent: bool,
+) -> None:
     if previous is not None:
         previous.latest = False
         session.flush()
@@ -168,14 +208,15 @@ def _insert_revision(
         warnings=list(judgement.warnings),
         action=judgement.action.value,
         reason=judgement.reason,
-        data_digest=digests[0],
-        digest=digests[1],
-        **provenance,
+        silent=silent,
+        data_digest=basis.data_digest,
+        digest=digest,
+        reference_revision=basis.reference_revision,
+        config_revision=basis.config_revision,
     )
     session.add(window)
     session.flush()
     _insert_measurements(session, window.id, judgement.measurements, 0)
-    return window.id
 
 
 def _insert_measurements(
@@ -193,25 +234,6 @@ def _insert_measurements(
     ]
     if rows:
         session.execute(insert(Measurement), rows)
-
-
-def _carry_second_instrument(
-    session: Session, previous_id: int, window_id: int, first: int
-) -> bool:
-    # New labels do not move the rows that it measured.
-    copied = [
-        column
-        for column in Measurement.__table__.columns
-        if column.name not in {"window_id", "position"}
-    ]
-    position = func.row_number().over(order_by=Measurement.position) - 1 + first
-    statement = insert(Measurement).from_select(
-        ["window_id", "position", *(column.name for column in copied)],
-        select(literal(window_id), position, *copied).where(
-            Measurement.window_id == previous_id, Measurement.engine == "evidently"
-        ),
-    )
-    return bool(session.scalars(statement.returning(Measurement.position)).all())
 
 
 def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
@@ -244,27 +266,15 @@ def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
     )
 
 
-def _digests(
-    judgement: Judgement, reference_revision: int | None, config_revision: int
-) -> tuple[str, str]:
-    data = [
-        measured
-        for measured in judgement.measurements
-        if family_of(measured) in {"drift", "quality"} and measured.subject != LABEL
-    ]
-    of_data = repr((reference_revision, judgement.rows, _rounded(data)))
-    measured = _rounded(judgement.measurements)
-    whole = repr((of_data, config_revision, judgement.labelled, measured))
-    return (
-        hashlib.sha256(of_data.encode()).hexdigest(),
-        hashlib.sha256(whole.encode()).hexdigest(),
-    )
+def _digest(judgement: Judgement, basis: Basis) -> str:
+    whole = repr((basis, _rounded(judgement.measurements)))
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _rounded(measurements: Iterable[Measured]) -> list[tuple[object, ...]]:
     # Sums over the same rows in another order differ in their last digits, and say nothing new.
     return [
-        tuple(f"{v:.10g}" if isinstance(v, float) else v for v in asdict(measured).values())
+        tuple(f"{v:.10g}" if isinstance(v, Real) else v for v in asdict(measured).values())
         for measured in measurements
     ]
 

@@ -17,7 +17,7 @@ from service.errors import ModelwatchSetupError
 from service.retraining.delivery import deliver_due, make_client, target_from
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
-from service.runs.second_instrument import SecondInstrument
+from service.runs.row_stage import RowStage
 from service.settings import Settings
 from service.telemetry import JOB_DURATION, JOB_LAST_SUCCESS, JOB_RUNS, serve_metrics
 
@@ -52,7 +52,7 @@ class Worker:
             worker=self._name,
             lease=settings.lease,
             quiet=settings.quiet,
-            second_instrument=settings.evidently,
+            row_stage=settings.evidently,
         )
         steps: dict[str, Callable[[], bool]] = {
             "collect": pipeline.collect,
@@ -62,12 +62,10 @@ class Worker:
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
         if settings.evidently:
-            instrument = SecondInstrument(
+            stage = RowStage(
                 self._sessions, self._url, self._leases, worker=self._name, lease=settings.lease
             )
-            sides.append(
-                threading.Thread(target=instrument.run, args=(stop,), name="second-instrument")
-            )
+            sides.append(threading.Thread(target=stage.run, args=(stop,), name="row-stage"))
         stop_metrics = self._serve_metrics()
         self._leases.start()
         for side in sides:

@@ -176,7 +176,7 @@ def run(url: str, rows: int, reference_rows: int, scratch: Path) -> None:
         worker="bench",
         lease=LEASE,
         quiet=timedelta(0),
-        second_instrument=False,
+        row_stage=False,
     )
     with sessions.begin() as session:
         session.add_all(

@@ -51,7 +51,7 @@ class Bench:
             worker="test",
             lease=LEASE,
             quiet=timedelta(0),
-            second_instrument=False,
+            row_stage=False,
         )
         with sessions.begin() as session:
             put_model(session, "loans", ModelDocument.model_validate({"task": "binary"}))

@@ -19,10 +19,10 @@ from service.ledger.tables import Arrival, DueWork
 from service.registry.schemas import VersionDocument
 from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
-from service.runs import second_instrument
+from service.runs import row_stage
 from service.runs.leases import LeaseKeeper
 from service.runs.references import Upload, store_reference
-from service.runs.second_instrument import SecondInstrument
+from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, EvaluationWindow, LatestWindow, Measurement
 from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
 
@@ -47,7 +47,7 @@ def bench(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
     made = Bench(sessions, engine, database_url, tmp_path)
-    monkeypatch.setattr("service.runs.recording.SECOND_INSTRUMENT_DELAY", timedelta(0))
+    monkeypatch.setattr("service.runs.findings.ROW_STAGE_DELAY", timedelta(0))
     yield made
     made.reader.close()
 
@@ -55,11 +55,11 @@ def bench(
 @pytest.fixture
 def instrument(
     bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SecondInstrument]:
-    bench.pipeline._second_instrument = True
+) -> Iterator[RowStage]:
+    bench.pipeline._row_stage = True
     leases = LeaseKeeper(bench.sessions, "test", LEASE)
-    made = SecondInstrument(bench.sessions, database_url, leases, worker="test", lease=LEASE)
-    monkeypatch.setattr(second_instrument, "measure", lambda *_: [MEASURED])
+    made = RowStage(bench.sessions, database_url, leases, worker="test", lease=LEASE)
+    monkeypatch.setattr("service.runs.row_material.measure", lambda *_: [MEASURED])
     monkeypatch.setattr(made, "_call", lambda function, *arguments: function(*arguments))
     yield made
     made._reader.close()
@@ -185,13 +185,14 @@ def test_an_evaluation_is_not_told_of_a_judgement_that_began_before_it(
 
 
 def test_new_labels_keep_what_the_second_instrument_measured(
-    bench: Bench, instrument: SecondInstrument
+    bench: Bench, instrument: RowStage
 ) -> None:
     bench.store_reference()
     rows = bench.rows(1)
     bench.insert(DAY, rows)
     _work(bench)
     assert instrument._work_once()
+    _work(bench)
     bench.label(DAY, rows)
     _work(bench)
     first, second = bench.windows()
@@ -200,19 +201,20 @@ def test_new_labels_keep_what_the_second_instrument_measured(
 
 
 def test_new_rows_are_measured_again_by_the_second_instrument(
-    bench: Bench, instrument: SecondInstrument
+    bench: Bench, instrument: RowStage
 ) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
     _work(bench)
     assert instrument._work_once()
+    _work(bench)
     bench.insert(DAY, bench.rows(2), prefix="late-")
     _work(bench)
     assert _due(bench) == ["evidently"]
 
 
 def test_labels_that_come_while_the_second_instrument_measures_do_not_lose_its_scores(
-    bench: Bench, instrument: SecondInstrument, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, instrument: RowStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.store_reference()
     rows = bench.rows(1)
@@ -230,11 +232,12 @@ def test_labels_that_come_while_the_second_instrument_measures_do_not_lose_its_s
     monkeypatch.setattr(instrument, "_call", call)
     while instrument._work_once():
         pass
+    _work(bench)
     assert bench.windows()[-1].id in _evidently(bench)
 
 
 def test_the_second_instrument_is_not_asked_without_a_reference(
-    bench: Bench, instrument: SecondInstrument
+    bench: Bench, instrument: RowStage
 ) -> None:
     bench.insert(DAY, bench.rows(1))
     _work(bench)
@@ -243,7 +246,7 @@ def test_the_second_instrument_is_not_asked_without_a_reference(
 
 
 def test_the_second_instrument_outlives_a_failure_whose_claim_was_lost(
-    bench: Bench, instrument: SecondInstrument, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, instrument: RowStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.store_reference()
     bench.insert(DAY, bench.rows(1))
@@ -255,7 +258,7 @@ def test_the_second_instrument_outlives_a_failure_whose_claim_was_lost(
         raise ZeroDivisionError
 
     monkeypatch.setattr(instrument, "_call", call)
-    monkeypatch.setattr(second_instrument, "GIVE_UP_AFTER", 1)
+    monkeypatch.setattr(row_stage, "GIVE_UP_AFTER", 1)
     assert instrument._work_once()
     assert _due(bench) == ["evidently"]
 

@@ -84,7 +84,7 @@ class Bench:
             worker="test",
             lease=LEASE,
             quiet=timedelta(0),
-            second_instrument=False,
+            row_stage=False,
         )
         features = [
             {"name": "region", "kind": "categorical"},

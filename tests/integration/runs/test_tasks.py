@@ -48,7 +48,7 @@ def pipeline(sessions: sessionmaker[Session], database_url: str) -> Iterator[Pip
         worker="test",
         lease=LEASE,
         quiet=timedelta(0),
-        second_instrument=False,
+        row_stage=False,
     )
     reader.close()
 

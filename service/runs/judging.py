@@ -1,0 +1,88 @@
+"""A window is judged by its profiles, its reference, and what was found in its rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.buckets.service import columns_of
+from service.buckets.slicing import slicing_of
+from service.evaluation.traffic import Traffic
+from service.evaluation.window import Judgement, judge
+from service.ledger.repository import Item
+from service.profiles.binning import Binning
+from service.profiles.merge import (
+    empty_features,
+    empty_performance,
+    merge_features,
+    merge_performance,
+)
+from service.profiles.serialise import features_from_bytes, performance_from_bytes
+from service.profiles.slices import merge_slices, slices_from_bytes
+from service.registry.values import MonitorSpec, VersionSpec
+from service.runs.findings import Basis, digest_of, held_findings, wanted_engines
+from service.runs.knowledge import Knowledge, LoadedReference
+from service.runs.policies import policies_of
+from service.runs.tables import RowFinding
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a window is judged by, as it is stored."""
+
+    item: Item
+    version: VersionSpec
+    monitor: MonitorSpec
+    revision: int | None
+    reference: LoadedReference | None
+    binning: Binning
+    features: list[bytes]
+    performance: list[bytes]
+    slices: list[bytes]
+    traffic: Traffic
+    findings: Sequence[RowFinding]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A judgement, what it is of, and the engines that have not seen these rows."""
+
+    judgement: Judgement
+    basis: Basis
+    missing: tuple[str, ...]
+
+
+def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
+    """Merge the profiles of a window, and judge it by them and by what still holds."""
+    features = merge_features(
+        [empty_features(inputs.binning), *map(features_from_bytes, inputs.features)]
+    )
+    performance = merge_performance(
+        [empty_performance(inputs.binning), *map(performance_from_bytes, inputs.performance)]
+    )
+    slicing = slicing_of(inputs.monitor.document)
+    slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
+    baseline = (
+        knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
+        if inputs.reference is not None
+        else None
+    )
+    basis = Basis(
+        digest_of(features, inputs.revision),
+        inputs.revision,
+        inputs.monitor.revision,
+        performance.labelled,
+    )
+    held = held_findings(inputs.findings, basis)
+    wanted = wanted_engines(inputs.item, inputs.monitor.document, basis)
+    judgement = judge(
+        inputs.binning,
+        columns_of(inputs.version),
+        baseline,
+        features,
+        performance,
+        policies_of(inputs.monitor.document),
+        slices,
+        inputs.traffic,
+        [finding for found in held.values() for finding in found],
+    )
+    missing = tuple(engine for engine in wanted if engine not in held)
+    return Outcome(judgement, basis, missing)

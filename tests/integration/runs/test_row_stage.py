@@ -1,0 +1,250 @@
+"""What is found in rows after a window's verdict counts for it, and is never changed silently."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.evaluation import rows as row_steps
+from service.evaluation.measurement import Direction, Verdict
+from service.evaluation.measurement import Measurement as Measured
+from service.evaluation.rows import Sampled, Step
+from service.evaluation.slices import UNDER_FLOOR
+from service.ledger.tables import DueWork
+from service.registry.monitor import MonitorDocument
+from service.registry.service import put_monitor
+from service.retraining.tables import RetrainingRequest
+from service.runs import row_stage
+from service.runs.leases import LeaseKeeper
+from service.runs.row_stage import RowStage
+from service.runs.tables import Evaluation, Measurement, RowFinding, Window
+from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
+
+FINE = Measured(
+    metric="roc_auc",
+    slice="plan=basic",
+    value=0.8,
+    n=ROWS,
+    method="m",
+    direction=Direction.LOWER_IS_WORSE,
+    verdict=Verdict.OK,
+)
+BAD = replace(FINE, slice="plan=gold", value=0.5, threshold=0.6, verdict=Verdict.ALERT)
+CRITICAL = replace(BAD, reason=UNDER_FLOOR)
+
+
+class Stage:
+    """The row stage in this process, with steps of the test's own."""
+
+    def __init__(self, bench: Bench, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = bench
+        self.found: list[Measured] = [FINE]
+        self.of_labels: list[Measured] = []
+        self.calls: list[str] = []
+        self.seen: list[Sampled] = []
+        steps = (
+            Step("rows", self._step("rows", lambda: self.found)),
+            Step("labels", self._step("labels", lambda: self.of_labels), uses_labels=True),
+        )
+        monkeypatch.setattr(row_steps, "STEPS", steps)
+        monkeypatch.setattr("service.runs.row_material.measure", lambda *_: [])
+        leases = LeaseKeeper(bench.sessions, "test", LEASE)
+        self.stage = RowStage(bench.sessions, url, leases, worker="test", lease=LEASE)
+        monkeypatch.setattr(self.stage, "_call", lambda function, *rest: function(*rest))
+
+    def _step(
+        self, name: str, found: Callable[[], list[Measured]]
+    ) -> Callable[..., list[Measured]]:
+        def step(sampled: Sampled, *_: Any) -> list[Measured]:
+            self.calls.append(name)
+            self.seen.append(sampled)
+            return found()
+
+        return step
+
+    def work(self) -> None:
+        self.bench.work()
+        while self.stage._work_once():
+            self.bench.work()
+
+    def said(self, window: Window) -> list[str | None]:
+        with self.bench.sessions() as session:
+            return list(
+                session.scalars(
+                    select(Measurement.slice)
+                    .where(Measurement.window_id == window.id, Measurement.slice.is_not(None))
+                    .order_by(Measurement.position)
+                )
+            )
+
+
+@pytest.fixture
+def bench(
+    sessions: sessionmaker[Session],
+    engine: Engine,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bench]:
+    made = Bench(sessions, engine, database_url, tmp_path)
+    made.pipeline._row_stage = True
+    monkeypatch.setattr("service.runs.findings.ROW_STAGE_DELAY", timedelta(0))
+    monkeypatch.setattr(row_stage, "RETRY", timedelta(0))
+    made.store_reference()
+    yield made
+    made.reader.close()
+
+
+@pytest.fixture
+def stage(bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    made = Stage(bench, database_url, monkeypatch)
+    yield made
+    made.stage._reader.close()
+
+
+def _put(bench: Bench, **content: Any) -> None:
+    with bench.sessions.begin() as session:
+        put_monitor(session, "loans", MonitorDocument.model_validate({"model": "loans", **content}))
+
+
+def test_a_finding_that_changes_no_verdict_is_appended(bench: Bench, stage: Stage) -> None:
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    (window,) = bench.windows()
+    assert (window.revision, window.verdicts["slices"]) == (1, "ok")
+    assert stage.said(window) == ["plan=basic"]
+    assert bench.count(DueWork) == 0
+
+
+def test_a_finding_that_alerts_makes_the_next_revision(bench: Bench, stage: Stage) -> None:
+    bench.insert(DAY, bench.rows(1))
+    stage.found = [FINE, BAD]
+    stage.work()
+    first, second = bench.windows()
+    assert (first.latest, first.action, "slices" in first.verdicts) == (False, "none", False)
+    assert (second.revision, second.latest, second.action) == (2, True, "watch")
+    assert second.verdicts["slices"] == "alert"
+    assert "plan=gold" in second.reason
+    assert stage.said(first) == []
+    assert stage.said(second) == ["plan=basic", "plan=gold"]
+
+
+def test_what_is_found_may_ask_for_retraining(bench: Bench, stage: Stage) -> None:
+    _put(bench, alert={"open": "2 of 3"})
+    stage.found = [CRITICAL]
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    assert bench.count(RetrainingRequest) == 0
+    bench.insert(DAY + timedelta(days=1), bench.rows(2))
+    stage.work()
+    assert bench.count(RetrainingRequest) == 1
+
+
+def test_what_is_found_in_a_window_that_was_judged_silently_alerts_nobody(
+    bench: Bench, stage: Stage
+) -> None:
+    _put(bench, alert={"open": "1 of 1"})
+    bench.insert(DAY, bench.rows(1))
+    _collect(bench)
+    with bench.sessions.begin() as session:
+        ask = Evaluation(
+            model_id=bench.version.model_id,
+            from_=DAY,
+            until=DAY + timedelta(days=1),
+            alert=False,
+        )
+        session.add(ask)
+    stage.found = [CRITICAL]
+    stage.work()
+    assert [(w.action, w.silent) for w in bench.windows()] == [("none", True), ("retrain", True)]
+    assert bench.count(RetrainingRequest) == 0
+
+
+def _collect(bench: Bench) -> None:
+    while bench.pipeline.collect() or bench.pipeline.profile():
+        pass
+
+
+def test_labels_keep_what_was_found_without_them_and_ask_for_the_rest_again(
+    bench: Bench, stage: Stage
+) -> None:
+    rows = bench.rows(1)
+    stage.found, stage.of_labels = [FINE], [BAD]
+    bench.insert(DAY, rows)
+    stage.work()
+    assert stage.calls == ["rows"]
+    bench.label(DAY, rows)
+    stage.work()
+    assert stage.calls == ["rows", "labels"]
+    *_, before, after = bench.windows()
+    assert stage.said(before) == ["plan=basic"]
+    assert stage.said(after) == ["plan=basic", "plan=gold"]
+    assert (after.labelled, after.action) == (ROWS, "watch")
+    labels = stage.seen[-1].current["label"].to_pylist()
+    assert sorted(labels) == sorted(map(str, rows[3]))
+
+
+def test_late_rows_are_looked_at_again(bench: Bench, stage: Stage) -> None:
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    bench.insert(DAY, bench.rows(2), prefix="late-")
+    stage.work()
+    assert stage.calls == ["rows", "rows"]
+    assert stage.seen[-1].current.num_rows == 2 * ROWS
+    assert [w.revision for w in bench.windows()] == [1, 2]
+
+
+def test_windows_that_slide_over_each_other_are_looked_at_one_after_the_other(
+    bench: Bench, stage: Stage
+) -> None:
+    _put(bench, window="1d", every="6h")
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    assert len(bench.windows()) == 7
+    with bench.sessions() as session:
+        starts = set(session.scalars(select(RowFinding.start)))
+    assert starts == {DAY}
+
+
+def test_another_monitor_document_asks_again(bench: Bench, stage: Stage) -> None:
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    _put(bench, min_rows=50)
+    with bench.sessions.begin() as session:
+        session.add(
+            Evaluation(
+                model_id=bench.version.model_id,
+                from_=DAY,
+                until=DAY + timedelta(days=1),
+                alert=True,
+            )
+        )
+    stage.work()
+    assert stage.calls == ["rows", "rows"]
+    assert stage.said(bench.windows()[-1]) == ["plan=basic"]
+
+
+def test_an_engine_that_fails_again_and_again_is_given_up_and_costs_no_other(
+    bench: Bench, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(function: Any, engine: str, *rest: Any) -> Any:
+        if engine == "rows":
+            raise TimeoutError
+        stage.calls.append(engine)
+        return [replace(FINE, slice="plan=scored")]
+
+    monkeypatch.setattr(stage.stage, "_call", call)
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    assert stage.calls == ["evidently"]
+    (window,) = bench.windows()
+    assert stage.said(window) == ["plan=scored"]
+    with bench.sessions() as session:
+        reasons = select(Measurement.reason).where(Measurement.metric == "rows")
+        assert session.scalars(reasons.where(Measurement.n == 0)).all() == ["gave up: TimeoutError"]
+    assert bench.count(DueWork) == 0
