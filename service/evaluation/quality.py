@@ -13,7 +13,7 @@ from service.evaluation.quality_columns import (
     check_stuck,
     check_unseen,
 )
-from service.evaluation.quality_rows import check_rejected, check_types
+from service.evaluation.quality_rows import check_duplicates, check_rejected, check_types
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.columns import Column
@@ -24,11 +24,11 @@ SCORE = "score"
 QUALITY_METRICS = frozenset(
     {
         *("missing_ratio", "out_of_range_ratio", "unseen_ratio", "constant"),
-        *("rows", "type_error_ratio", "rejected_ratio"),
+        *("rows", "type_error_ratio", "rejected_ratio", "duplicate_ratio"),
     }
 )
 # What their reasons tell is plainer than their numbers.
-TOLD = frozenset({"constant", "rows", "rejected_ratio"})
+TOLD = frozenset({"constant", "rows", "rejected_ratio", "duplicate_ratio"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class QualityPolicy:
     unseen: float = 0.01
     type_errors: float = 0.01
     rejected: float = 0.01
+    duplicates: float = 0.01
     min_rows: int = 100
 
 
@@ -62,9 +63,10 @@ def judge_quality(
     A ratio alerts when it exceeds the reference's own by more than the tolerance *and* chance is
     ruled out: by Fisher's test for missing values (beyond the reference's own variability), by
     beta-binomial(2, n_reference - 1) beyond the reference's minimum and maximum, by the binomial
-    beyond a declared range and for what ingest counted, by Good and Turing for values that the
-    reference has not seen.  A column that varies in the reference alerts when all rows of the
-    window have one value, and chance cannot have done it.
+    beyond a declared range and for what ingest counted, by Poisson's law for rows that repeat
+    another one, by Good and Turing for values that the reference has not seen.  A column that
+    varies in the reference alerts when all rows of the window have one value, and chance cannot
+    have done it.
 
     Parameters
     ----------
@@ -85,9 +87,9 @@ def judge_quality(
     -------
     list[Measurement]
         ``rows`` first, as information; then per column ``missing_ratio``, and
-        ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others); ``constant``,
-        ``type_error_ratio`` and ``rejected_ratio`` only where there is any.  ``p_value`` is
-        adjusted for all checks, these included.
+        ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others); ``duplicate_ratio``;
+        ``constant``, ``type_error_ratio`` and ``rejected_ratio`` only where there is any.
+        ``p_value`` is adjusted for all checks, these included.
 
     Examples
     --------
@@ -101,11 +103,13 @@ def judge_quality(
     >>> binning = freeze_binning(old, columns, Classes("0", "1"))
     >>> before, after = (profile_features(rows, columns, binning) for rows in (old, new))
     >>> judged = judge_quality(binning, before, [], after, QualityPolicy())
-    >>> [(m.metric, m.value, m.verdict and m.verdict.value) for m in judged]
-    [('rows', 200.0, None), ('missing_ratio', 0.5, 'alert'), ('unseen_ratio', 0.0, 'ok')]
+    >>> [(m.metric, m.value, m.verdict.value) for m in judged if m.verdict]
+    [('missing_ratio', 0.5, 'alert'), ('unseen_ratio', 0.0, 'ok'), ('duplicate_ratio', 0.985, 'ok')]
     """
     rows = _count(current.rows, reference.rows)
     checks = _check_columns(binning, reference, chunks, current, policy, columns)
+    duplicates = check_duplicates(reference, current, chunks, policy.duplicates)
+    checks.append(require(duplicates, policy.min_rows, "rows"))
     checks += _check_rows(current.rows, columns, traffic, policy)
     return [rows, *measure_checks(checks, policy.alpha)]
 

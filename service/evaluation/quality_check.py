@@ -1,7 +1,13 @@
 """One check of the input with its p-value, before all checks of a window are judged together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from service.detection.calibration import pearson_x2
+from service.detection.rare import fisher_tail
+from service.detection.variability import measure_variability, variable_tail
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
 
@@ -58,12 +64,34 @@ def ratio_check(
     )  # fmt: skip
 
 
+def more_often(
+    after: tuple[int, int], before: tuple[int, int], pieces: Sequence[tuple[int, int]]
+) -> float:
+    """Return the p-value of a count that is higher than the reference's own variability allows.
+
+    Both windows are a count of all rows; pieces are counts and the other rows.
+    """
+    return max(fisher_tail(*after, *before), varying_tail(after, before, pieces))
+
+
+def varying_tail(
+    after: tuple[int, int], before: tuple[int, int], pieces: Sequence[tuple[int, int]]
+) -> float:
+    """Return the p-value under the reference's own variability, 0 where it has none."""
+    variability = measure_variability(np.array(pieces, dtype=np.int64).reshape(-1, 2))
+    if variability.rho <= 0:
+        return 0.0
+    table = np.array([[count, rows - count] for count, rows in (before, after)])
+    return variable_tail(*pearson_x2(table), 1 / after[1] + 1 / before[1], variability)
+
+
 def require(check: Check, min_rows: int, what: str) -> Check:
     """Name what is too little for a verdict, if anything is."""
     if check.reason is not None:
         return check
     if check.rows == 0:
-        return replace(check, reason=f"the window has no {what} of this column")
+        where = " of this column" if check.subject else ""
+        return replace(check, reason=f"the window has no {what}{where}")
     if check.rows < min_rows:
         return replace(check, reason=f"the window has {check.rows} {what}, fewer than {min_rows}")
     if 0 <= check.reference_rows < min_rows:

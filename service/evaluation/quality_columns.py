@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from service.detection.calibration import pearson_x2
 from service.detection.quality import (
     beta_binomial_tail,
     binomial_tail,
@@ -15,8 +14,7 @@ from service.detection.quality import (
     unseen_prior,
 )
 from service.detection.rare import fisher_tail
-from service.detection.variability import measure_variability, variable_tail
-from service.evaluation.quality_check import Check, ratio_check
+from service.evaluation.quality_check import Check, more_often, ratio_check
 from service.profiles.binning import CategoricalBins, NumericBins
 from service.profiles.columns import Column
 from service.profiles.profile import ColumnProfile
@@ -54,23 +52,7 @@ def check_missing(
         check = replace(check, finding=f"vanished: none of {rows} rows has it")
     pieces = [(c.missing, values_of(c)) for c in chunks]
     counts = (after.missing, rows), (before.missing, reference_rows)
-    return replace(check, p_value=_more_often(*counts, pieces))
-
-
-def _more_often(
-    after: tuple[int, int], before: tuple[int, int], pieces: Sequence[tuple[int, int]]
-) -> float:
-    """Return the p-value of a count that is higher than the reference's own variability allows.
-
-    Both windows are a count of all rows; pieces are counts and the other rows.
-    """
-    p_value = fisher_tail(*after, *before)
-    variability = measure_variability(np.array(pieces, dtype=np.int64).reshape(-1, 2))
-    if variability.rho > 0:
-        table = np.array([[count, rows - count] for count, rows in (before, after)])
-        spread = 1 / after[1] + 1 / before[1]
-        p_value = max(p_value, variable_tail(*pearson_x2(table), spread, variability))
-    return p_value
+    return replace(check, p_value=more_often(*counts, pieces))
 
 
 def check_range(
@@ -157,7 +139,7 @@ def check_stuck(
     index, said = value
     p_value = stuck_tail(rows, before.counts)
     pieces = [(int(c.counts[index]), values_of(c) - int(c.counts[index])) for c in chunks]
-    p_value = max(p_value, _more_often((rows, rows), (largest, reference_rows), pieces))
+    p_value = max(p_value, more_often((rows, rows), (largest, reference_rows), pieces))
     still = sum(_only_value(bins, chunk) is not None for chunk in chunks)
     if still:
         # Days of one weekday each: the reference's own pieces stand still as well.

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from service.detection.duplicates import count_repeats, pool_repeats, repeats_tail
 from service.detection.quality import binomial_tail
-from service.evaluation.quality_check import Check, ratio_check
+from service.evaluation.quality_check import Check, ratio_check, varying_tail
 from service.evaluation.traffic import Traffic
 from service.profiles.columns import Column
+from service.profiles.profile import Contents, FeatureProfile
 
 # What a warning names; the rest is counted.
 NAMED = 10
@@ -26,6 +28,54 @@ def check_types(
         )
         p_value = binomial_tail(count, rows, tolerance)
         yield replace(check, p_value=p_value, recorded=count > 0)
+
+
+def check_duplicates(
+    before: FeatureProfile,
+    after: FeatureProfile,
+    chunks: Sequence[FeatureProfile],
+    tolerance: float,
+) -> Check:
+    """Check the rows whose content another row of the window has under another id.
+
+    The reference's own level is that of as many rows; where its pieces repeat themselves more
+    often than rows drawn from all of it, that of the pieces.
+    """
+    new, old = after.contents, before.contents
+    check = Check("duplicate_ratio", None, "poisson", None, new.rows, old.rows)
+    if not old.rows and before.rows:
+        return replace(check, reason="the reference is of a time before contents were counted")
+    if not new.rows or not old.rows:
+        return check
+    size = min(new.rows, old.rows)
+    now, usual = count_repeats(new, size), count_repeats(old, size)
+    pieces = [chunk.contents for chunk in chunks if chunk.contents.rows]
+    if len(pieces) > 1:
+        own = pool_repeats([count_repeats(piece, min(size, piece.rows)) for piece in pieces])
+        usual = max(usual, own, key=lambda repeats: repeats.ratio)
+    p_value = max(
+        repeats_tail(now, usual),
+        varying_tail(_repeated(new), _repeated(old), [_repeating(piece) for piece in pieces]),
+    )
+    whole = count_repeats(new, new.rows).ratio
+    # What more rows add to the window's own ratio, they would have added to the reference's.
+    level = usual.ratio + whole - now.ratio
+    threshold = min(level + tolerance, (1 + level) / 2)
+    return replace(
+        check, value=whole, reference_value=level, threshold=threshold, p_value=p_value,
+        beyond=whole > threshold,
+        finding=f"{100 * whole:.1f} % of the rows repeat another one",
+    )  # fmt: skip
+
+
+def _repeated(contents: Contents) -> tuple[int, int]:
+    rows = int(contents.counts.sum())
+    return rows - len(contents.counts), rows
+
+
+def _repeating(contents: Contents) -> tuple[int, int]:
+    repeated, rows = _repeated(contents)
+    return repeated, rows - repeated
 
 
 def check_rejected(traffic: Traffic, rows: int, tolerance: float) -> Check:

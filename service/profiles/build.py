@@ -27,6 +27,7 @@ from service.profiles.arrays import (
 )
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
+from service.profiles.contents import profile_contents
 from service.profiles.derive import derive
 from service.profiles.multiclass import predicted_scores, profile_multiclass
 from service.profiles.profile import (
@@ -73,6 +74,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
         for column in columns
         if column.name in binning.sources and column.name in rows.column_names
     }
+    contents = profile_contents(rows, [*(column.name for column in columns), PREDICTION])
     rows, columns = derive(rows, columns, binning.sources)
     for column in (*columns, *output_columns(binning.output)):
         array = find_array(rows, column.name)
@@ -85,7 +87,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
         profiles[SCORE] = _profile_numbers(scores, weights, column, binning.score_bins)
     counts, sums = _predicted_scores(rows, scores, weights, binning)
     total = float(rows.num_rows if weights is None else weights.sum())
-    return FeatureProfile(rows.num_rows, total, profiles, counts, sums)
+    return FeatureProfile(rows.num_rows, total, profiles, counts, sums, contents)
 
 
 def profile_performance(rows: pa.Table, binning: Binning) -> Performance:

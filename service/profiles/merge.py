@@ -12,6 +12,7 @@ import numpy as np
 from service.profiles.binning import Binning
 from service.profiles.build import keep_ranked, keep_unseen
 from service.profiles.columns import ManyClasses, Quantity
+from service.profiles.contents import merge_contents
 from service.profiles.multiclass import empty_multiclass
 from service.profiles.profile import (
     REGRESSION_SUMS,
@@ -90,6 +91,7 @@ def merge_features(profiles: Sequence[FeatureProfile]) -> FeatureProfile:
         # The first release's profiles of many classes hold zeros that broadcast.
         score_counts=reduce(np.add, (p.score_counts for p in profiles)),
         score_weights=reduce(np.add, (p.score_weights for p in profiles)),
+        contents=merge_contents([p.contents for p in profiles]),
     )
 
 

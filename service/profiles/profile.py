@@ -41,6 +41,22 @@ class ColumnProfile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """How often rows have the same content: the contents with the smallest hashes.
+
+    ``hashes`` are ascending, at most 512, with how many rows have each in ``counts``, of ``rows``
+    altogether.  With fewer hashes these are all contents.
+    """
+
+    hashes: Counts
+    counts: Counts
+    rows: int
+
+
+NO_CONTENTS = Contents(np.empty(0, np.int64), np.empty(0, np.int64), 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FeatureProfile:
     """What rows say without their labels.
 
@@ -49,6 +65,8 @@ class FeatureProfile:
     shape.  Of two classes ``(2, n_score_bins)``: by predicted class, negative first.  Of k classes
     ``(k, 2, n_score_bins)``: by class, whether another class or this one is predicted, and bin of
     this class's score, of the rows that have a score for every class.  Zeros for a regression.
+    ``contents`` are of features and prediction; they have no rows in profiles of a time before
+    contents were counted.
     """
 
     rows: int
@@ -56,6 +74,7 @@ class FeatureProfile:
     columns: Mapping[str, ColumnProfile]
     score_counts: Counts
     score_weights: Floats
+    contents: Contents = NO_CONTENTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

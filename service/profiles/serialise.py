@@ -9,7 +9,9 @@ from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBi
 from service.profiles.columns import Classes, Kind, ManyClasses, Output, Quantity
 from service.profiles.frames import HEADER_BYTES, Array, pack, unpack
 from service.profiles.profile import (
+    NO_CONTENTS,
     ColumnProfile,
+    Contents,
     FeatureProfile,
     MulticlassProfile,
     Performance,
@@ -99,6 +101,7 @@ def features_to_bytes(profile: FeatureProfile) -> bytes:
         "names": list(profile.columns),
         "sizes": [len(column.counts) for column in columns],
         "unseen": [list(column.unseen.items()) for column in columns],
+        "contents": profile.contents.rows,
         "scores": list(profile.score_counts.shape),
     }
     bins = [
@@ -119,6 +122,8 @@ def features_to_bytes(profile: FeatureProfile) -> bytes:
         np.array([profile.weight], dtype=np.float64),
         profile.score_counts.ravel(),
         profile.score_weights.ravel(),
+        profile.contents.hashes,
+        profile.contents.counts,
     ]
     return pack(b"F", head, arrays)
 
@@ -127,6 +132,10 @@ def features_from_bytes(data: bytes) -> FeatureProfile:
     """Read a feature profile; ``ValueError`` if the bytes are something else."""
     head, arrays = unpack(b"F", data)
     shape = head.get("scores", [2, -1])
+    contents = NO_CONTENTS
+    if "contents" in head:
+        *arrays, hashes, repeated = arrays
+        contents = Contents(hashes, repeated, head["contents"])
     *bins, whole, moments, weight, score_counts, score_weights = arrays
     cuts = np.cumsum(head["sizes"])[:-1].astype(np.int64)
     split = [np.split(array, cuts) for array in bins]
@@ -154,6 +163,7 @@ def features_from_bytes(data: bytes) -> FeatureProfile:
         columns,
         score_counts.reshape(shape),
         score_weights.reshape(shape),
+        contents,
     )
 
 

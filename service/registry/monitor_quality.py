@@ -10,7 +10,7 @@ class Quality(Document):
     """How much more than in the reference may be bad."""
 
     part: ClassVar[str] = "quality."
-    later: ClassVar[frozenset[str]] = frozenset({"duplicates", "min_rows_per_hour"})
+    later: ClassVar[frozenset[str]] = frozenset({"min_rows_per_hour"})
 
     alpha: Alpha = 0.01
     missing: Share = 0.05
@@ -18,3 +18,4 @@ class Quality(Document):
     unseen: Share = 0.01
     type_errors: Share = 0.01
     rejected: Share = 0.01
+    duplicates: Share = 0.01

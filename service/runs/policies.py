@@ -31,6 +31,7 @@ def policies_of(document: MonitorDocument) -> Policies:
             unseen=quality.unseen,
             type_errors=quality.type_errors,
             rejected=quality.rejected,
+            duplicates=quality.duplicates,
             min_rows=document.min_rows,
         ),
         performance,

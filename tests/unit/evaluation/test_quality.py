@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import empty_features
+from service.profiles.profile import NO_CONTENTS
 
 CLASSES = Classes("0", "1")
 
@@ -142,6 +144,7 @@ def test_a_window_without_the_column_has_no_value() -> None:
     found = judge_quality(binning, reference, [], empty_features(binning), QualityPolicy())
     assert [(m.metric, m.value) for m in found] == [
         ("rows", 0), ("missing_ratio", None), ("out_of_range_ratio", None),
+        ("duplicate_ratio", None),
     ]  # fmt: skip
     assert {m.verdict for m in found[1:]} == {Verdict.INSUFFICIENT_DATA}
 
@@ -182,7 +185,7 @@ def test_any_column_gets_a_verdict_or_null_with_a_reason(
         pa.array([value] * old, kinds[kind]), window, Column("x", kind),
         policy=QualityPolicy(min_rows=1),
     )  # fmt: skip
-    assert len(found) == 3
+    assert len(found) == 4
     for measured in found.values():
         assert measured.value is not None or measured.reason
         assert (measured.verdict is None) == (measured.metric == "rows")
@@ -257,3 +260,53 @@ def test_features_that_the_schema_lacks_are_named_the_commonest_first() -> None:
     assert warning["code"] == "unknown-features"
     assert warning["detail"].endswith("new 04, new 03 and 2 more")
     assert traffic_warnings(Traffic()) == []
+
+
+def unlike(rows: int, start: int = 0) -> list[float]:
+    return [float(start + i) for i in range(rows)]
+
+
+def test_rows_that_come_again_under_another_id_are_duplicates() -> None:
+    old, new = unlike(1000), unlike(500) + unlike(100)
+    found = judge(old, new, NUMBER)["duplicate_ratio"]
+    assert (found.value, found.reference_value) == (pytest.approx(1 / 6, abs=0.05), 0.0)
+    assert found.verdict is Verdict.ALERT
+    assert found.reason is not None
+    assert found.reason.endswith("% of the rows repeat another one")
+    assert judge(old, unlike(600), NUMBER)["duplicate_ratio"].value == 0.0
+
+
+def test_few_duplicates_are_counted_exactly() -> None:
+    found = judge(unlike(1000), [*unlike(198), 0.0, 1.0], NUMBER)["duplicate_ratio"]
+    assert (found.value, found.verdict) == (pytest.approx(0.01), Verdict.OK)
+
+
+def test_columns_of_few_values_repeat_each_other_and_more_rows_do_so_more_often() -> None:
+    rng = np.random.default_rng(5)
+    old, new = (rng.integers(0, 2000, rows).astype(str).tolist() for rows in (1000, 4000))
+    found = judge(old, new, TEXT)["duplicate_ratio"]
+    assert found.value is not None
+    assert found.reference_value == pytest.approx(found.value, abs=0.03)
+    assert found.value > 0.5
+    assert found.verdict is Verdict.OK
+
+
+def test_a_reference_that_repeats_itself_in_bunches_expects_bunches() -> None:
+    def bunched(rows: int, start: int) -> list[float]:
+        return [float(start + i // 2) for i in range(rows)]
+
+    old, new = bunched(6000, 0), bunched(300, 10_000)
+    assert judge(old, new, NUMBER)["duplicate_ratio"].verdict is Verdict.ALERT
+    assert judge(old, new, NUMBER, chunks=20)["duplicate_ratio"].verdict is Verdict.OK
+
+
+def test_a_reference_from_before_contents_were_counted_says_so() -> None:
+    rows = pa.table({"x": np.arange(500.0)})
+    binning = freeze_binning(rows, [NUMBER], CLASSES)
+    current = profile_features(rows, [NUMBER], binning)
+    found = judge_quality(
+        binning, replace(current, contents=NO_CONTENTS), [], current, QualityPolicy()
+    )
+    [duplicates] = [m for m in found if m.metric == "duplicate_ratio"]
+    assert duplicates.verdict is Verdict.INSUFFICIENT_DATA
+    assert duplicates.reason == "the reference is of a time before contents were counted"

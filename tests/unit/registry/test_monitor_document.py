@@ -58,6 +58,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "unseen": 0.01,
             "type_errors": 0.01,
             "rejected": 0.01,
+            "duplicates": 0.01,
         },
         "performance": {
             "alpha": 0.01,
@@ -154,7 +155,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"bucket": "15m"}, "a bucket other than 1h"),
         ({"drift": {"method": "evidently.ks"}}, "the drift method evidently.ks"),
         ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
-        ({"quality": {"duplicates": 0.01}}, "quality.duplicates"),
         ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
         ({"performance": {"label_horizon": "30d"}}, "performance.label_horizon"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
