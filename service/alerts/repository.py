@@ -52,17 +52,17 @@ def replace_signals(
     return {cause for cause, state in before if state == State.ALERT.value}
 
 
-def causes_open_at(session: Session, version_id: int, start: datetime) -> set[str]:
+def causes_open_at(session: Session, version_id: int, start: datetime) -> set[causes.Cause]:
     """Return the causes of the incidents that the window starting then may close or keep open."""
-    found = session.scalars(
-        select(Incident.cause).where(
+    found = session.execute(
+        select(Incident.kind, Incident.metric, Incident.subject, Incident.slice).where(
             Incident.version_id == version_id,
             Incident.opened_start < start,
             or_(Incident.closed_start.is_(None), Incident.closed_start >= start),
             _EXISTS,
         )
     )
-    return set(found)
+    return {causes.Cause(*row) for row in found}
 
 
 def incidents_of(session: Session, version_id: int, cause: str) -> Sequence[Incident]:

@@ -1,6 +1,6 @@
 """Incidents follow from what the windows said: a change folds the history of its cause again."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,7 +12,7 @@ from service.alerts.repository import LIVE_STATES, RESOLVED, WITHDRAWN
 from service.alerts.schemas import Deed
 from service.alerts.tables import Incident
 from service.errors import ConflictError
-from service.evaluation import causes
+from service.evaluation.causes import Signal
 from service.evaluation.hysteresis import Rule, Span, State, fold
 from service.ledger.calendar import Calendar, Interval
 
@@ -33,17 +33,27 @@ class Timeline:
 
 
 def record_signals(
-    session: Session, timeline: Timeline, window: Interval, signals: Iterable[causes.Signal]
+    session: Session,
+    timeline: Timeline,
+    window: Interval,
+    signals: Collection[Signal],
+    *,
+    pending: bool = False,
 ) -> None:
     """Store what a window says about every cause, and bring the incidents up to date.
 
-    The caller holds the version's lock: two workers that judge neighbours would not see each
-    other's window otherwise.
+    An open incident of which the window says nothing is unknown while more is ``pending``, and
+    else calm: nobody watches its cause any more.  The caller holds the version's lock: two workers
+    that judge neighbours would not see each other's window otherwise.
     """
     told = [signal for signal in signals if signal.state is not State.CALM]
+    going_on = repository.causes_open_at(session, timeline.version_id, window.start)
+    if pending:
+        silent = going_on - {signal.cause for signal in signals}
+        told += [Signal(cause, State.UNKNOWN) for cause in sorted(silent)]
     touched = repository.replace_signals(session, timeline.version_id, window, told)
     touched.update(signal.cause.key for signal in told if signal.state is State.ALERT)
-    touched |= repository.causes_open_at(session, timeline.version_id, window.start)
+    touched.update(cause.key for cause in going_on)
     for cause in sorted(touched):
         _settle(session, timeline, cause, window.start)
 

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from service.evaluation.hysteresis import State
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.policy import Action, describe, family_of
-from service.evaluation.slices import UNDER_FLOOR
+from service.evaluation.slices import LIMIT_BROKEN
 
 # The closing level lies a fifth of the way from the threshold to what is normal.
 CLOSING_SHARE = 0.2
@@ -51,9 +52,9 @@ class Signal:
 
     cause: Cause
     state: State
-    severity: Severity
-    action: Action
-    reason: str
+    severity: Severity = Severity.INFO
+    action: Action = Action.NONE
+    reason: str = ""
 
 
 def cause_of(measurement: Measurement) -> Cause | None:
@@ -114,7 +115,7 @@ def signals_of(
     measurements: Iterable[Measurement],
     *,
     realised: bool = False,
-    unimportant: Collection[str] = (),
+    importance: Importance = ALIKE,
 ) -> list[Signal]:
     """Return what a window says about every cause that it judged.
 
@@ -124,8 +125,8 @@ def signals_of(
         Of one window.
     realised
         Whether labels tell the performance: then a loss that is only estimated asks for nothing.
-    unimportant
-        Features that the model hardly uses: their drift is no more than an information.
+    importance
+        Drift of a feature that the model hardly uses is no more than an information.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def signals_of(
         if cause is not None:
             by_cause[cause].append(measurement)
     return [
-        _signal(cause, own, realised=realised, unimportant=unimportant)
+        _signal(cause, own, realised=realised, importance=importance)
         for cause, own in by_cause.items()
     ]
 
@@ -151,19 +152,19 @@ def _signal(
     measurements: list[Measurement],
     *,
     realised: bool,
-    unimportant: Collection[str],
+    importance: Importance,
 ) -> Signal:
     states = {state_of(measurement) for measurement in measurements}
     state = next((state for state in _WORST_FIRST if state in states), State.UNKNOWN)
     if state is not State.ALERT:
-        return Signal(cause, state, Severity.INFO, Action.NONE, "")
+        return Signal(cause, state)
     alerts = [m for m in measurements if m.verdict is Verdict.ALERT]
     severity, action = _CONSEQUENCES.get(cause.kind, (Severity.WARNING, Action.WATCH))
-    if cause.kind == "slice" and any(alert.reason == UNDER_FLOOR for alert in alerts):
+    if cause.kind == "slice" and any(alert.reason in LIMIT_BROKEN for alert in alerts):
         severity, action = Severity.CRITICAL, Action.RETRAIN
     if cause.kind == "estimated_performance" and realised:
         action = Action.WATCH
-    if cause.kind == "drift" and cause.subject in unimportant:
+    if cause.kind == "drift" and importance.is_negligible(cause.subject):
         severity, action = Severity.INFO, Action.NONE
     return Signal(cause, state, severity, action, describe(alerts))
 

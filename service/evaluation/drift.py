@@ -12,6 +12,7 @@ from service.detection.comparison import Comparison, Test, compare_column
 from service.detection.methods import METHODS, DriftMethod, Sample
 from service.detection.power import detectable_effect
 from service.detection.rare import RareCell
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
 from service.evaluation.rare import describe_cell, judge_rare
@@ -44,6 +45,8 @@ class DriftPolicy:
     categories get ``total_variation`` in their stead, as do constants instead of ``wasserstein``.
     ``min_effect`` is the smallest score that matters, whatever the method (``None``: the method's
     own), and ``rare_ratio`` the factor by which the share of a rare category has to change.
+    Unless it is a column's own, ``min_effect`` is less for features of more than average
+    ``importance``, and more for others.
     """
 
     method: str = "jensen_shannon"
@@ -52,6 +55,7 @@ class DriftPolicy:
     columns: Mapping[str, ColumnDriftPolicy] = field(default_factory=dict)
     min_rows: int = 100
     rare_ratio: float = 2.0
+    importance: Importance = ALIKE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,8 +262,11 @@ def _column(
 ) -> _Column:
     compared = compare(METHODS[own.method or policy.method])
     default = compared.method.default_min_effect * (LABEL_EFFECT if name == LABEL else 1)
-    effects = (own.min_effect, policy.min_effect, default)
-    return _Column(name, next(effect for effect in effects if effect is not None), compared)
+    effect = own.min_effect
+    if effect is None:
+        effect = default if policy.min_effect is None else policy.min_effect
+        effect *= policy.importance.scale(name)
+    return _Column(name, effect, compared)
 
 
 def _label_counts(profile: Performance) -> NDArray[np.int64]:

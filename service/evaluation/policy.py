@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from service.evaluation.fairness import DISPARITIES
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.quality import QUALITY_METRICS, TOLD
 from service.evaluation.slices import LIMIT_BROKEN, OVER_CEILING, UNDER_FLOOR
@@ -36,38 +37,101 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
     return Verdict.OK if Verdict.OK in verdicts else Verdict.INSUFFICIENT_DATA
 
 
-# What asks for attention, not for a retraining.
+# What says that the model must learn again, and what asks for attention, each the worst first.
+_LOST = {
+    "concept": "what the features mean has changed",
+    "performance": "the model got worse",
+}
 _WATCHED = {
     "slices": "the model got worse for some",
     "fairness": "groups are treated differently",
-    "drift": "moved without a known loss",
 }
 
 
-def decide(verdicts: Mapping[str, Verdict], alerts: list[Measurement]) -> tuple[Action, str]:
+def decide(
+    verdicts: Mapping[str, Verdict],
+    alerts: Sequence[Measurement],
+    importance: Importance = ALIKE,
+) -> tuple[Action, str]:
     """Return the action for a window, and the reason in a sentence.
 
-    Broken data wins over everything: a model must not be trained on it.  A realised loss, where it
-    could be measured, wins over an estimated one.  A critical slice under its floor is a loss,
-    whatever the average; other slices, unequal groups and drift without loss are watched.  A
+    Broken data wins over everything: a model must not be trained on it.  Another concept, a
+    realised loss and a critical slice beyond its limit, whatever the average, ask for retraining;
+    so does an estimated loss where labels cannot tell.  Other slices and unequal groups are
+    watched.  So is drift that is known to be harmless; where neither labels nor an estimate can
+    tell, labels are to be collected.  Drift of what the model hardly uses asks for nothing.  A
     reason never calls healthy what could not be judged.
     """
-    quality = _named(alerts, "quality")
     if verdicts["quality"] is Verdict.ALERT:
-        return Action.FIX_DATA, f"the input is broken: {quality}"
-    if verdicts["performance"] is Verdict.ALERT:
-        return Action.RETRAIN, f"the model got worse: {_named(alerts, 'performance')}"
-    critical = [alert for alert in alerts if alert.reason in LIMIT_BROKEN]
-    if critical:
-        return Action.RETRAIN, f"a critical slice fails: {_named(critical, 'slices')}"
-    realised = verdicts["performance"] is not Verdict.INSUFFICIENT_DATA
-    if verdicts["estimated_performance"] is Verdict.ALERT and not realised:
-        named = _named(alerts, "estimated_performance")
-        return Action.RETRAIN, f"the model is estimated to have got worse: {named}"
+        return Action.FIX_DATA, f"the input is broken: {_named(alerts, 'quality')}"
+    loss = _loss(verdicts, alerts)
+    if loss is not None:
+        return Action.RETRAIN, loss
     for family, what in _WATCHED.items():
         if verdicts.get(family) is Verdict.ALERT:
             return Action.WATCH, f"{what}: {_named(alerts, family)}"
+    if verdicts["drift"] is Verdict.ALERT:
+        return _of_drift(verdicts, alerts, importance)
     return Action.NONE, _quiet(verdicts)
+
+
+def _loss(verdicts: Mapping[str, Verdict], alerts: Sequence[Measurement]) -> str | None:
+    """Say what asks for retraining, the best known first, if anything does."""
+    lost = [family for family in _LOST if verdicts.get(family) is Verdict.ALERT]
+    if lost:
+        return "; ".join(f"{_LOST[family]}: {_named(alerts, family)}" for family in lost)
+    critical = [alert for alert in alerts if alert.reason in LIMIT_BROKEN]
+    if critical:
+        return f"a critical slice fails: {_named(critical, 'slices')}"
+    realised = verdicts["performance"] is not Verdict.INSUFFICIENT_DATA
+    if verdicts["estimated_performance"] is Verdict.ALERT and not realised:
+        named = _named(alerts, "estimated_performance")
+        return f"the model is estimated to have got worse: {named}"
+    return None
+
+
+def _of_drift(
+    verdicts: Mapping[str, Verdict], alerts: Sequence[Measurement], importance: Importance
+) -> tuple[Action, str]:
+    named = _named(alerts, "drift")
+    subjects = [alert.subject or "" for alert in alerts if family_of(alert) == "drift"]
+    if all(importance.is_negligible(subject) for subject in subjects):
+        return Action.NONE, f"only what the model hardly uses has moved: {named}"
+    losses = (verdicts["performance"], verdicts["estimated_performance"])
+    if all(verdict is Verdict.INSUFFICIENT_DATA for verdict in losses):
+        why = "neither labels nor an estimate tell whether it harms"
+        return Action.COLLECT_LABELS, f"the input moved, and {why}: {named}"
+    return Action.WATCH, f"the input moved without a known loss: {named}"
+
+
+def ranked(alerts: Sequence[Measurement], importance: Importance) -> list[Measurement]:
+    """Return the alerts by their importance, those of whole models and slices as they were.
+
+    Features rank by how far their drift is over its threshold, times their importance; those that
+    the model hardly uses come last.
+    """
+
+    def rank(alert: Measurement) -> tuple[bool, float]:
+        subject = alert.subject or ""
+        if alert.metric == "drift":
+            return importance.is_negligible(subject), -_excess(alert) * importance.weight(subject)
+        return False, -importance.weight(subject) if alert.metric in QUALITY_METRICS else 0.0
+
+    return sorted(alerts, key=rank)
+
+
+# A p-value of 0 is beyond its threshold by more than can be said.
+_LARGEST_EXCESS = 1e6
+
+
+def _excess(alert: Measurement) -> float:
+    """Return how many times its threshold a drift score is."""
+    value, threshold = alert.value, alert.threshold
+    if value is None or threshold is None:
+        return value or 0.0
+    higher = alert.direction is not Direction.LOWER_IS_WORSE
+    over, under = (value, threshold) if higher else (threshold, value)
+    return min(over / under, _LARGEST_EXCESS) if under > 0 else _LARGEST_EXCESS
 
 
 def _quiet(verdicts: Mapping[str, Verdict]) -> str:
@@ -101,11 +165,8 @@ _BROKEN = {UNDER_FLOOR: "under its floor", OVER_CEILING: "over its ceiling"}
 SAID = 3
 
 
-def _named(alerts: list[Measurement], family: str) -> str:
-    own = [alert for alert in alerts if family_of(alert) == family]
-    if family == "drift":
-        own.sort(key=lambda alert: -(alert.value or 0.0))
-    return describe(own)
+def _named(alerts: Sequence[Measurement], family: str) -> str:
+    return describe([alert for alert in alerts if family_of(alert) == family])
 
 
 def describe(alerts: Sequence[Measurement]) -> str:

@@ -1,9 +1,10 @@
 """A window is judged: profiles in, measurements, verdicts and an action out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.detection.estimation import Calibrator
+from service.evaluation.causes import Signal, signals_of
 from service.evaluation.drift import (
     DriftPolicy,
     drift_warnings,
@@ -12,6 +13,7 @@ from service.evaluation.drift import (
     label_share,
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.outputs import record_outputs
 from service.evaluation.performance import (
@@ -19,7 +21,7 @@ from service.evaluation.performance import (
     judge_estimate,
     judge_performance,
 )
-from service.evaluation.policy import Action, decide, family_of, family_verdict
+from service.evaluation.policy import Action, decide, family_of, family_verdict, ranked
 from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
 from service.evaluation.quality_rows import traffic_warnings
 from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
@@ -64,10 +66,15 @@ class Policies:
         declared = {"slices": self.slices, "fairness": self.fairness}
         return (*FAMILIES, *(name for name, policy in declared.items() if policy is not None))
 
+    def for_parts(self, parts: Mapping[str, str]) -> "Policies":
+        """Return them for columns that are derived from features, which these are parts of."""
+        importance = replace(self.drift.importance, parts=parts)
+        return replace(self, drift=replace(self.drift, importance=importance))
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is recorded of a window."""
+    """What is recorded of a window; ``signals`` are what it says about each cause."""
 
     rows: int
     labelled: int
@@ -79,6 +86,7 @@ class Judgement:
     warnings: tuple[dict[str, str], ...]
     action: Action
     reason: str
+    signals: tuple[Signal, ...] = ()
 
 
 def judge(
@@ -97,6 +105,7 @@ def judge(
     Without a baseline the window's figures are recorded, and only what needs no comparison is
     judged: the floors of critical slices and fairness.
     """
+    policies = policies.for_parts(binning.parts)
     measurements: list[Measurement] = []
     warnings = traffic_warnings(traffic)
     if baseline is None:
@@ -139,7 +148,10 @@ def judge(
     )
     measurements += _judge_groups(binning, baseline, slices or {}, policies)
     measurements += findings
-    return conclude(features.rows, performance.labelled, measurements, warnings, policies.families)
+    return conclude(
+        features.rows, performance.labelled, measurements, warnings, policies.families,
+        policies.drift.importance,
+    )  # fmt: skip
 
 
 def _judge_groups(
@@ -163,6 +175,7 @@ def conclude(
     measurements: Sequence[Measurement],
     warnings: Sequence[dict[str, str]],
     families: Sequence[str],
+    importance: Importance = ALIKE,
 ) -> Judgement:
     """Return the verdicts of each family, and what should be done.
 
@@ -173,8 +186,13 @@ def conclude(
     for measured in measurements:
         by_family.setdefault(family_of(measured), []).append(measured)
     verdicts = {family: family_verdict(found) for family, found in by_family.items()}
-    alerts = [m for m in measurements if m.verdict is Verdict.ALERT]
-    action, reason = decide(verdicts, alerts)
+    alerts = ranked([m for m in measurements if m.verdict is Verdict.ALERT], importance)
+    action, reason = decide(verdicts, alerts, importance)
+    signals = signals_of(
+        measurements,
+        realised=verdicts["performance"] is not Verdict.INSUFFICIENT_DATA,
+        importance=importance,
+    )
     return Judgement(
         rows=rows,
         labelled=labelled,
@@ -188,4 +206,5 @@ def conclude(
         warnings=tuple(warnings),
         action=action,
         reason=reason,
+        signals=tuple(signals),
     )

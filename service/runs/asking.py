@@ -1,14 +1,13 @@
 """A window that asks for retraining is heard once k of n windows say so for the same cause."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from service.alerts.tables import Signal
-from service.evaluation import causes
 from service.evaluation.hysteresis import State, confirmed
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.policy import Action
@@ -33,7 +32,6 @@ def ask_for_retraining(
     version: VersionSpec,
     judgement: Judgement,
     document: MonitorDocument,
-    signals: Iterable[causes.Signal],
 ) -> None:
     """Ask for retraining, with every window that confirms it, once k of n say the same.
 
@@ -43,7 +41,7 @@ def ask_for_retraining(
     neighbours = _neighbours(session, item, document, n)
     own = {
         _trouble(signal.cause.kind, signal.cause.slice)
-        for signal in signals
+        for signal in judgement.signals
         if signal.state is State.ALERT and signal.action is Action.RETRAIN
     }
     windows: Windows = {}

@@ -20,16 +20,25 @@ from service.runs.tables import Window
 
 
 def follow_incidents(
-    session: Session, item: Item, document: MonitorDocument, signals: Collection[Signal]
+    session: Session,
+    item: Item,
+    document: MonitorDocument,
+    signals: Collection[Signal],
+    *,
+    pending: bool = False,
 ) -> None:
-    """Open, continue and close incidents by what a window says; the caller holds the lock."""
+    """Open, continue and close incidents by what a window says; the caller holds the lock.
+
+    While more about the window is ``pending``, a cause that it does not speak of is unknown;
+    afterwards nobody watches it any more.
+    """
     calendar = calendar_of(document)
     k, n = document.alert.k_of_n
     rule = Rule(k, n, document.alert.close_after, cooldown=calendar.steps(document.alert.cooldown))
     timeline = Timeline(
         item.model_id, item.version_id, calendar, rule, partial(_judged, session, item.version_id)
     )
-    record_signals(session, timeline, Interval(item.start, item.end), signals)
+    record_signals(session, timeline, Interval(item.start, item.end), signals, pending=pending)
 
 
 def calendar_of(document: MonitorDocument) -> Calendar:

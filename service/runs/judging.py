@@ -20,7 +20,7 @@ from service.profiles.slices import merge_slices, slices_from_bytes
 from service.registry.values import MonitorSpec, VersionSpec
 from service.runs.findings import Basis, digest_of, held_findings, wanted_engines
 from service.runs.knowledge import Knowledge, LoadedReference
-from service.runs.policies import policies_of
+from service.runs.policies import importance_of, policies_of
 from service.runs.tables import RowFinding
 
 
@@ -79,7 +79,7 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         baseline,
         features,
         performance,
-        policies_of(inputs.monitor.document),
+        policies_of(inputs.monitor.document, importance_of(inputs.version)),
         slices,
         inputs.traffic,
         [finding for found in held.values() for finding in found],

@@ -2,15 +2,17 @@
 
 from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.fairness import DISPARITIES, FairnessPolicy, FairnessRule
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.slices import Floor, SlicePolicy, SliceRule
 from service.evaluation.window import Policies
 from service.registry.monitor import MonitorDocument
+from service.registry.values import VersionSpec
 
 
-def policies_of(document: MonitorDocument) -> Policies:
-    """Return the policies of a monitor document."""
+def policies_of(document: MonitorDocument, importance: Importance = ALIKE) -> Policies:
+    """Return the policies of a monitor document, for features of that importance."""
     drift, quality = document.drift, document.quality
     performance = _performance(document)
     return Policies(
@@ -23,6 +25,7 @@ def policies_of(document: MonitorDocument) -> Policies:
                 for name, own in drift.features.items()
             },
             min_rows=document.min_rows,
+            importance=importance,
         ),
         QualityPolicy(
             alpha=quality.alpha,
@@ -88,3 +91,8 @@ def _fairness(document: MonitorDocument) -> FairnessPolicy:
         min_rows=document.min_rows,
         min_label_coverage=document.performance.min_label_coverage,
     )
+
+
+def importance_of(version: VersionSpec) -> Importance:
+    """Return what is declared of the importance of a version's features."""
+    return Importance({f.name: f.importance for f in version.features if f.importance is not None})

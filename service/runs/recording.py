@@ -9,7 +9,6 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
-from service.evaluation.causes import signals_of
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.policy import Action
@@ -63,7 +62,7 @@ def record(
     elif not silent:
         previous.silent = False
     if not silent and version.stage != "retired":
-        _alert(session, claim.item, version, judgement, document)
+        _alert(session, claim.item, version, judgement, document, pending=bool(missing))
     if not cleared:
         # An evaluation that was planned meanwhile asks for the judgement that follows.
         return
@@ -98,16 +97,14 @@ def _alert(
     version: VersionSpec,
     judgement: Judgement,
     document: MonitorDocument,
+    *,
+    pending: bool,
 ) -> None:
     # Two workers that judge neighbours would not see each other's window otherwise.
     lock_version(session, version.version_id)
-    signals = signals_of(
-        judgement.measurements,
-        realised=judgement.verdicts["performance"] is not Verdict.INSUFFICIENT_DATA,
-    )
-    follow_incidents(session, item, document, signals)
+    follow_incidents(session, item, document, judgement.signals, pending=pending)
     if judgement.action is Action.RETRAIN and version.stage == "live":
-        ask_for_retraining(session, item, version, judgement, document, signals)
+        ask_for_retraining(session, item, version, judgement, document)
 
 
 def record_outcome(

@@ -46,6 +46,7 @@ def judge(
     *states: State,
     monitor: MonitorDocument | None = None,
     causes: Sequence[Cause] = (INCOME,),
+    pending: bool = False,
 ) -> None:
     """Record what one day says about each cause, as a worker would."""
     with sessions.begin() as session:
@@ -57,8 +58,9 @@ def judge(
             add_window(session, version, day)
         lock_version(session, version.version_id)
         item = Item(version.model_id, version.version_id, start, end)
-        signals = [says(day, state, cause) for state, cause in zip(states, causes, strict=True)]
-        follow_incidents(session, item, monitor or document(cooldown="0s"), signals)
+        signals = [says(day, state, cause) for state, cause in zip(states, causes, strict=False)]
+        rules = monitor or document(cooldown="0s")
+        follow_incidents(session, item, rules, signals, pending=pending)
 
 
 def days(sessions: Sessions) -> list[tuple[int, int, int | None, str]]:
@@ -158,6 +160,20 @@ def test_each_cause_has_an_incident_of_its_own(sessions: Sessions) -> None:
     assert days(sessions) == []
     judge(sessions, version, 2, A, A, causes=both)
     assert sorted(days(sessions)) == [(0, 2, None, "open"), (1, 2, None, "open")]
+
+
+def test_what_nobody_watches_any_more_closes_but_not_while_findings_are_awaited(
+    sessions: Sessions,
+) -> None:
+    version = register(sessions, "7")
+    for day in range(2):
+        judge(sessions, version, day, A)
+    for day in (2, 3, 4):
+        judge(sessions, version, day, pending=True)
+    assert days(sessions) == [(0, 1, None, "open")]
+    judge(sessions, version, 2)
+    judge(sessions, version, 4)
+    assert days(sessions) == [(0, 1, 4, "closed")]
 
 
 def test_a_silent_window_neither_opens_nor_closes(sessions: Sessions) -> None:

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from service.evaluation.causes import Cause, Severity, cause_of, signals_of, state_of
 from service.evaluation.hysteresis import State
+from service.evaluation.importance import Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.policy import Action
+
+HARDLY_ROW_HASH = Importance({"row_hash": 0.0, "income": 1.0})
 
 OK, ALERT, THIN = Verdict.OK, Verdict.ALERT, Verdict.INSUFFICIENT_DATA
 
@@ -125,13 +128,18 @@ def test_the_metrics_of_one_cause_are_one_signal_and_the_worst_counts() -> None:
             Severity.CRITICAL,
             Action.RETRAIN,
         ),
+        (
+            a_measurement("rmse", slice="a=b", reason="over_ceiling"),
+            Severity.CRITICAL,
+            Action.RETRAIN,
+        ),
         (a_measurement("disparate_impact"), Severity.WARNING, Action.WATCH),
     ],
 )
 def test_the_severity_of_a_signal_and_what_it_asks_for(
     measurement: Measurement, severity: Severity, action: Action
 ) -> None:
-    (signal,) = signals_of([measurement], unimportant={"row_hash"})
+    (signal,) = signals_of([measurement], importance=HARDLY_ROW_HASH)
     assert (signal.severity, signal.action) == (severity, action)
 
 

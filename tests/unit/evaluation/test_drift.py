@@ -16,6 +16,7 @@ from service.evaluation.drift import (
     drift_warnings,
     judge_drift,
 )
+from service.evaluation.importance import Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
@@ -320,3 +321,18 @@ def test_undrifted_windows_rarely_alert_whatever_the_method() -> None:
             # 36 windows at 1 %: more than 3 alerts have a probability of 6e-4.
             assert sum(found["any", method, str(rows), effect] for rows in sizes) <= 3
         assert found["power", method, "1000", "0"] >= 0.75 * windows
+
+
+def test_the_minimum_effect_of_an_important_feature_is_smaller_but_for_its_own() -> None:
+    def threshold(share: float, **own: float) -> float:
+        columns = {"x": ColumnDriftPolicy(min_effect=own["own"])} if own else {}
+        policy = DriftPolicy(columns=columns, importance=Importance({"x": share, "y": 1 - share}))
+        found = judge_column(normal(1, 20_000), normal(2, 20_000), policy=policy)
+        assert found.threshold is not None
+        return found.threshold
+
+    assert threshold(0.5) == 0.1
+    assert threshold(1.0) == 0.05
+    assert threshold(0.4) == pytest.approx(0.125)
+    assert threshold(0.01) == 0.2
+    assert threshold(1.0, own=0.1) == 0.1

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
-from service.evaluation.policy import Action, decide, family_of, family_verdict
+from service.evaluation.policy import Action, decide, family_of, family_verdict, ranked
 
 OK, ALERT, THIN = Verdict.OK, Verdict.ALERT, Verdict.INSUFFICIENT_DATA
 
@@ -86,12 +87,69 @@ def test_a_reason_never_calls_healthy_what_was_not_judged(
     assert decide({**verdicts, "performance": performance}, []) == (Action.NONE, reason)
 
 
-def test_the_strongest_drift_is_named_first() -> None:
+def drifts(**values: float) -> list[Measurement]:
+    return [replace(a_measurement(), subject=name, value=v) for name, v in values.items()]
+
+
+def subjects(alerts: list[Measurement]) -> list[str | None]:
+    return [alert.subject for alert in alerts]
+
+
+def test_the_strongest_drift_comes_first_and_where_importance_is_known_its_product_counts() -> None:
+    alerts = drifts(income=0.31, age=0.83, row_hash=1.0)
+    assert subjects(ranked(alerts, ALIKE)) == ["row_hash", "age", "income"]
+    known = Importance({"income": 0.6, "age": 0.2, "row_hash": 0.001})
+    assert subjects(ranked(alerts, known)) == ["income", "age", "row_hash"]
+    # A p-value that is far below its level is as much as a distance that is far above.
+    p_value = replace(alerts[0], subject="p", value=1e-9, threshold=0.05)
+    p_value = replace(p_value, direction=Direction.LOWER_IS_WORSE)
+    assert subjects(ranked([*alerts, p_value], ALIKE))[0] == "p"
+
+
+def test_broken_features_are_named_by_their_importance() -> None:
+    alerts = [replace(a_measurement("missing_ratio"), subject=name) for name in ("a", "b")]
+    assert subjects(ranked(alerts, Importance({"a": 1.0, "b": 2.0}))) == ["b", "a"]
+    assert subjects(ranked(alerts, ALIKE)) == ["a", "b"]
+
+
+def test_drift_of_what_the_model_hardly_uses_asks_for_nothing() -> None:
     verdicts = dict.fromkeys(("quality", "estimated_performance", "performance"), OK)
-    weak = a_measurement()
-    strong = replace(weak, subject="age", value=0.83)
-    _, reason = decide({**verdicts, "drift": ALERT}, [weak, strong])
-    assert reason.index("age") < reason.index("income")
+    known = Importance({"income": 0.6, "row_hash": 0.0})
+    action, reason = decide({**verdicts, "drift": ALERT}, drifts(row_hash=0.5), known)
+    assert action is Action.NONE
+    assert reason == "only what the model hardly uses has moved: drift of row_hash 0.50 over 0.10"
+    both = drifts(row_hash=0.5, income=0.2)
+    assert decide({**verdicts, "drift": ALERT}, both, known)[0] is Action.WATCH
+
+
+def test_drift_whose_harm_nobody_can_know_asks_for_labels() -> None:
+    verdicts = dict.fromkeys(("estimated_performance", "performance"), THIN)
+    verdicts |= {"quality": OK, "drift": ALERT}
+    action, reason = decide(verdicts, drifts(income=0.2))
+    assert action is Action.COLLECT_LABELS
+    assert "neither labels nor an estimate tell" in reason
+    assert decide({**verdicts, "estimated_performance": OK}, drifts(income=0.2))[0] is Action.WATCH
+
+
+def test_another_concept_asks_for_retraining_and_is_said_with_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "service.evaluation.policy.family_of",
+        lambda m: "concept" if m.metric.startswith("concept") else family_of(m),
+    )
+    verdicts = dict.fromkeys(("quality", "drift", "estimated_performance", "performance"), OK)
+    shift = replace(a_measurement("concept_shift"), subject=None)
+    action, reason = decide({**verdicts, "concept": ALERT}, [shift])
+    assert (action, reason) == (
+        Action.RETRAIN,
+        "what the features mean has changed: concept_shift 0.31 against 0.9",
+    )
+    loss = {**verdicts, "concept": ALERT, "performance": ALERT}
+    action, reason = decide(loss, [shift, a_measurement("accuracy")])
+    assert action is Action.RETRAIN
+    assert reason.endswith("; the model got worse: accuracy of income 0.31 against 0.9")
+    assert decide({**loss, "quality": ALERT}, [shift])[0] is Action.FIX_DATA
 
 
 def test_a_reason_names_at_most_three() -> None:
