@@ -11,6 +11,7 @@ from service.evaluation.quality_columns import (
     check_missing,
     check_range,
     check_stuck,
+    check_unit,
     check_unseen,
 )
 from service.evaluation.quality_rows import check_duplicates, check_rejected, check_types
@@ -23,12 +24,12 @@ SCORE = "score"
 
 QUALITY_METRICS = frozenset(
     {
-        *("missing_ratio", "out_of_range_ratio", "unseen_ratio", "constant"),
+        *("missing_ratio", "out_of_range_ratio", "unseen_ratio", "constant", "unit_change"),
         *("rows", "type_error_ratio", "rejected_ratio", "duplicate_ratio"),
     }
 )
 # What their reasons tell is plainer than their numbers.
-TOLD = frozenset({"constant", "rows", "rejected_ratio", "duplicate_ratio"})
+TOLD = frozenset({"constant", "unit_change", "rows", "rejected_ratio", "duplicate_ratio"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def judge_quality(
     beyond a declared range and for what ingest counted, by Poisson's law for rows that repeat
     another one, by Good and Turing for values that the reference has not seen.  A column that
     varies in the reference alerts when all rows of the window have one value, and chance cannot
-    have done it.
+    have done it; a declared numeric one when all values look multiplied, or moved, by one amount.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def judge_quality(
     list[Measurement]
         ``rows`` first, as information; then per column ``missing_ratio``, and
         ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others); ``duplicate_ratio``;
-        ``constant``, ``type_error_ratio`` and ``rejected_ratio`` only where there is any.
+        ``constant``, ``unit_change``, ``type_error_ratio`` and ``rejected_ratio`` only where there
+        is any.
         ``p_value`` is adjusted for all checks, these included.
 
     Examples
@@ -177,8 +179,10 @@ def _check_columns(
             values = check_range(name, bins, before, after, range_, policy.out_of_range)
         else:
             values = check_unseen(name, bins, before, after, policy.unseen)
-        stuck = check_stuck(name, bins, before, after, pieces)
-        checks += [require(check, policy.min_rows, "values") for check in (values, stuck) if check]
+        found = [values, check_stuck(name, bins, before, after, pieces)]
+        if isinstance(bins, NumericBins) and name in declared:
+            found.append(check_unit(name, bins, before, after, pieces))
+        checks += [require(check, policy.min_rows, "values") for check in found if check]
     return checks
 
 

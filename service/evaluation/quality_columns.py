@@ -1,4 +1,4 @@
-"""Checks of one column: missing, out of range, unseen and stuck values."""
+"""Checks of one column: missing, out of range, unseen and stuck values, and other units."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from service.detection.comparison import compare_column
+from service.detection.methods import METHODS, Sample
 from service.detection.quality import (
     beta_binomial_tail,
     binomial_tail,
@@ -14,6 +16,7 @@ from service.detection.quality import (
     unseen_prior,
 )
 from service.detection.rare import fisher_tail
+from service.detection.units import find_unit_change
 from service.evaluation.quality_check import Check, more_often, ratio_check
 from service.profiles.binning import CategoricalBins, NumericBins
 from service.profiles.columns import Column
@@ -166,3 +169,30 @@ def _only_value(
     if index == len(bins.categories) or len(column.unseen) != 1:
         return None
     return index, ""
+
+
+def check_unit(
+    name: str,
+    bins: NumericBins,
+    before: ColumnProfile,
+    after: ColumnProfile,
+    chunks: Sequence[ColumnProfile],
+) -> Check:
+    """Check whether a column came in another unit; chance is ruled out as for drift."""
+    check = Check(
+        "unit_change", name, "rescaling", 1.0, values_of(after), values_of(before), 1.0,
+        p_value=1.0, recorded=False,
+    )  # fmt: skip
+    change = find_unit_change(bins, before, after)
+    if change is None:
+        return check
+    compared = compare_column(
+        bins, Sample(before.counts), [chunk.counts for chunk in chunks], Sample(after.counts),
+        METHODS["total_variation"],
+    )  # fmt: skip
+    value, usual = (change.move, 0.0) if change.move else (change.factor, 1.0)
+    return replace(
+        check, value=value, reference_value=usual, recorded=True, beyond=True,
+        finding=change.sentence,
+        p_value=max((test.p_value for test in compared.tests), default=1.0),
+    )  # fmt: skip

@@ -269,7 +269,8 @@ def unlike(rows: int, start: int = 0) -> list[float]:
 def test_rows_that_come_again_under_another_id_are_duplicates() -> None:
     old, new = unlike(1000), unlike(500) + unlike(100)
     found = judge(old, new, NUMBER)["duplicate_ratio"]
-    assert (found.value, found.reference_value) == (pytest.approx(1 / 6, abs=0.05), 0.0)
+    assert found.value == pytest.approx(1 / 6, abs=0.05)
+    assert found.reference_value == 0.0
     assert found.verdict is Verdict.ALERT
     assert found.reason is not None
     assert found.reason.endswith("% of the rows repeat another one")
@@ -278,7 +279,8 @@ def test_rows_that_come_again_under_another_id_are_duplicates() -> None:
 
 def test_few_duplicates_are_counted_exactly() -> None:
     found = judge(unlike(1000), [*unlike(198), 0.0, 1.0], NUMBER)["duplicate_ratio"]
-    assert (found.value, found.verdict) == (pytest.approx(0.01), Verdict.OK)
+    assert found.value == pytest.approx(0.01)
+    assert found.verdict is Verdict.OK
 
 
 def test_columns_of_few_values_repeat_each_other_and_more_rows_do_so_more_often() -> None:
@@ -310,3 +312,39 @@ def test_a_reference_from_before_contents_were_counted_says_so() -> None:
     [duplicates] = [m for m in found if m.metric == "duplicate_ratio"]
     assert duplicates.verdict is Verdict.INSUFFICIENT_DATA
     assert duplicates.reason == "the reference is of a time before contents were counted"
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+@pytest.mark.parametrize(
+    ("factor", "move", "reason"),
+    [
+        (0.3048, 0.0, "values look multiplied by 0.3"),
+        (1000.0, 0.0, "values look multiplied by "),
+        (1.609, 0.0, "values look multiplied by 1."),
+        (1.0, 273.15, "values look moved by 27"),
+    ],
+)
+def test_values_in_another_unit_are_recognised(
+    rows: int, factor: float, move: float, reason: str
+) -> None:
+    rng = np.random.default_rng(rows)
+    old, new = rng.normal(20, 3, 5000), rng.normal(20, 3, rows) * factor + move
+    found = judge(old, new, NUMBER)["unit_change"]
+    assert found.verdict is Verdict.ALERT
+    assert found.reason is not None
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("rows", [100, 1000, 10_000])
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("stretch", [1.0, 1.5, 2.0])
+def test_ordinary_drift_is_no_other_unit(rows: int, shift: float, stretch: float) -> None:
+    rng = np.random.default_rng(int(rows + 10 * shift + 100 * stretch))
+    old, new = rng.normal(20, 3, 5000), rng.normal(20 + 3 * shift, 3 * stretch, rows)
+    assert "unit_change" not in judge(old, new, NUMBER)
+
+
+def test_one_kind_of_values_is_no_other_unit_of_all() -> None:
+    rng = np.random.default_rng(4)
+    old = np.append(rng.normal(10, 1, 2500), rng.normal(30, 5, 2500))
+    assert "unit_change" not in judge(old, rng.normal(30, 5, 1000), NUMBER)
