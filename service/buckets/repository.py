@@ -187,3 +187,14 @@ def binnings_in_use(session: Session, version_id: int, start: datetime, end: dat
             .distinct()
         )
     )
+
+
+def count_labelled(session: Session, version_id: int) -> int:
+    """Return how many labelled rows of a version have been profiled."""
+    of_bucket = (
+        select(func.max(BucketProfile.rows).label("rows"))
+        .where(BucketProfile.version_id == version_id, BucketProfile.family == "performance")
+        .group_by(BucketProfile.start)
+        .subquery()
+    )
+    return session.scalar(select(func.coalesce(func.sum(of_bucket.c.rows), 0))) or 0

@@ -208,3 +208,38 @@ def conclude(
         reason=reason,
         signals=tuple(signals),
     )
+
+
+def require_labels(judgement: Judgement, known: int, wanted: int) -> Judgement:
+    """Return a judgement that asks for labels where a loss is estimated and nobody could retrain.
+
+    What labels show (a loss, another concept, a critical slice beyond its limit) asks for
+    retraining however few they are.
+
+    Parameters
+    ----------
+    judgement
+        What was concluded from one window.
+    known
+        Labelled rows of the version, whatever their window.
+    wanted
+        Labelled rows that a retraining needs.
+    """
+    alerting = {
+        signal.cause.kind for signal in judgement.signals if signal.action is Action.RETRAIN
+    }
+    estimated = {"estimated_performance"}
+    if judgement.action is not Action.RETRAIN or alerting != estimated or known >= wanted:
+        return judgement
+    few = f"{known:,} labelled rows are known, and a retraining needs {wanted:,}"
+    return replace(
+        judgement,
+        action=Action.COLLECT_LABELS,
+        reason=f"{judgement.reason}; {few}",
+        signals=tuple(
+            replace(signal, action=Action.COLLECT_LABELS)
+            if signal.action is Action.RETRAIN
+            else signal
+            for signal in judgement.signals
+        ),
+    )

@@ -13,7 +13,7 @@ from pydantic import (
 
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.registry.documents import Document
-from service.registry.monitor_alert import Alert
+from service.registry.monitor_alert import Alert, Retraining
 from service.registry.monitor_drift import Drift, Evidently
 from service.registry.monitor_performance import DEFAULT_METRICS, METRICS_OF, Performance
 from service.registry.monitor_quality import Quality
@@ -41,7 +41,7 @@ Length = Literal["1h", "6h", "1d", "1w", "1mo"]
 class MonitorDocument(Document):
     """One model's monitor with all its defaults filled in."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"discover_slices", "retraining", "retention"})
+    later: ClassVar[frozenset[str]] = frozenset({"discover_slices", "retention"})
 
     model: str
     window: Length = "1d"
@@ -56,6 +56,7 @@ class MonitorDocument(Document):
     quality: Quality = Field(default_factory=Quality)
     performance: Performance = Field(default_factory=Performance)
     alert: Alert = Field(default_factory=Alert)
+    retraining: Retraining = Field(default_factory=Retraining)
     slices: tuple[SliceDocument, ...] = ()
     fairness: tuple[FairnessDocument, ...] = ()
 

@@ -41,3 +41,17 @@ class Alert(Document):
         """Return both numbers."""
         k, _, n = self.open.partition(" of ")
         return int(k), int(n)
+
+
+class Retraining(Document):
+    """What a request for retraining takes.
+
+    An estimated loss asks for labels while fewer than ``min_labelled_rows`` of the version are
+    known.  No request opens within ``cooldown`` after one of the model was closed.
+    """
+
+    part: ClassVar[str] = "retraining."
+    later: ClassVar[frozenset[str]] = frozenset({"webhooks"})
+
+    min_labelled_rows: int = Field(default=1000, ge=0, le=1_000_000_000)
+    cooldown: Annotated[Duration, Field(le=LONGEST_COOLDOWN)] = timedelta(days=7)

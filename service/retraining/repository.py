@@ -37,6 +37,15 @@ def live_request(session: Session, version_id: int) -> int | None:
     )
 
 
+def was_closed_within(session: Session, model_id: int, span: timedelta) -> bool:
+    """Say whether a request of the model was closed less than ``span`` ago."""
+    recent = exists().where(
+        RetrainingRequest.model_id == model_id,
+        RetrainingRequest.closed_at > func.clock_timestamp() - span,
+    )
+    return bool(session.scalar(select(recent)))
+
+
 def request_of_window(
     session: Session, version_id: int, start: datetime, end: datetime
 ) -> int | None:

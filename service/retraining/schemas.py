@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from service.retraining.tables import Outbox
 
 RequestState = Literal["open", "acknowledged", "retraining", "resolved", "dismissed"]
+Deed = Literal["acknowledge", "start", "dismiss"]
 
 
 class DeliveryDocument(BaseModel):

@@ -1,15 +1,16 @@
 """Opening retraining requests."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownVersionError
+from service.errors import ConflictError, UnknownVersionError
 from service.retraining import repository
 from service.retraining.events import requested_event
-from service.retraining.tables import RetrainingRequest
+from service.retraining.schemas import Deed
+from service.retraining.tables import LIVE_STATES, RetrainingRequest
 
 
 def request_retraining(
@@ -24,12 +25,13 @@ def request_retraining(
     start: datetime,
     end: datetime,
     signals: Sequence[dict[str, Any]],
+    cooldown: timedelta = timedelta(0),
 ) -> int | None:
     """Link the window [start, end) to the version's live request, or open one and announce it.
 
     Returns the request's id.  Repeating a call changes nothing: a window that has been evidence
     once, of a request that is closed by now, does not open another.  A retired version gets none,
-    hence ``None``.
+    nor does a model one of whose requests was closed less than ``cooldown`` ago: hence ``None``.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def request_retraining(
     if live is not None:
         repository.link_window(session, live, start, end)
         return live
-    if stage == "retired":
+    if stage == "retired" or repository.was_closed_within(session, model_id, cooldown):
         return None
     request = RetrainingRequest(
         model_id=model_id, version_id=version_id, state="open", action=action, reason=reason
@@ -66,3 +68,30 @@ def request_retraining(
     )
     repository.enqueue(session, request.id, event)
     return request.id
+
+
+# From which states a deed leads where; a state that it leads to is one where nothing is left to do.
+_DEEDS: Mapping[Deed, tuple[tuple[str, ...], str]] = {
+    "acknowledge": (("open",), "acknowledged"),
+    "start": (("open", "acknowledged"), "retraining"),
+    "dismiss": (LIVE_STATES, "dismissed"),
+}
+
+
+def handle(request: RetrainingRequest, deed: Deed, *, by: str, note: str, at: datetime) -> None:
+    """Move a request on; the caller holds the version's lock.
+
+    Raises
+    ------
+    ConflictError
+        If the request is in a state from which this cannot be done.
+    """
+    before, after = _DEEDS[deed]
+    if request.state == after:
+        return
+    if request.state not in before:
+        message = f"the request is {request.state}"
+        raise ConflictError(message)
+    request.state, request.handled_by, request.note = after, by, note or request.note
+    if after not in LIVE_STATES:
+        request.closed_at = at

@@ -31,6 +31,9 @@ class RetrainingRequest(Base):
     action: Mapped[str]
     reason: Mapped[str]
     opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    handled_by: Mapped[str | None]
+    note: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
 
 
 class RequestWindow(Base):

@@ -62,6 +62,7 @@ def ask_for_retraining(
             start=start,
             end=end,
             signals=_signals(judgement.measurements),
+            cooldown=document.retraining.cooldown,
         )
 
 

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import and_, exists, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from service.alerts.repository import WITHDRAWN
+from service.alerts.tables import Incident
 from service.buckets.tables import BucketProfile
 from service.evaluation.measurement import Verdict
+from service.evaluation.policy import Action
 from service.profiles.profile import RegressionProfile
 from service.profiles.serialise import performance_from_bytes
 from service.registry.values import VersionSpec
@@ -63,6 +66,27 @@ def _alerting(session: Session, window_ids: Iterable[int]) -> defaultdict[int, l
     for row in rows:
         found[row.window_id].append(row)
     return found
+
+
+def incidents_of(
+    session: Session, request: RetrainingRequest, windows: Sequence[WindowEvidence]
+) -> list[int]:
+    """Return the incidents that ask for retraining in the windows of a request."""
+    if not windows:
+        return []
+    starts = [evidence.window.start for evidence in windows]
+    found = session.scalars(
+        select(Incident.id)
+        .where(
+            Incident.version_id == request.version_id,
+            Incident.action == Action.RETRAIN.value,
+            Incident.outcome.is_distinct_from(WITHDRAWN),
+            Incident.since <= max(starts),
+            or_(Incident.closed_start.is_(None), Incident.closed_start >= min(starts)),
+        )
+        .order_by(Incident.id)
+    )
+    return list(found)
 
 
 def labelled_rows(

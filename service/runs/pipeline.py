@@ -14,6 +14,7 @@ from service.buckets.reader import RowReader
 from service.buckets.repository import (
     Family,
     binnings_in_use,
+    count_labelled,
     load_profiles,
     load_slices,
     starts_lacking,
@@ -23,6 +24,8 @@ from service.buckets.repository import (
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
 from service.buckets.slicing import Slicing, slicing_of
+from service.evaluation.policy import Action
+from service.evaluation.window import require_labels
 from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
     BUCKET_KINDS,
@@ -252,12 +255,16 @@ class Pipeline:
         return judge_inputs(self._knowledge, inputs)
 
     def _record(self, claim: Claim, inputs: Inputs, outcome: Outcome) -> None:
+        judgement, wanted = outcome.judgement, inputs.monitor.document.retraining.min_labelled_rows
         with self._sessions.begin() as session:
+            if judgement.action is Action.RETRAIN:
+                known = count_labelled(session, inputs.version.version_id)
+                judgement = require_labels(judgement, known, wanted)
             record(
                 session,
                 claim,
                 inputs.version,
-                outcome.judgement,
+                judgement,
                 basis=outcome.basis,
                 document=inputs.monitor.document,
                 missing=outcome.missing if self._row_stage else (),

@@ -264,7 +264,7 @@ def _point_latest(session: Session, item: Item, judgement: Judgement) -> None:
 
 
 def _digest(judgement: Judgement, basis: Basis) -> str:
-    whole = repr((basis, _rounded(judgement.measurements)))
+    whole = repr((basis, judgement.action.value, _rounded(judgement.measurements)))
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Reading retraining requests; they stand here because their evidence are windows."""
+"""Reading and handling retraining requests; here because their evidence are windows."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,18 +6,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
+from service import clock
+from service.alerts.schemas import Handling
 from service.errors import UnknownRequestError
+from service.registry.documents import read
 from service.registry.repository import find_model, find_version_by_id
 from service.retraining import repository
-from service.retraining.schemas import DeliveryDocument, RequestState
+from service.retraining.schemas import Deed, DeliveryDocument, RequestState
+from service.retraining.service import handle
 from service.retraining.tables import RetrainingRequest
-from service.runs.evidence import labelled_rows, windows_of
+from service.runs.evidence import incidents_of, labelled_rows, windows_of
 from service.runs.request_schemas import Evidence, EvidenceWindow, RequestDocument, RequestList
-from service.web import ReadSession
+from service.web import Body, ReadSession, WriteSession, documented_body
 
 router = APIRouter(prefix="/v1/retraining-requests", tags=["retraining"])
 
 _LARGEST_ID = 2**63 - 1
+_HANDLING = {"by": "ana", "note": "trained on the rows since Monday"}
 
 
 @router.get("")
@@ -43,12 +48,27 @@ def list_requests(
 @router.get("/{request_id}")
 def read_request(session: ReadSession, request_id: int) -> RequestDocument:
     """Read one retraining request with its evidence."""
-    request = (
-        repository.find_request(session, request_id) if 0 < request_id <= _LARGEST_ID else None
-    )
-    if request is None:
-        raise UnknownRequestError
+    return _documents(session, [_find(session, request_id)])[0]
+
+
+@router.post("/{request_id}/{deed}", openapi_extra=documented_body(Handling, _HANDLING))
+def handle_request(
+    session: WriteSession, request_id: int, deed: Deed, body: Body
+) -> RequestDocument:
+    """Acknowledge, start or dismiss a retraining request; doing it again changes nothing."""
+    handling = read(Handling, body)
+    request = _find(session, request_id)
+    repository.lock_version(session, request.version_id)
+    session.refresh(request)
+    handle(request, deed, by=handling.by, note=handling.note, at=clock.now())
     return _documents(session, [request])[0]
+
+
+def _find(session: Session, request_id: int) -> RetrainingRequest:
+    found = repository.find_request(session, request_id) if 0 < request_id <= _LARGEST_ID else None
+    if found is None:
+        raise UnknownRequestError
+    return found
 
 
 def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[RequestDocument]:
@@ -66,7 +86,11 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
                 "action": request.action,
                 "reason": request.reason,
                 "opened_at": request.opened_at,
+                "closed_at": request.closed_at,
+                "handled_by": request.handled_by,
+                "note": request.note,
                 "evidence": Evidence(
+                    incidents=incidents_of(session, request, windows[request.id]),
                     windows=[EvidenceWindow.of(found) for found in windows[request.id]],
                     labelled_rows_per_class=labelled_rows(
                         session, request, versions[request.version_id]

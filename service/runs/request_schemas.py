@@ -37,9 +37,10 @@ class EvidenceWindow(BaseModel):
 
 
 class Evidence(BaseModel):
-    """Why, and on which data."""
+    """Why, and on which data; ``incidents`` ask for retraining in these windows."""
 
     windows: list[EvidenceWindow]
+    incidents: list[int]
     labelled_rows_per_class: dict[str, int] | None
 
 
@@ -53,6 +54,9 @@ class RequestDocument(BaseModel):
     action: str
     reason: str
     opened_at: datetime
+    closed_at: datetime | None
+    handled_by: str | None
+    note: str | None
     evidence: Evidence
     deliveries: list[DeliveryDocument]
 

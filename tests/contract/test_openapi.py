@@ -16,7 +16,7 @@ from service.processes.api import create_app
 from service.processes.documentation import problems
 from service.processes.openapi import PROBLEM, operations
 from service.settings import Settings
-from tests.integration.seeded import add_incident
+from tests.integration.seeded import add_incident, add_request
 
 CSV = "text/csv"
 PAGES = {"/", "/docs", "/openapi.json"}
@@ -133,6 +133,7 @@ IN_ORDER = (
     "post /v1/labels",
     "post /v1/models/{model}/evaluate",
     "post /v1/incidents/{incident_id}/{deed}",
+    "post /v1/retraining-requests/{request_id}/{deed}",
 )
 
 
@@ -148,6 +149,8 @@ def test_the_examples_of_all_bodies_are_accepted(
         url, query = address(path, operation, weight=None)
         if "incident_id" in path:
             add_incident(sessions, id=3)
+        if "request_id" in path:
+            add_request(sessions, id=12)
         for media, content in operation["requestBody"]["content"].items():
             example = content.get("example")
             if example is None:

@@ -18,6 +18,7 @@ from service.registry.service import put_model, put_version
 from service.registry.tables import Binning
 from service.registry.values import VersionSpec
 from service.retraining.service import request_retraining
+from service.retraining.tables import RetrainingRequest
 from service.runs.tables import LatestWindow, Measurement, Window
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -194,6 +195,17 @@ def add_incident(sessions: sessionmaker[Session], **overrides: Any) -> int:
         session.add(incident)
         session.flush()
         return incident.id
+
+
+def add_request(sessions: sessionmaker[Session], **overrides: Any) -> int:
+    """Add an open retraining request of ``loans`` 7, without any window."""
+    with sessions.begin() as session:
+        version = find_version(session, "loans", "7")
+        own = {"model_id": version.model_id, "version_id": version.version_id}
+        request = RetrainingRequest(**own, action="retrain", reason="it got worse", **overrides)
+        session.add(request)
+        session.flush()
+        return request.id
 
 
 def ask(session: Session, version: VersionSpec, window: Window) -> int | None:

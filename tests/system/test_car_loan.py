@@ -239,8 +239,10 @@ def test_drift_alerts_on_what_moved_in_the_last_five_days_only(straight: Straigh
 
 def test_one_retraining_request_says_why_and_on_which_windows(straight: Straight) -> None:
     (request,) = straight.requests
-    # The estimate asks for it; the labels confirm it.
-    assert [early["id"] for early in straight.requests_before_labels] == [request["id"]]
+    # Without a single label the estimate asks for labels; they confirm the loss.
+    assert straight.requests_before_labels == []
+    actions = [window["action"] for window in straight.estimated[5:]]
+    assert actions == ["collect_labels"] * 5
     assert (request["model"], request["version"]) == ("loans", "7")
     assert (request["state"], request["action"]) == ("open", "retrain")
     starts = [window["start"] for window in request["evidence"]["windows"]]

@@ -18,7 +18,7 @@ from service.db.engine import make_engine, make_sessions
 from service.errors import UnknownVersionError
 from service.registry.tables import Model, Version
 from service.retraining.delivery import Target, deliver_due, make_client
-from service.retraining.service import request_retraining
+from service.retraining.service import handle, request_retraining
 from service.retraining.signature import signing_key
 from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
 
@@ -40,7 +40,9 @@ def add_version(sessions: Sessions, stage: str = "live") -> tuple[int, int]:
         return model.id, version.id
 
 
-def ask_within(session: Session, ids: tuple[int, int], day: int = 0) -> int | None:
+def ask_within(
+    session: Session, ids: tuple[int, int], day: int = 0, cooldown: timedelta = timedelta(0)
+) -> int | None:
     return request_retraining(
         session,
         model_id=ids[0],
@@ -52,6 +54,7 @@ def ask_within(session: Session, ids: tuple[int, int], day: int = 0) -> int | No
         start=START + day * DAY,
         end=START + (day + 1) * DAY,
         signals=[{"metric": "roc_auc", "value": 0.8, "threshold": 0.89, "n": 5000}],
+        cooldown=cooldown,
     )
 
 
@@ -114,6 +117,25 @@ def test_a_window_opens_one_request_in_its_life_and_a_new_window_another(
     second = ask(sessions, ids, day=1)
     assert second != first
     assert count(sessions, Outbox) == 2
+
+
+def test_within_the_cooldown_after_one_was_closed_no_other_opens_for_the_model(
+    sessions: Sessions,
+) -> None:
+    ids = add_version(sessions)
+    first = ask(sessions, ids)
+    with sessions.begin() as session:
+        request = session.get_one(RetrainingRequest, first)
+        handle(request, "dismiss", by="ana", note="", at=datetime.now(UTC) - 3 * DAY)
+
+    def again(day: int, cooldown: timedelta) -> int | None:
+        with sessions.begin() as session:
+            return ask_within(session, ids, day, cooldown=cooldown)
+
+    assert again(1, 4 * DAY) is None
+    assert again(0, 4 * DAY) == first
+    assert count(sessions, Outbox) == 1
+    assert again(1, 2 * DAY) not in (None, first)
 
 
 def test_a_retired_version_opens_none(sessions: Sessions) -> None:

@@ -15,6 +15,7 @@ from service.web import install_problems
 from tests.integration.seeded import (
     DAY,
     START,
+    add_incident,
     add_labels,
     add_measurement,
     add_window,
@@ -110,6 +111,37 @@ def test_requests_are_filtered_and_paged_in_the_order_of_their_ids(
     first, cursor = ids(limit=2)
     assert first == opened[:2]
     assert ids(limit=2, cursor=cursor) == (opened[2:], None)
+
+
+def test_a_request_names_its_incidents(client: TestClient, sessions: Sessions) -> None:
+    seed(sessions)
+    loss = {"kind": "performance", "subject": "", "action": "retrain"}
+    of_these = {"since": START, "opened_start": START, "opened_end": START + DAY}
+    wanted = add_incident(sessions, **loss, **of_these)
+    add_incident(sessions, **of_these)
+    later = {"since": START + 9 * DAY, "opened_start": START + 9 * DAY}
+    add_incident(sessions, **{**loss, "subject": "1"}, **later)
+    (request,) = client.get("/v1/retraining-requests").json()["requests"]
+    assert request["evidence"]["incidents"] == [wanted]
+
+
+def test_a_request_is_acknowledged_started_and_dismissed(
+    client: TestClient, sessions: Sessions
+) -> None:
+    seed(sessions)
+    (request,) = client.get("/v1/retraining-requests").json()["requests"]
+    address = f"/v1/retraining-requests/{request['id']}"
+    said = {"by": "ana", "note": "next week"}
+    seen = [client.post(f"{address}/{deed}", json=said) for deed in ("acknowledge", "start")]
+    assert [answer.json()["state"] for answer in seen] == ["acknowledged", "retraining"]
+    assert client.post(f"{address}/acknowledge", json=said).status_code == 409
+    for _ in range(2):
+        dismissed = client.post(f"{address}/dismiss", json=said).json()
+        assert (dismissed["state"], dismissed["handled_by"]) == ("dismissed", "ana")
+        assert dismissed["closed_at"] is not None
+    assert client.post(f"{address}/start", json=said).status_code == 409
+    assert client.post(f"{address}/start", json={}).status_code == 422
+    assert client.post("/v1/retraining-requests/99/start", json=said).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "min_label_coverage": 0.5,
         },
         "alert": {"open": "2 of 3", "close_after": 2, "cooldown": "1d"},
+        "retraining": {"min_labelled_rows": 1000, "cooldown": "1w"},
         "slices": [],
         "fairness": [],
     }
@@ -148,7 +149,7 @@ def test_a_misspelt_word_is_met_with_the_right_one(
     ("content", "named"),
     [
         ({"discover_slices": True}, "discover_slices"),
-        ({"retraining": {}}, "retraining"),
+        ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
         ({"retention": {}}, "retention"),
         ({"reference": "previous_window"}, "reference: previous_window"),
         ({"reference": {"trailing": "30d"}}, "reference: trailing"),
