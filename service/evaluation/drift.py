@@ -157,6 +157,7 @@ def judge_label_drift(
     rows: int,
     policy: DriftPolicy,
     min_label_coverage: float,
+    withheld: str | None = None,
 ) -> list[Measurement]:
     """Judge whether the classes of the labels have other shares than in the reference.
 
@@ -173,6 +174,8 @@ def judge_label_drift(
     min_label_coverage
         The share of the window's rows that needs a label: those that arrive first need not be
         like the others.
+    withheld
+        Why no verdict may rest on this window's labels.
 
     Returns
     -------
@@ -204,7 +207,9 @@ def judge_label_drift(
         LABEL, _own(LABEL, policy), policy, partial(compare_column, bins, before, pieces, after)
     )
     coverage = current.labelled / rows if rows else 0.0
-    if coverage < min_label_coverage:
+    if withheld is not None:
+        column = replace(column, blocked=withheld)
+    elif coverage < min_label_coverage:
         blocked = f"{coverage:.0%} of the rows have a label, fewer than {min_label_coverage:.0%}"
         column = replace(column, blocked=blocked.replace("%", " %"))
     return _judge([column], policy, share)

@@ -59,12 +59,16 @@ class FairnessRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FairnessPolicy:
-    """The protected columns, and the rate of false alarms of a window over all of them."""
+    """The protected columns, and the rate of false alarms of a window over all of them.
+
+    ``withheld`` is why no verdict may rest on this window's labels.
+    """
 
     rules: Sequence[FairnessRule] = ()
     alpha: float = 0.01
     min_rows: int = 100
     min_label_coverage: float = 0.5
+    withheld: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +212,8 @@ def _disparities(
             reason = UNKNOWN_CLASS
         elif min(len(named) for named in own.values()) < FEWEST_GROUPS:
             reason = "fewer_than_two_groups"
-        elif _RATES[metric] != (SELECTION,) and not covered:
-            reason = "label_coverage"
+        elif _RATES[metric] != (SELECTION,) and (policy.withheld or not covered):
+            reason = policy.withheld or "label_coverage"
         elif metric == "disparate_impact" and reference and reference not in own[SELECTION]:
             reason = "no_reference_group"
         if reason is not None:

@@ -42,7 +42,8 @@ class PerformancePolicy:
 
     ``alpha`` is the rate of false alarms of a window over all ``metrics`` together; ``tolerance``
     the loss that nobody minds: absolute, but a share of the baseline for Brier score, log loss and
-    the errors of a regression, and of its mean absolute error for a bias.
+    the errors of a regression, and of its mean absolute error for a bias.  ``withheld`` is why no
+    verdict may rest on this window's labels.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class PerformancePolicy:
     tolerance: float = 0.01
     min_label_coverage: float = 0.5
     min_rows: int = 100
+    withheld: str | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.metrics) - (KNOWN - RECORDED))
@@ -114,18 +116,22 @@ def judge_performance(
     now = measure(current, edges=edges)
     before = {} if reference is None else measure(reference, edges=edges)
     pieces = [measure(chunk, judged, edges) for chunk in chunks]
-    coverage = current.labelled / rows if rows else 0.0
-    blocked = None
-    if current.labelled < policy.min_rows:
-        blocked = "few_rows"
-    elif coverage < policy.min_label_coverage:
-        blocked = "label_coverage"
+    blocked = _blocked(current.labelled, rows, policy)
     context = _Context(policy, sum(name in judged for name, _ in now), blocked)
     measurements = [_coverage(current.labelled, rows, policy)]
     for key, value in now.items():
         parts = [piece[key] for piece in pieces] if key[0] in judged else []
         measurements.append(_judge(key, value, before.get(key), parts, context))
     return measurements
+
+
+def _blocked(labelled: int, rows: int, policy: PerformancePolicy) -> str | None:
+    if policy.withheld is not None:
+        return policy.withheld
+    if labelled < policy.min_rows:
+        return "few_rows"
+    covered = rows > 0 and labelled / rows >= policy.min_label_coverage
+    return None if covered else "label_coverage"
 
 
 def judge_estimate(
@@ -195,6 +201,7 @@ def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measuremen
     share = min(labelled / rows, 1.0) if rows else None
     low, high = (None, None) if share is None else wilson(share, rows)
     short = share is None or share < policy.min_label_coverage
+    reason = policy.withheld or ("label_coverage" if short else None)
     return Measurement(
         metric="label_coverage",
         value=share,
@@ -202,11 +209,11 @@ def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measuremen
         method="wilson",
         direction=Direction.LOWER_IS_WORSE,
         # Enough labels do not make a window healthy, so that coverage alone is never "ok".
-        verdict=Verdict.INSUFFICIENT_DATA if short else None,
+        verdict=Verdict.INSUFFICIENT_DATA if reason else None,
         ci_low=low,
         ci_high=high,
         threshold=policy.min_label_coverage,
-        reason="no_rows" if share is None else "label_coverage" if short else None,
+        reason="no_rows" if share is None else reason,
     )
 
 

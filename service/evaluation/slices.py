@@ -168,6 +168,8 @@ def _blocked(now: SliceProfile | None, policy: PerformancePolicy) -> str | None:
     labelled = now.performance.labelled
     if labelled < policy.min_rows:
         return "few_rows"
+    if policy.withheld is not None:
+        return policy.withheld
     return "label_coverage" if labelled / now.rows < policy.min_label_coverage else None
 
 

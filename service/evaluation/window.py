@@ -14,6 +14,7 @@ from service.evaluation.drift import (
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
 from service.evaluation.importance import ALIKE, Importance
+from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.outputs import record_outputs
 from service.evaluation.performance import (
@@ -71,10 +72,23 @@ class Policies:
         importance = replace(self.drift.importance, parts=parts)
         return replace(self, drift=replace(self.drift, importance=importance))
 
+    def withholding(self, reason: str | None) -> "Policies":
+        """Return the policies under which no verdict rests on labels, for that reason."""
+        performance, fairness = replace(self.performance, withheld=reason), self.fairness
+        return replace(
+            self,
+            performance=performance,
+            slices=self.slices and replace(self.slices, performance=performance),
+            fairness=fairness and replace(fairness, withheld=reason),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is recorded of a window; ``signals`` are what it says about each cause."""
+    """What is recorded of a window; ``signals`` are what it says about each cause.
+
+    One that ``awaits_labels`` is judged again once its label horizon has passed.
+    """
 
     rows: int
     labelled: int
@@ -87,6 +101,7 @@ class Judgement:
     action: Action
     reason: str
     signals: tuple[Signal, ...] = ()
+    awaits_labels: bool = False
 
 
 def judge(
@@ -99,15 +114,19 @@ def judge(
     slices: Mapping[str, SliceProfile] | None = None,
     traffic: Traffic = NO_TRAFFIC,
     findings: Sequence[Measurement] = (),
+    *,
+    horizon_passed: bool | None = None,
 ) -> Judgement:
     """Judge one window by its merged profiles, and by what was found in its rows.
 
     Without a baseline the window's figures are recorded, and only what needs no comparison is
-    judged: the floors of critical slices and fairness.
+    judged: the floors of critical slices and fairness.  ``horizon_passed`` says whether the window
+    is older than its labels take to come; ``None`` if nobody knows how long that is.
     """
-    policies = policies.for_parts(binning.parts)
+    maturity = assess_labels(binning, features, performance, horizon_passed=horizon_passed)
+    policies = policies.for_parts(binning.parts).withholding(maturity.withheld)
     measurements: list[Measurement] = []
-    warnings = traffic_warnings(traffic)
+    warnings = [*traffic_warnings(traffic), *maturity.warnings]
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
         measurements += judge_traffic(features.rows, columns, traffic, policies.quality)
@@ -125,6 +144,7 @@ def judge(
             features.rows,
             policies.drift,
             policies.performance.min_label_coverage,
+            maturity.withheld,
         )
         measurements += judge_quality(
             binning, baseline.features, chunks, features, policies.quality,
@@ -148,10 +168,11 @@ def judge(
     )
     measurements += _judge_groups(binning, baseline, slices or {}, policies)
     measurements += findings
-    return conclude(
+    judgement = conclude(
         features.rows, performance.labelled, measurements, warnings, policies.families,
         policies.drift.importance,
     )  # fmt: skip
+    return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
 
 
 def _judge_groups(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.ledger.tables import Arrival, DueWork, WorkerHeartbeat
 
-Kind = Literal["bucket_rows", "bucket_labels", "window", "evidently", "report"]
+Kind = Literal["bucket_rows", "bucket_labels", "window", "maturity", "evidently", "report"]
 
 BUCKET_KINDS: tuple[Kind, Kind] = ("bucket_rows", "bucket_labels")
 

@@ -35,7 +35,7 @@ class Arrival(Base):
 class DueWork(Base):
     """One piece of work that is due at ``due_at``; claimed with a lease that can be renewed.
 
-    ``kind`` is bucket_rows, bucket_labels, window, evidently or report.
+    ``kind`` is bucket_rows, bucket_labels, window, maturity, evidently or report.
     """
 
     __tablename__ = "due_work"

@@ -1,13 +1,17 @@
 """The part of a monitor document that tells when a loss of performance is an alert."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from itertools import chain
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
 from service.registry.documents import Document
-from service.registry.monitor_values import Alpha, Share, one_of
+from service.registry.monitor_values import Alpha, Duration, Share, one_of
+
+# Longer than this is a slip; and some time beyond it the due time leaves the calendar.
+LONGEST_HORIZON = timedelta(days=3660)
 
 METRICS = (
     "accuracy",
@@ -65,7 +69,6 @@ class Performance(Document):
     """When a realised or estimated loss is an alert."""
 
     part: ClassVar[str] = "performance."
-    later: ClassVar[frozenset[str]] = frozenset({"label_horizon"})
 
     alpha: Alpha = 0.01
     metrics: tuple[str, ...] = Field(
@@ -77,6 +80,14 @@ class Performance(Document):
     )
     tolerance: Share = 0.01
     min_label_coverage: Share = 0.5
+    label_horizon: Annotated[Duration, Field(le=LONGEST_HORIZON)] | None = Field(
+        default=timedelta(days=30),
+        description=(
+            "how long labels take: a window is judged by its labels once 95 % of its rows have one,"
+            " or this long after its end, for those that come first need not be like the others;"
+            " null judges labels as they come, unless their scores show that they are selected"
+        ),
+    )
 
     @field_validator("metrics")
     @classmethod

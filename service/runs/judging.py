@@ -39,6 +39,7 @@ class Inputs:
     slices: list[bytes]
     traffic: Traffic
     findings: Sequence[RowFinding]
+    horizon_passed: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         slices,
         inputs.traffic,
         [finding for found in held.values() for finding in found],
+        horizon_passed=inputs.horizon_passed,
     )
     missing = tuple(engine for engine in wanted if engine not in held)
     return Outcome(judgement, basis, missing)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.arrivals import collect_arrivals
@@ -44,7 +44,7 @@ from service.registry.repository import (
     find_version_by_id,
     latest_reference,
 )
-from service.registry.values import ReferenceSpec
+from service.registry.values import MonitorSpec, ReferenceSpec
 from service.runs.binnings import binning_id_of
 from service.runs.findings import (
     load_findings,
@@ -112,6 +112,16 @@ class Pipeline:
                     self._profile(claims, FAMILIES[kind])
                 return True
         return False
+
+    def ripen(self) -> bool:
+        """Make one window due whose label horizon has passed; return whether there was one."""
+        with self._sessions.begin() as session:
+            claim = claim_one(session, "maturity", worker=self._worker, lease=self._lease)
+            if claim is None:
+                return False
+            mark(session, "window", [claim.item])
+            finish(session, [claim])
+        return True
 
     def judge(self) -> bool:
         """Judge one due window; return whether there was one."""
@@ -212,6 +222,7 @@ class Pipeline:
                 slices,
                 load_traffic(session, item),
                 load_findings(session, item),
+                _horizon_passed(session, item, monitor),
             )
 
     def _mark_lacking(
@@ -269,3 +280,10 @@ class Pipeline:
                 document=inputs.monitor.document,
                 missing=outcome.missing if self._row_stage else (),
             )
+
+
+def _horizon_passed(session: Session, item: Item, monitor: MonitorSpec) -> bool | None:
+    horizon = monitor.document.performance.label_horizon
+    if horizon is None:
+        return None
+    return session.scalar(select(func.clock_timestamp() >= literal(item.end + horizon)))

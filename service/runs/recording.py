@@ -13,7 +13,7 @@ from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.policy import Action
 from service.evaluation.window import Judgement
-from service.ledger.repository import Claim, Item, finish
+from service.ledger.repository import Claim, Item, finish, mark
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
 from service.retraining.repository import lock_version
@@ -40,6 +40,8 @@ def record(
     have not seen these rows: they are asked to.
     """
     cleared = finish(session, [claim])
+    if judgement.awaits_labels:
+        mark(session, "maturity", [claim.item], after_end=document.performance.label_horizon)
     previous = session.scalar(
         select(Window).where(
             Window.version_id == version.version_id,

@@ -58,6 +58,7 @@ class Worker:
             "collect": pipeline.collect,
             "plan": pipeline.plan,
             "profile": pipeline.profile,
+            "ripen": pipeline.ripen,
             "judge": pipeline.judge,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]

@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.ingest.tables import Label, prediction
 from service.ledger.repository import claim_one
 from service.ledger.tables import Arrival, DueWork
+from service.registry.monitor import MonitorDocument
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_version
+from service.registry.service import put_model, put_monitor, put_version
 from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
 from service.runs.leases import LeaseKeeper
@@ -116,7 +117,7 @@ class Bench:
             )
             self._arrive(session, day, "rows")
 
-    def label(self, day: datetime, rows: Any) -> None:
+    def label(self, day: datetime, rows: Any, only: Any = None) -> None:
         with self.sessions.begin() as session:
             session.add_all(
                 Label(
@@ -126,6 +127,7 @@ class Bench:
                     label_ts=day + timedelta(days=10),
                 )
                 for i, value in enumerate(rows[3])
+                if only is None or only[i]
             )
             self._arrive(session, day, "labels")
 
@@ -142,8 +144,13 @@ class Bench:
 
     def work(self) -> None:
         steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
-        while sum(step() for step in steps) or self.pipeline.judge():
+        while sum(step() for step in steps) or self.pipeline.ripen() or self.pipeline.judge():
             pass
+
+    def set_horizon(self, horizon: str) -> None:
+        document = {"model": "loans", "performance": {"label_horizon": horizon}}
+        with self.sessions.begin() as session:
+            put_monitor(session, "loans", MonitorDocument.model_validate(document))
 
     def windows(self) -> list[Window]:
         with self.sessions() as session:
@@ -184,6 +191,46 @@ def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench: 
         bench._arrive(session, DAY, "rows")
     bench.work()
     assert len(bench.windows()) == 2
+    assert bench.count(DueWork) == 0
+
+
+def test_labels_of_positives_that_come_first_are_said_and_judged_once_the_horizon_has_passed(
+    bench: Bench,
+) -> None:
+    bench.store_reference()
+    bench.set_horizon("3000d")
+    rows = bench.rows(1, flip=0.3)
+    positive = rows[3] == 1
+    bench.insert(DAY, rows)
+    bench.label(DAY, rows, only=positive | (np.arange(ROWS) % 3 > 0))
+    bench.work()
+    (early,) = bench.windows()
+    assert early.verdicts["performance"] == "insufficient_data"
+    assert "selected-labels" in {warning["code"] for warning in early.warnings}
+    assert bench.value(early, "accuracy") is not None
+    with bench.sessions() as session:
+        (waiting,) = session.scalars(select(DueWork).where(DueWork.kind == "maturity"))
+        assert waiting.due_at == early.end + timedelta(days=3000)
+    bench.set_horizon("1d")
+    bench.work()
+    assert len(bench.windows()) == 1
+    with bench.sessions.begin() as session:
+        session.execute(update(DueWork).values(due_at=func.now()))
+    bench.work()
+    ripe = bench.windows()[1]
+    assert (ripe.revision, ripe.verdicts["performance"]) == (2, "alert")
+    assert bench.count(DueWork) == 0
+
+
+def test_nearly_all_labels_are_judged_at_once(bench: Bench) -> None:
+    bench.store_reference()
+    bench.set_horizon("3000d")
+    rows = bench.rows(1)
+    bench.insert(DAY, rows)
+    bench.label(DAY, rows, only=np.arange(ROWS) % 50 > 0)
+    bench.work()
+    (window,) = bench.windows()
+    assert window.verdicts["performance"] == "ok"
     assert bench.count(DueWork) == 0
 
 
