@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy import ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, false, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.db.base import Base
@@ -36,6 +36,7 @@ class Version(Base):
     classes: Mapped[list[Any]] = mapped_column(default=list)
     positive_class: Mapped[str | None]
     inferred: Mapped[bool] = mapped_column(default=False)
+    attributions: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -63,6 +64,7 @@ class Feature(Base):
     importance: Mapped[float | None]
     minimum: Mapped[float | None]
     maximum: Mapped[float | None]
+    length: Mapped[int | None]
 
 
 class Binning(Base):
