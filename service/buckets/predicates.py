@@ -68,6 +68,10 @@ def _test(array: pa.Array, test: Comparison) -> pa.Array:
 
 def _compare(array: pa.Array, operator: str, value: Value) -> pa.Array:
     """Compare as numbers where either side is one, else as texts; booleans are 0 and 1."""
+    if pa.types.is_timestamp(array.type):
+        return _compare_times(array, operator, value)
+    if pa.types.is_nested(array.type):
+        return pa.nulls(len(array), pa.bool_())
     is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
     if is_text and isinstance(value, bool):
         value = str(value).lower()
@@ -79,6 +83,20 @@ def _compare(array: pa.Array, operator: str, value: Value) -> pa.Array:
     numbers = _numbers_of_texts(array) if is_text else to_floats(array)
     known = pa.array(numbers, pa.float64(), mask=~np.isfinite(numbers))
     return _OPERATORS[operator](known, pa.scalar(number))
+
+
+def _compare_times(array: pa.Array, operator: str, value: Value) -> pa.Array:
+    """Compare with a time as text; one without a zone is in UTC."""
+    kind = pa.timestamp("us", "UTC")
+    text = pa.array([str(value)])
+    try:
+        times = text.cast(kind)
+    except pa.ArrowInvalid:
+        try:
+            times = text.cast(pa.timestamp("us")).cast(kind)
+        except pa.ArrowInvalid:
+            return pa.nulls(len(array), pa.bool_())
+    return _OPERATORS[operator](array.cast(kind, safe=False), times[0])
 
 
 def _number(value: Value, *, boolean: bool) -> float | None:

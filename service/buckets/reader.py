@@ -16,6 +16,13 @@ from service.ingest.tables import Label, prediction
 from service.profiles.arrays import score_column
 from service.registry.values import VersionSpec
 
+SAMPLE_ELEMENTS = 1 << 24
+
+
+def most_rows(elements: int) -> int:
+    """Return how many rows a sample may have whose rows hold vectors of so many numbers."""
+    return SAMPLE_ELEMENTS // max(elements, 1)
+
 
 class RowReader:
     """One ADBC connection, opened on first use and again after a failure."""
@@ -35,7 +42,7 @@ class RowReader:
     ) -> Iterator[pa.RecordBatch]:
         """Yield ts, prediction, score, weight and label of the labelled rows in [start, end)."""
         return self._named(
-            replace(version, features=()),
+            replace(version, features=(), attributions=()),
             select(*_fixed(version), _label(version))
             .join(Label, _newest_label())
             .where(_span(version, start, end)),
@@ -50,7 +57,7 @@ class RowReader:
         """
         features = tuple(feature for feature in version.features if feature.name in names)
         tags = _tags(names)
-        read = replace(version, features=features)
+        read = replace(version, features=features, attributions=())
         query = (
             select(*_columns(read), _label(version), *_tag_columns(tags))
             .outerjoin(Label, _newest_label())
@@ -72,6 +79,8 @@ class RowReader:
         The same rows every time, whatever order they came in; with every feature, the named tags,
         and the label where it is known.
         """
+        # Vectors are large, and a few thousand of them tell as much.
+        rows = min(rows, most_rows(sum(feature.length or 0 for feature in version.features)))
         tags = _tags(names)
         read = [*_columns(version), *_tag_columns(tags)]
         chosen = (
@@ -120,11 +129,8 @@ class RowReader:
             arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
             for position, name in enumerate(_many(version)):
                 arrays[score_column(name)] = arrays.pop(f"scores_{position}")
-            for feature in version.features:
-                values = arrays.pop(feature.slot)
-                arrays[feature.name] = (
-                    pc.not_equal(values, 0.0) if feature.kind == "boolean" else values
-                )
+            for own in (*version.features, *version.attributions):
+                arrays[own.name] = _meant(own.kind, arrays.pop(own.slot))
             yield pa.RecordBatch.from_pydict(arrays)
 
     def _batches(self, query: Select[Any]) -> Iterator[pa.RecordBatch]:
@@ -166,6 +172,16 @@ def _with_tags(batch: pa.RecordBatch, tags: Collection[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(arrays)
 
 
+def _meant(kind: str, values: pa.Array) -> pa.Array:
+    """Return what is in a slot as its kind is known: booleans are not 0, times are seconds."""
+    if kind == "boolean":
+        return pc.not_equal(values, 0.0)
+    if kind == "datetime":
+        micros = pc.round(pc.multiply(values, 1e6))
+        return micros.cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return values
+
+
 def _newest_label() -> ColumnElement[bool]:
     newer = aliased(Label)
     superseded = exists().where(
@@ -186,7 +202,7 @@ def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table:
 
 
 def _columns(version: VersionSpec) -> list[ColumnElement[Any]]:
-    slots = [prediction.c[feature.slot] for feature in version.features]
+    slots = [prediction.c[own.slot] for own in (*version.features, *version.attributions)]
     return [*_fixed(version), *slots]
 
 

@@ -34,6 +34,12 @@ def columns_of(version: VersionSpec) -> tuple[Column, ...]:
     )
 
 
+def profiled_columns(version: VersionSpec) -> tuple[Column, ...]:
+    """Return all that a profile holds: the version's features, and their attributions."""
+    attributions = (Column(own.name, Kind.NUMERIC) for own in version.attributions)
+    return (*columns_of(version), *attributions)
+
+
 def profile_buckets(
     reader: RowReader,
     version: VersionSpec,
@@ -49,7 +55,7 @@ def profile_buckets(
     wanted = {item.start for item in items}
     read = reader.features if family == "features" else reader.labelled
     batches = read(version, min(wanted), max(item.end for item in items))
-    columns = columns_of(version)
+    columns = profiled_columns(version)
     parts: defaultdict[tuple[int, datetime], list[Any]] = defaultdict(list)
     rows: defaultdict[datetime, int] = defaultdict(int)
     for batch in batches:

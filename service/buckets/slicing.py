@@ -117,7 +117,7 @@ def _extend(
 def _values(rows: pa.Table, column: str) -> tuple[Codes, list[str]]:
     """Return the position of each row's value among the distinct ones, -1 for null."""
     array = find_array(rows, column)
-    if array is None or pa.types.is_null(array.type):
+    if array is None or not _has_groups(array.type):
         return np.full(rows.num_rows, -1, np.int64), []
     if pa.types.is_floating(array.type):
         # -0.0 is 0, and what is not a number is no value.
@@ -125,6 +125,12 @@ def _values(rows: pa.Table, column: str) -> tuple[Codes, list[str]]:
     encoded = to_text(array).dictionary_encode()
     codes: Codes = pc.fill_null(encoded.indices, -1).to_numpy().astype(np.int64)
     return codes, encoded.dictionary.to_pylist()
+
+
+def _has_groups(kind: pa.DataType) -> bool:
+    """Say whether a column has values that many rows share; times and vectors have none."""
+    is_odd = (pa.types.is_null, pa.types.is_temporal, pa.types.is_nested)
+    return not any(is_kind(kind) for is_kind in is_odd)
 
 
 def _ranks(column: str, binning: Binning) -> dict[str, int]:

@@ -73,11 +73,12 @@ def cause_of(measurement: Measurement) -> Cause | None:
         return None
     if kind == "slices":
         return Cause("slice", slice=measurement.slice or "")
+    of_attribution = measurement.metric == "attribution_drift"
     if kind == "drift" and not subject:
         return Cause("multivariate_drift")
     return Cause(
         kind,
-        metric=measurement.metric if kind == "quality" else "",
+        metric=measurement.metric if kind == "quality" or of_attribution else "",
         subject="" if kind == "concept" else subject,
     )
 

@@ -17,7 +17,7 @@ from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust, sidak_level
 from service.evaluation.rare import describe_cell, judge_rare
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
-from service.profiles.columns import Quantity
+from service.profiles.columns import ATTRIBUTIONS, Quantity
 from service.profiles.profile import FeatureProfile, Performance, RegressionProfile
 
 SCORE = "score"
@@ -108,7 +108,8 @@ def judge_drift(
     Returns
     -------
     list[Measurement]
-        ``drift`` of each column of the binning that is not ignored, then of the score.  A
+        ``drift`` of each column of the binning that is not ignored, then of the score;
+        ``attribution_drift`` of a feature where the column is what it contributed.  A
         ``p_value`` is adjusted for all of this and compares to ``alpha``; ``threshold`` is the
         larger of the minimum effect and the score at which chance is left behind at this size;
         ``detectable_effect`` is the score from which on 80 % of such windows would alert.
@@ -332,9 +333,10 @@ def _measure(
         if reason is not None:
             verdict, reasons = Verdict.INSUFFICIENT_DATA, [reason]
     judged = verdict is not Verdict.INSUFFICIENT_DATA
+    feature = column.name.removeprefix(ATTRIBUTIONS)
     return Measurement(
-        metric="drift",
-        subject=column.name,
+        metric="drift" if feature == column.name else "attribution_drift",
+        subject=feature,
         value=compared.score,
         n=compared.rows,
         n_reference=compared.reference_rows,

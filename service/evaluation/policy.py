@@ -150,7 +150,7 @@ def family_of(measurement: Measurement) -> str:
         return "fairness"
     if measurement.slice is not None:
         return "fairness" if measurement.direction is Direction.INFORMATION else "slices"
-    if measurement.metric == "drift":
+    if measurement.metric in {"drift", "attribution_drift"}:
         return "drift"
     if measurement.metric in QUALITY_METRICS:
         return "quality"

@@ -17,7 +17,7 @@ from service.evaluation.quality_columns import (
 from service.evaluation.quality_rows import check_duplicates, check_rejected, check_types
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
-from service.profiles.columns import Column
+from service.profiles.columns import ATTRIBUTIONS, Column
 from service.profiles.profile import ColumnProfile, FeatureProfile
 
 SCORE = "score"
@@ -208,6 +208,9 @@ def _pairs(
     if binning.score_bins is not None:
         bins_by_name[SCORE] = binning.score_bins
     for name, bins in bins_by_name.items():
+        # What was contributed is no input: it may be logged for some rows only.
+        if name.startswith(ATTRIBUTIONS):
+            continue
         before, after = reference.columns.get(name), current.columns.get(name)
         if before is None and after is None:
             continue

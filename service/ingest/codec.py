@@ -5,6 +5,7 @@ looks.  Any other record is decoded again into plain objects and examined field 
 finds the verdict.  Both ways end in the same ``Fields``, so they cannot store different rows.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,8 +14,10 @@ import msgspec
 from service.ingest import limits
 from service.ingest.decode import Record, load_record
 from service.ingest.examine import (
+    LARGEST_REAL,
     PREDICTION_FIELDS,
     Fields,
+    Stored,
     WrongTypeError,
     check_names,
     read_amount,
@@ -29,9 +32,9 @@ from service.ingest.examine import (
     read_weight,
 )
 from service.ingest.rows import Layout, PreparedRow
-from service.ingest.times import Horizon, microseconds
+from service.ingest.times import Horizon, microseconds, to_seconds
 from service.ingest.verdicts import Code, RowError, Verdicts
-from service.registry.values import FeatureSpec, VersionSpec
+from service.registry.values import ATTRIBUTIONS, FeatureSpec, VersionSpec
 
 Number = Annotated[float, msgspec.Meta(gt=-float(1 << 63), lt=float(1 << 63))]
 Text = Annotated[str, msgspec.Meta(max_length=limits.SAFE_TEXT)]
@@ -39,9 +42,13 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_ID)]
 _KINDS: dict[str, Any] = {
     "numeric": Number | None,
+    "attribution": Number | None,
     "boolean": bool | None,
     "categorical": Text | None,
+    "text": Text | None,
+    "datetime": Time | None,
 }
+Element = Annotated[float, msgspec.Meta(ge=-LARGEST_REAL, le=LARGEST_REAL)]
 _OUTPUTS: dict[str, tuple[tuple[str, Any, Any], ...]] = {
     "binary": (
         ("prediction", str | int | float | bool | None, None),
@@ -61,6 +68,7 @@ _COMMON: tuple[tuple[str, Any, Any], ...] = (
     ("version", str | None, None),
 )
 WrongTypes = list[str]
+_OPTIONS: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 Output = tuple[str | float | None, float | None, tuple[float, ...] | None]
 _LACKING = {
     "binary": "neither prediction nor score",
@@ -80,9 +88,14 @@ class Codec:
         self.spec = spec
         self.layout = Layout(spec)
         self._features = {f.name: f for f in spec.features}
-        self._columns = (*self.layout.numbers, *self.layout.texts)
-        self._split = len(self.layout.numbers)
-        self._decode = _typed_decoder(self._columns, spec.task)
+        numbers, texts = self.layout.numbers, self.layout.texts
+        self._columns = (*numbers, *texts, *self.layout.vectors)
+        self._attributions = {
+            own.name.removeprefix(f"{ATTRIBUTIONS}."): own for own in self.layout.attributions
+        }
+        self._splits = (len(numbers), len(numbers) + len(texts))
+        self._times = tuple(i for i, own in enumerate(numbers) if own.kind == "datetime")
+        self._decode = _typed_decoder(self._columns, tuple(self._attributions), spec.task)
         self._classes: dict[Any, str | None] = {None: None}
         self._classes.update((name, name) for name in spec.classes)
 
@@ -119,16 +132,27 @@ class Codec:
         self._check_target(row.model, row.version, owner)
         tags = None if row.tags is None else read_tags(row.tags)
         values = msgspec.structs.astuple(row.features)
-        return Fields(
-            row.prediction_id,
-            ts,
-            *output,
-            row.weight,
-            row.subject,
-            tags,
-            values[: self._split],
-            values[self._split :],
-        )
+        if self._times:
+            values = self._with_seconds(values)
+        attributions: tuple[float | None, ...] = ()
+        if self._attributions:
+            attributions = msgspec.structs.astuple(row.attributions)
+        said = (row.prediction_id, ts, *output, row.weight, row.subject, tags)
+        return Fields(*said, *self._parted(values), attributions)
+
+    def _parted(self, values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        numbers, texts = self._splits
+        return values[:numbers], values[numbers:texts], values[texts:]
+
+    def _with_seconds(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = list(values)
+        for i in self._times:
+            if changed[i] is not None:
+                changed[i] = to_seconds(changed[i])
+                if changed[i] is None:
+                    message = "a time outside of the years that can be stored"
+                    raise ValueError(message)
+        return tuple(changed)
 
     def _plain_output(self, row: Any) -> Output | None:
         prediction = row.prediction
@@ -180,8 +204,9 @@ class Codec:
         subject = read_subject(record.get("subject"))
         tags = read_tags(record.get("tags"))
         values, wrong = self._read_features(record.get("features"))
+        attributions = self._read_attributions(record.get("attributions"), wrong)
         row = (prediction_id, ts, prediction, score, scores, weight, subject, tags)
-        return Fields(*row, values[: self._split], values[self._split :]), wrong
+        return Fields(*row, *self._parted(values), attributions), wrong
 
     def _read_prediction(self, value: object) -> str | float | None:
         if self.spec.task == "regression" and value is not None:
@@ -203,25 +228,52 @@ class Codec:
         values = tuple(_read(given.get(f.name), f, wrong) for f in self._columns)
         return values, wrong
 
+    def _read_attributions(self, given: Any, wrong: WrongTypes) -> tuple[Any, ...]:
+        if given is None:
+            return (None,) * len(self._attributions)
+        if not self._attributions:
+            message = "the version logs no attributions; declare them with the version"
+            raise RowError(Code.UNKNOWN_FIELD, ATTRIBUTIONS, message)
+        if not isinstance(given, dict):
+            raise RowError(Code.BAD_FEATURES, ATTRIBUTIONS, "attributions is an object")
+        if not self._attributions.keys() >= given.keys():
+            message = "the record has an attribution to a feature that the version's schema lacks"
+            raise RowError(Code.UNKNOWN_FEATURE, ATTRIBUTIONS, message)
+        return tuple(_read(given.get(name), own, wrong) for name, own in self._attributions.items())
 
-def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> float | str | None:
+
+def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> Stored:
     try:
-        return read_feature(value, feature.kind, feature.name)
+        return read_feature(value, feature)
     except WrongTypeError:
         wrong.append(feature.name)
         return None
 
 
-def _typed_decoder(columns: tuple[FeatureSpec, ...], task: str) -> Any:
+def _typed_decoder(columns: tuple[FeatureSpec, ...], inputs: tuple[str, ...], task: str) -> Any:
     """Build the decoder of a version's records; ``None`` if a name has no struct field."""
-    names = [f"f{i}" for i in range(len(columns))]
-    fields = [(n, _KINDS[f.kind], None) for n, f in zip(names, columns, strict=True)]
-    options: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
-    renames = {n: f.name for n, f in zip(names, columns, strict=True)}
     try:
-        features = msgspec.defstruct("Features", fields, rename=renames, **options)
+        features = _struct({own.name: _type(own) for own in columns})
+        attributions = _struct(dict.fromkeys(inputs, _KINDS["attribution"]))
     except ValueError:
         return None
     required = [("prediction_id", Identifier), ("ts", Time), ("features", features)]
-    row = msgspec.defstruct("Row", [*required, *_OUTPUTS[task], *_COMMON], kw_only=True, **options)
+    default = msgspec.field(default_factory=attributions)
+    later = [("attributions", attributions, default)] if inputs else []
+    fields: list[Any] = [*required, *_OUTPUTS[task], *_COMMON, *later]
+    row = msgspec.defstruct("Row", fields, kw_only=True, **_OPTIONS)
     return msgspec.json.Decoder(row).decode
+
+
+def _type(feature: FeatureSpec) -> Any:
+    if feature.kind == "embedding":
+        size = msgspec.Meta(min_length=feature.length, max_length=feature.length)
+        return Annotated[list[Element], size] | None
+    return _KINDS[feature.kind]
+
+
+def _struct(types: Mapping[str, Any]) -> Any:
+    """Return a class with these fields, all of them optional, whatever they are called."""
+    fields = [(f"f{i}", kind, None) for i, kind in enumerate(types.values())]
+    renames = {f"f{i}": name for i, name in enumerate(types)}
+    return msgspec.defstruct("Values", fields, rename=renames, **_OPTIONS)

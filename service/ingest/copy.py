@@ -20,7 +20,7 @@ _pack_int4 = struct.Struct(">ii").pack
 _pack_int8 = struct.Struct(">iq").pack
 # Dimensions, whether there are nulls, the elements' type, and how many there are from which index.
 _pack_array = struct.Struct(">iiiii").pack
-_FLOAT8 = 701
+_FLOAT4, _FLOAT8 = 700, 701
 _pack_float8 = struct.Struct(">id").pack
 
 
@@ -45,6 +45,17 @@ def float8s_field(values: Sequence[float] | None) -> bytes:
         return NULL
     elements = b"".join(map(float8_field, values))
     head = _pack_array(1, 0, _FLOAT8, len(values), 1)
+    return pack_length(len(head) + len(elements)) + head + elements
+
+
+def float4s_field(values: Sequence[float] | None) -> bytes:
+    """Encode a ``real[]`` of one dimension without nulls."""
+    if values is None:
+        return NULL
+    arguments: list[float] = [4] * (2 * len(values))
+    arguments[1::2] = values
+    elements = struct.pack(">" + "if" * len(values), *arguments)
+    head = _pack_array(1, 0, _FLOAT4, len(values), 1)
     return pack_length(len(head) + len(elements)) + head + elements
 
 

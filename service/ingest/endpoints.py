@@ -39,7 +39,8 @@ class PredictionAnswer(BaseModel):
     weight: float | None
     subject: str | None
     tags: dict[str, str] | None
-    features: dict[str, bool | float | str | None]
+    features: dict[str, bool | float | str | list[float] | None]
+    attributions: dict[str, float | None] | None
 
 
 class LabelAnswer(BaseModel):

@@ -6,16 +6,16 @@ detail repeats what was sent; the names in it are of this interface or of the sc
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from service.ingest import limits
-from service.ingest.times import Horizon
+from service.ingest.times import Horizon, seconds_of
 from service.ingest.verdicts import Code, RowError
 from service.registry.classes import class_text
-from service.registry.values import VersionSpec
+from service.registry.values import FeatureSpec, VersionSpec
 
 # Tab and the ends of lines are text; PostgreSQL stores no NUL, and the rest is never meant.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -24,10 +24,14 @@ _CONTROL_IN_ID = re.compile("[\x00-\x1f]")
 PREDICTION_FIELDS = frozenset(
     {
         *("model", "version", "prediction_id", "ts", "features", "prediction"),
-        *("score", "scores", "weight", "subject", "tags"),
+        *("score", "scores", "weight", "subject", "tags", "attributions"),
     }
 )
 LABEL_FIELDS = frozenset({"model", "version", "prediction_id", "label", "label_ts"})
+
+
+LARGEST_REAL = (2 - 2**-23) * 2.0**127
+Stored = float | str | tuple[float, ...] | None
 
 
 class Fields(msgspec.Struct, gc=False):
@@ -43,6 +47,8 @@ class Fields(msgspec.Struct, gc=False):
     tags: bytes | None
     numbers: tuple[float | None, ...]
     texts: tuple[str | None, ...]
+    vectors: tuple[Sequence[float] | None, ...] = ()
+    attributions: tuple[float | None, ...] = ()
 
 
 class WrongTypeError(Exception):
@@ -97,17 +103,32 @@ def read_number(value: int | float, field: str) -> float:  # noqa: PYI041
     return float(value)
 
 
-def read_feature(value: object, kind: str, field: str) -> float | str | None:
+def read_feature(value: object, feature: FeatureSpec) -> Stored:
     """Return a feature as it is stored, or raise ``WrongTypeError``."""
+    kind, field = feature.kind, feature.name
     if value is None:
         return None
-    if kind == "numeric" and isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        kind in {"numeric", "attribution"}
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
         return read_number(value, field)
     if kind == "boolean" and isinstance(value, bool):
         return float(value)
-    if kind == "categorical" and isinstance(value, str):
+    if kind in {"categorical", "text"} and isinstance(value, str):
         return read_text(value, field)
+    if kind == "datetime" and isinstance(value, str) and (at := seconds_of(value)) is not None:
+        return at
+    if kind == "embedding" and isinstance(value, list) and len(value) == feature.length:
+        return tuple(_element(number) for number in value)
     raise WrongTypeError
+
+
+def _element(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > LARGEST_REAL:
+        raise WrongTypeError
+    return float(value)
 
 
 def read_class(value: object, classes: tuple[str, ...], field: str, code: Code) -> str | None:

@@ -27,8 +27,24 @@ PREDICTION: dict[str, Any] = {
         "features": {
             "type": ["object", "null"],
             "maxProperties": limits.MAX_FEATURES,
-            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
-            "description": "by the names of the version's schema; what is left out is missing",
+            "additionalProperties": {
+                "type": ["string", "number", "boolean", "array", "null"],
+                "items": {"type": "number"},
+            },
+            "description": (
+                "by the names of the version's schema; what is left out is missing. A datetime is"
+                " text of RFC 3339 or a date, an embedding an array of as many numbers as its"
+                " length"
+            ),
+        },
+        "attributions": {
+            "type": ["object", "null"],
+            "maxProperties": limits.MAX_FEATURES,
+            "additionalProperties": {"type": ["number", "null"]},
+            "description": (
+                "what each feature contributed to the prediction, such as SHAP values; for versions"
+                " that declare attributions"
+            ),
         },
         "prediction": {**_CLASS, "description": "the predicted class, or number"},
         "score": {

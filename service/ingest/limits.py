@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-MAX_FEATURES = 320
+MAX_FEATURES = 324
 MAX_TEXT_BYTES = 8_192
 # Characters that can never take more bytes than that: a quick test that needs no encoding.
 SAFE_TEXT = MAX_TEXT_BYTES // 4

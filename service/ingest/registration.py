@@ -55,6 +55,7 @@ def _kind(value: object) -> str | None:
         return "boolean"
     if isinstance(value, int | float):
         return "numeric"
+    # A text may be a time, and a list a vector, but nobody said so: a reference or the owner does.
     return "categorical" if isinstance(value, str) else None
 
 

@@ -8,7 +8,10 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from service.ingest.tables import Label, PredictionIdentity, prediction
-from service.registry.values import VersionSpec
+from service.ingest.times import to_datetime
+from service.registry.values import ATTRIBUTIONS, VersionSpec
+
+Value = float | str | bool | list[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class LoggedPrediction:
     weight: float | None
     subject: str | None
     tags: dict[str, str] | None
-    features: dict[str, float | str | bool | None]
+    features: dict[str, Value]
+    attributions: dict[str, float | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def find_prediction(
             *(columns.received_at, _said(version), columns.score, columns.scores),
             columns.weight,
             *(columns.subject, columns.tags),
-            *(columns[feature.slot] for feature in version.features),
+            *(columns[own.slot] for own in (*version.features, *version.attributions)),
         ).where(
             columns.model_id == version.model_id,
             columns.version_id == version.version_id,
@@ -69,7 +73,11 @@ def find_prediction(
     received_at, said, score, scores, weight, subject, tags, *slots = row
     features = {
         feature.name: _feature(feature.kind, value)
-        for feature, value in zip(version.features, slots, strict=True)
+        for feature, value in zip(version.features, slots, strict=False)
+    }
+    attributions = {
+        own.name.removeprefix(f"{ATTRIBUTIONS}."): value
+        for own, value in zip(version.attributions, slots[len(features) :], strict=True)
     }
     return LoggedPrediction(
         prediction_id,
@@ -83,6 +91,7 @@ def find_prediction(
         subject,
         tags,
         features,
+        attributions or None,
     )
 
 
@@ -91,8 +100,14 @@ def _said(version: VersionSpec) -> ColumnElement[Any]:
     return columns.predicted_value if version.task == "regression" else columns.prediction
 
 
-def _feature(kind: str, value: Any) -> float | str | bool | None:
-    return bool(value) if kind == "boolean" and value is not None else value
+def _feature(kind: str, value: Any) -> Value:
+    if kind == "boolean" and value is not None:
+        return bool(value)
+    if kind == "datetime" and value is not None:
+        at = to_datetime(round(value * 1_000_000))
+        return at.isoformat().replace("+00:00", "Z")
+    found: Value = value
+    return found
 
 
 def find_labels(session: Session, model_id: int, prediction_id: str) -> list[LoggedLabel]:

@@ -11,7 +11,7 @@ from service.ingest import copy
 from service.ingest.examine import Fields
 from service.ingest.times import HOUR
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
-from service.registry.values import FeatureSpec, VersionSpec
+from service.registry.values import VersionSpec
 
 IDENTITY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts", "content_hash")
 _KEY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts")
@@ -77,11 +77,12 @@ class Layout:
     def __init__(self, spec: VersionSpec) -> None:
         self.spec = spec
         self.model = spec.model
-        numbers = [f for f in spec.features if f.kind != "categorical"]
-        texts = [f for f in spec.features if f.kind == "categorical"]
-        self.numbers: tuple[FeatureSpec, ...] = tuple(numbers)
-        self.texts: tuple[FeatureSpec, ...] = tuple(texts)
-        slots = tuple(f.slot for f in (*numbers, *texts))
+        self.numbers, self.texts, self.vectors = (
+            tuple(f for f in spec.features if f.slot.startswith(prefix)) for prefix in "ncv"
+        )
+        self.attributions = spec.attributions
+        numbers = self.numbers
+        slots = tuple(f.slot for f in (*numbers, *self.texts, *self.vectors, *self.attributions))
         self.columns = _KEY_COLUMNS + OUTPUT_COLUMNS[spec.task] + _EXTRA_COLUMNS + slots
         self._head = copy.int8_field(spec.model_id) + copy.int8_field(spec.version_id)
         self._pack_numbers = struct.Struct(">" + "id" * len(numbers)).pack
@@ -117,17 +118,30 @@ class Layout:
         numbers = self._numbers(fields.numbers)
         texts = b"".join(map(text.__getitem__, fields.texts))
         content = b"".join((middle, numbers.rstrip(copy.NULL), b"/", texts.rstrip(copy.NULL)))
+        later = b""
+        if fields.vectors or fields.attributions:
+            vectors = list(map(copy.float4s_field, fields.vectors))
+            attributions = list(map(copy.float8_field, fields.attributions))
+            later = b"".join((*vectors, *attributions))
+            content += _without_end(vectors, b"/v") + _without_end(attributions, b"/a")
         digest = hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
         return PreparedRow(
             key,
             time + _HASH_LENGTH + digest,
-            b"".join((key, middle, numbers, texts)),
+            b"".join((key, middle, numbers, texts, later)),
             fields.ts,
             fields.prediction_id,
             index,
             self,
             owner,
         )
+
+
+def _without_end(cells: list[bytes], head: bytes) -> bytes:
+    """Return cells up to the last that is not null, and nothing if all are."""
+    while cells and cells[-1] == copy.NULL:
+        cells.pop()
+    return b"".join((head, *cells)) if cells else b""
 
 
 def _extras(fields: Fields) -> bytes:

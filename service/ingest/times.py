@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -15,6 +15,7 @@ _SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = -62_135_596_800_000_000
 _LAST = 253_402_300_799_999_999
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?\Z", re.ASCII)
 
 
@@ -27,6 +28,26 @@ def microseconds(time: datetime) -> int:
 def to_datetime(value: int) -> datetime:
     """Convert back to an aware time in UTC."""
     return datetime.fromtimestamp(value // _SECOND, UTC).replace(microsecond=value % _SECOND)
+
+
+def seconds_of(value: str) -> float | None:
+    """Return a time of RFC 3339, or the beginning of a date in UTC, in seconds since 1970.
+
+    ``None`` if it is neither: without a zone nobody knows when it was.
+    """
+    try:
+        if _DATE.match(value):
+            return (date.fromisoformat(value) - _EPOCH.date()) / timedelta(seconds=1)
+        time = msgspec.convert(value, datetime, strict=True)
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else to_seconds(time)
+
+
+def to_seconds(time: datetime) -> float | None:
+    """Return an aware time in seconds since 1970, or ``None`` outside of years 1 to 9999 of UTC."""
+    value = microseconds(time)
+    return value / _SECOND if _FIRST <= value <= _LAST else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ class Column:
     categories: tuple[str, ...] = ()
 
 
+# Before the name of a feature: what it contributed to the prediction, as the client logs it.
+ATTRIBUTIONS = "attributions."
+
 HOURS = tuple(f"{hour:02d}" for hour in range(24))
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MONTHS = (

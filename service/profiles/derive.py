@@ -112,8 +112,13 @@ def derive(
         for name, values in parts.items():
             if name not in rows.column_names:
                 rows = rows.append_column(name, values)
-    expanded = [parts_of(column.name, column.kind) or (column,) for column in columns]
-    return rows, tuple(part for parts in expanded for part in parts)
+    return rows, expanded(columns)
+
+
+def expanded(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return the columns, with those that are derived in the place of their features."""
+    parts = (parts_of(column.name, column.kind) or (column,) for column in columns)
+    return tuple(part for own in parts for part in own)
 
 
 def _taught(texts: pa.ChunkedArray) -> pa.Array:

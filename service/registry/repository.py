@@ -9,7 +9,13 @@ from sqlalchemy.orm import Session
 from service.errors import UnknownModelError, UnknownVersionError
 from service.registry.monitor import MonitorDocument, default_document
 from service.registry.tables import Binning, Feature, Model, Monitor, Reference, Version
-from service.registry.values import FeatureSpec, MonitorSpec, ReferenceSpec, VersionSpec
+from service.registry.values import (
+    ATTRIBUTION,
+    FeatureSpec,
+    MonitorSpec,
+    ReferenceSpec,
+    VersionSpec,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -79,7 +85,10 @@ def _specs(session: Session, statement: Select[Version, Model]) -> list[VersionS
         .execution_options(populate_existing=True)
     ):
         features[row.version_id].append(
-            FeatureSpec(row.name, row.kind, row.slot, row.importance, row.minimum, row.maximum)
+            FeatureSpec(
+                *(row.name, row.kind, row.slot, row.importance),
+                *(row.minimum, row.maximum, row.length, row.position),
+            )
         )
     return [_spec(version, model, features[version.id]) for version, model in rows]
 
@@ -94,9 +103,11 @@ def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> Ve
         stage=version.stage,
         classes=tuple(version.classes),
         positive_class=version.positive_class,
-        features=tuple(features),
+        features=tuple(feature for feature in features if feature.kind != ATTRIBUTION),
         inferred=version.inferred,
         auto_register=model.auto_register,
+        attributions=tuple(feature for feature in features if feature.kind == ATTRIBUTION),
+        attributed=version.attributions,
     )
 
 

@@ -33,12 +33,16 @@ __all__ = [
 ]
 
 RESERVED = frozenset(
-    {"prediction_id", "ts", "prediction", "score", "scores", "label", "weight", "subject", "tags"}
+    {
+        *("prediction_id", "ts", "prediction", "score", "scores", "label", "weight"),
+        *("subject", "tags", "attributions"),
+    }
 )
 LONGEST_CLASS = 200
 # Of a multiclass model; a profile holds a histogram of scores for each.
 FEWEST_CLASSES, MOST_CLASSES = 3, 50
-LATER_KINDS = ("datetime", "text", "embedding")
+# Of an embedding; the bytes of a request are limited as well.
+LONGEST_VECTOR = 4_096
 LATER_PII = ("hash", "drop")
 
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
@@ -46,7 +50,7 @@ Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 
 def is_reserved(name: str) -> bool:
     """Say whether a column of that name is one of ours and never a feature."""
-    return name in RESERVED or name.startswith(("scores.", "tags."))
+    return name in RESERVED or name.startswith(("scores.", "tags.", "attributions."))
 
 
 class ModelDocument(Document):
@@ -58,12 +62,14 @@ class ModelDocument(Document):
     auto_register: bool = False
 
 
-def _kind(value: object) -> object:
-    return _later(value, LATER_KINDS, "the kind")
+Kind = Literal["numeric", "categorical", "boolean", "datetime", "text", "embedding"]
 
 
 def _pii(value: object) -> object:
-    return _later(value, LATER_PII, "the pii policy")
+    if value in LATER_PII:
+        part = f"the pii policy {value}"
+        raise NotImplementedYetError(part)
+    return value
 
 
 class FeatureDocument(Document):
@@ -72,10 +78,11 @@ class FeatureDocument(Document):
     part: ClassVar[str] = "features.*."
 
     name: FeatureName
-    kind: Annotated[Literal["numeric", "categorical", "boolean"], BeforeValidator(_kind)]
+    kind: Kind
     importance: float | None = Field(default=None, ge=0)
     min: float | None = None
     max: float | None = None
+    length: Annotated[int, Field(ge=1, le=LONGEST_VECTOR)] | None = None
     pii: Annotated[Literal["keep"], BeforeValidator(_pii)] = "keep"
 
     @field_validator("name")
@@ -94,6 +101,9 @@ class FeatureDocument(Document):
         if self.min is not None and self.max is not None and self.min > self.max:
             message = "min is larger than max"
             raise ValueError(message)
+        if (self.kind == "embedding") != (self.length is not None):
+            message = "an embedding has a length, and no other feature has one"
+            raise ValueError(message)
         return self
 
 
@@ -104,6 +114,7 @@ class VersionDocument(Document):
     classes: tuple[str, ...] | None = None
     positive_class: str | None = None
     stage: Literal["live", "shadow", "retired"] = "live"
+    attributions: bool = False
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -169,6 +180,7 @@ class FeatureAnswer(BaseModel):
     importance: float | None
     min: float | None
     max: float | None
+    length: int | None
 
     @classmethod
     def of(cls, feature: FeatureSpec) -> Self:
@@ -179,6 +191,7 @@ class FeatureAnswer(BaseModel):
             importance=feature.importance,
             min=feature.minimum,
             max=feature.maximum,
+            length=feature.length,
         )
 
 
@@ -192,6 +205,7 @@ class VersionAnswer(BaseModel):
     classes: list[str]
     positive_class: str | None
     inferred: bool
+    attributions: bool
     view: str
 
     @classmethod
@@ -205,6 +219,7 @@ class VersionAnswer(BaseModel):
             classes=list(version.classes),
             positive_class=version.positive_class,
             inferred=version.inferred,
+            attributions=version.attributed,
             view=view,
         )
 
@@ -229,10 +244,3 @@ class MonitorAnswer(MonitorDocument):
 
 def _is_class(name: str) -> bool:
     return 0 < len(name) <= LONGEST_CLASS and name.isprintable()
-
-
-def _later(value: object, later: tuple[str, ...], what: str) -> object:
-    if value in later:
-        part = f"{what} {value}"
-        raise NotImplementedYetError(part)
-    return value

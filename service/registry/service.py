@@ -1,6 +1,6 @@
 """Changing the catalogue.  Each function is a step of the caller's transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -26,7 +26,14 @@ from service.registry.schemas import (
 from service.registry.slicing import OF_ROW, TAG
 from service.registry.slots import allocate
 from service.registry.tables import Feature, Model, Monitor, Version
-from service.registry.values import MonitorSpec, VersionSpec
+from service.registry.values import (
+    ATTRIBUTION,
+    ATTRIBUTIONS,
+    PARTS,
+    MonitorSpec,
+    VersionSpec,
+    part_names,
+)
 from service.registry.views import create_view
 
 _BINARY = 2
@@ -80,6 +87,7 @@ def put_version(
         row = Version(model_id=owner.id, name=version, classes=[], inferred=False)
         session.add(row)
     row.stage = document.stage
+    row.attributions = row.attributions or document.attributions
     if document.classes is not None:
         declare_classes(row, owner.task, document.classes, document.positive_class)
     session.flush()
@@ -141,34 +149,62 @@ def add_features(session: Session, row: Version, features: Sequence[FeatureDocum
         select(Feature).where(Feature.model_id == row.model_id).order_by(Feature.id)
     ).all()
     mine = {feature.name: feature for feature in every if feature.version_id == row.id}
-    fresh = [feature for feature in features if feature.name not in mine]
+    wanted: dict[str, str] = {
+        feature.name: feature.kind for feature in features if feature.name not in mine
+    }
+    _require_free_names({own.name: own.kind for own in every}, wanted)
+    if row.attributions:
+        inputs = [own.name for own in mine.values() if own.kind != ATTRIBUTION]
+        names = (f"{ATTRIBUTIONS}.{name}" for name in (*inputs, *wanted))
+        wanted |= {name: ATTRIBUTION for name in names if name not in mine}
     slots = allocate(
-        ((feature.name, feature.kind, feature.slot) for feature in every),
-        ((feature.name, feature.kind) for feature in fresh),
+        ((feature.name, feature.kind, feature.slot) for feature in every), wanted.items()
     )
+    for name, kind in wanted.items():
+        mine[name] = Feature(
+            model_id=row.model_id,
+            version_id=row.id,
+            position=len(mine),
+            name=name,
+            kind=kind,
+            slot=slots[name],
+        )
+        session.add(mine[name])
     for feature in features:
-        stored = mine.get(feature.name)
-        if stored is None:
-            stored = Feature(
-                model_id=row.model_id,
-                version_id=row.id,
-                position=len(mine),
-                name=feature.name,
-                kind=feature.kind,
-                slot=slots[feature.name],
-            )
-            mine[feature.name] = stored
-            session.add(stored)
-        elif stored.kind != feature.kind:
-            message = (
-                f"feature {feature.name!r} is {stored.kind} in this version, and cannot become "
-                f"{feature.kind}; register another version"
-            )
-            raise ConflictError(message)
-        stored.importance = feature.importance
-        stored.minimum = feature.min
-        stored.maximum = feature.max
+        _declare(mine[feature.name], feature, fresh=feature.name in wanted)
     session.flush()
+
+
+def _declare(stored: Feature, feature: FeatureDocument, *, fresh: bool) -> None:
+    """Set what may change about a feature; its kind and its length may not."""
+    if stored.kind != feature.kind or (stored.length != feature.length and not fresh):
+        was, becomes = (_said(own.kind, own.length) for own in (stored, feature))
+        message = (
+            f"feature {feature.name!r} is {was} in this version, and cannot become {becomes}; "
+            "register another version"
+        )
+        raise ConflictError(message)
+    stored.importance = feature.importance
+    stored.minimum = feature.min
+    stored.maximum = feature.max
+    stored.length = feature.length
+
+
+def _said(kind: str, length: int | None) -> str:
+    return kind if length is None else f"{kind} of {length}"
+
+
+def _require_free_names(known: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Refuse features whose names are those of columns that are derived from others."""
+    every = {**known, **wanted}
+    for name, kind in every.items():
+        for part in part_names(name, kind):
+            if part in every and not {name, part}.isdisjoint(wanted):
+                message = (
+                    f"feature {printable(part)!r}: the {kind} feature {printable(name)!r} has "
+                    "a column of that name; rename one of them"
+                )
+                raise InvalidDocumentError(message, code="derived-name")
 
 
 def infer_schema(
@@ -176,6 +212,8 @@ def infer_schema(
     version: VersionSpec,
     features: Sequence[FeatureDocument],
     classes: tuple[str, ...] | None,
+    *,
+    attributions: bool = False,
 ) -> VersionSpec:
     """Add what a reference says to a version's schema, marked as inferred."""
     lock_model(session, version.model)
@@ -186,9 +224,10 @@ def infer_schema(
         positive = None if version.task == "multiclass" else classes[-1]
         declare_classes(row, version.task, classes, positive)
         row.inferred = True
-    if added:
+    row.attributions = row.attributions or attributions
+    if added or row.attributions:
         add_features(session, row, added)
-        row.inferred = True
+        row.inferred = row.inferred or bool(added)
     return _finished(session, row)
 
 
@@ -220,11 +259,12 @@ def put_monitor(
 
 def _require_features(session: Session, model_id: int, document: MonitorDocument) -> None:
     # A model without features yet may be configured before its first version.
-    known = list(
-        session.scalars(select(Feature.name).where(Feature.model_id == model_id).distinct())
-    )
+    query = select(Feature.name, Feature.kind).where(Feature.model_id == model_id)
+    kinds = {row.name: row.kind for row in session.execute(query)}
+    known = list(kinds)
+    parts = [part for name, kind in kinds.items() for part in part_names(name, kind)]
     for name in document.drift.features:
-        if known and name not in known:
+        if known and name not in (*known, *parts):
             message = f"drift.features: no version has {printable(name)}{hint(name, known)}"
             raise InvalidDocumentError(message)
     for part, columns in (
@@ -235,6 +275,11 @@ def _require_features(session: Session, model_id: int, document: MonitorDocument
             if known and name not in known and not name.startswith(TAG):
                 message = f"{part}: no version has {printable(name)}{hint(name, known)}"
                 raise InvalidDocumentError(message)
+    grouped = {name for declared in document.slices for name in declared.column or ()}
+    for name in sorted(grouped | {declared.column for declared in document.fairness}):
+        if kinds.get(name) in PARTS:
+            message = f"{printable(name)} is {kinds[name]}, which has no groups; write a where"
+            raise InvalidDocumentError(message)
 
 
 def lock_model(session: Session, name: str) -> Model:

@@ -3,10 +3,20 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from service.errors import InvalidDocumentError
+from service.registry.values import ATTRIBUTION
 
 # The slots' names are fixed by the prediction table, which lies above in the house.
-LIMITS: Mapping[str, int] = {"n": 256, "c": 64}
-_PREFIXES = {"numeric": "n", "boolean": "n", "categorical": "c"}
+LIMITS: Mapping[str, int] = {"n": 256, "c": 64, "v": 4}
+_PREFIXES = {
+    **dict.fromkeys(("numeric", "boolean", "datetime", ATTRIBUTION), "n"),
+    **dict.fromkeys(("categorical", "text"), "c"),
+    "embedding": "v",
+}
+_MEANINGS = {
+    "n": "numeric, boolean and datetime features and attributions",
+    "c": "categorical and text features",
+    "v": "embedding features",
+}
 
 
 class TooManyFeaturesError(InvalidDocumentError):
@@ -16,9 +26,8 @@ class TooManyFeaturesError(InvalidDocumentError):
     title = "Too many features"
 
     def __init__(self, prefix: str) -> None:
-        kinds = "categorical" if prefix == "c" else "numeric and boolean"
         limit = LIMITS[prefix]
-        detail = f"the versions of a model hold at most {limit} {kinds} features together"
+        detail = f"the versions of a model hold at most {limit} {_MEANINGS[prefix]} together"
         super().__init__(detail, limit=limit)
 
 

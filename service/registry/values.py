@@ -1,13 +1,33 @@
 """What the rest of the service knows of the catalogue: frozen values, no rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.registry.monitor import MonitorDocument
 
+# Both the kind and the prefix of the name of what a feature contributed to a prediction.
+ATTRIBUTION = "attribution"
+ATTRIBUTIONS = "attributions"
+
+# What is measured of a feature in its stead; profiles derives them, and lies above in the house.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "datetime": ("hour", "weekday", "month", "age"),
+    "text": ("length", "non_letters", "oov"),
+    "embedding": ("norm",),
+}
+
+
+def part_names(name: str, kind: str) -> tuple[str, ...]:
+    """Return the names of the columns that are derived from a feature."""
+    return tuple(f"{name}.{part}" for part in PARTS.get(kind, ()))
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """One feature, and the slot that holds it; ``minimum`` and ``maximum`` are declared."""
+    """One feature, and the slot that holds it; ``minimum`` and ``maximum`` are declared.
+
+    ``length`` is how many numbers an embedding has.
+    """
 
     name: str
     kind: str
@@ -15,11 +35,17 @@ class FeatureSpec:
     importance: float | None
     minimum: float | None
     maximum: float | None
+    length: int | None = None
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class VersionSpec:
-    """One version of a model with its schema; no classes are known before they are declared."""
+    """One version of a model with its schema; no classes are known before they are declared.
+
+    ``attributions`` are stored like features, under ``attributions.<feature>``, but are none;
+    an ``attributed`` version has one for every feature.
+    """
 
     model_id: int
     model: str
@@ -32,6 +58,8 @@ class VersionSpec:
     features: tuple[FeatureSpec, ...]
     inferred: bool
     auto_register: bool
+    attributions: tuple[FeatureSpec, ...] = ()
+    attributed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

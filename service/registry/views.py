@@ -23,6 +23,7 @@ _FIXED = (
 _LABEL = ("label", "label_ts")
 _HEAD = ("p.prediction_id", "p.ts", "p.received_at")
 _TAIL = ("p.weight", "p.subject", "p.tags")
+_AS_MEANT = {"boolean": "p.{} <> 0", "datetime": "to_timestamp(p.{})"}
 _OWN = {
     "binary": (*_HEAD, "p.prediction", "p.score", *_TAIL, "l.label"),
     "multiclass": (*_HEAD, "p.prediction", "p.scores", *_TAIL, "l.label"),
@@ -49,10 +50,10 @@ def create_view(session: Session, version: VersionSpec) -> None:
     extended at its end.
     """
     columns = [*_OWN[version.task], "l.label_ts"]
-    names = column_names(feature.name for feature in version.features)
+    features = sorted(version.features + version.attributions, key=lambda own: own.position)
+    names = column_names(feature.name for feature in features)
     columns += [
-        f"{_slot(feature)} AS {quote(name)}"
-        for feature, name in zip(version.features, names, strict=True)
+        f"{_slot(feature)} AS {quote(name)}" for feature, name in zip(features, names, strict=True)
     ]
     statement = f"""
         CREATE OR REPLACE VIEW {SCHEMA}.{quote(view_name(version))} AS
@@ -94,4 +95,4 @@ def _cut(name: str, size: int) -> str:
 
 
 def _slot(feature: FeatureSpec) -> str:
-    return f"p.{feature.slot} <> 0" if feature.kind == "boolean" else f"p.{feature.slot}"
+    return _AS_MEANT.get(feature.kind, "p.{}").format(feature.slot)

@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
-from service.buckets.service import columns_of
+from service.buckets.service import profiled_columns
 from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
 from service.profiles.serialise import binning_to_bytes
@@ -27,7 +27,7 @@ def binning_id_of(sessions: sessionmaker[Session], reader: RowReader, version: V
     if known is not None:
         return known
     rows = reader.first_rows(version, PROVISIONAL_ROWS)
-    content = binning_to_bytes(freeze_binning(rows, columns_of(version), output_of(version)))
+    content = binning_to_bytes(freeze_binning(rows, profiled_columns(version), output_of(version)))
     with sessions.begin() as session:
         session.execute(select(Model.id).where(Model.id == version.model_id).with_for_update())
         known = _newest(session, version.model_id)

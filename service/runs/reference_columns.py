@@ -1,6 +1,6 @@
 """From a file's columns to the row table that profiles read; every bad value is located."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,16 +10,26 @@ import pyarrow.compute as pc
 from service.errors import InvalidDocumentError
 from service.profiles.arrays import score_column
 from service.registry.classes import class_text
-from service.registry.documents import printable, read
+from service.registry.documents import read
 from service.registry.schemas import (
     FEWEST_CLASSES,
     MOST_CLASSES,
     FeatureDocument,
     is_reserved,
 )
-from service.registry.values import VersionSpec
+from service.registry.values import ATTRIBUTIONS, VersionSpec
+from service.runs.reference_kinds import (
+    TIME,
+    BadColumnError,
+    by_value,
+    infer_kind,
+    is_text,
+    require,
+    to_kind,
+    to_times,
+    vector_length,
+)
 
-TIME = pa.timestamp("us", tz="UTC")
 # What a logged row may weigh.
 MOST_WEIGHT = float(1 << 63)
 # Near the ends of the calendar a time's week or month, or the time itself, does not exist.
@@ -30,21 +40,6 @@ _PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("-1", "1"))
 _CLASSES = 2
 
 
-class BadColumnError(InvalidDocumentError):
-    """A column of a reference holds something that it must not."""
-
-    code = "bad-column"
-    title = "Bad column"
-
-    def __init__(self, column: str, detail: str, row: int | None = None) -> None:
-        name = printable(column)
-        where = "" if row is None else f" (first in row {row})"
-        rejected: dict[str, object] = {"field": name, "code": self.code, "detail": detail}
-        if row is not None:
-            rejected["index"] = row
-        super().__init__(f"column {name!r}: {detail}{where}", rejected=[rejected])
-
-
 @dataclass(frozen=True, slots=True)
 class ReferenceRows:
     """A reference as the row table, with what was inferred from it."""
@@ -52,6 +47,7 @@ class ReferenceRows:
     table: pa.Table
     features: tuple[FeatureDocument, ...]
     classes: tuple[str, ...] | None
+    attributed: bool = False
 
 
 def conform(
@@ -63,6 +59,7 @@ def conform(
     version's features, whose classes are inferred where it has none.
     """
     own = _own_columns(table, names)
+    lengths = {feature.name: feature.length for feature in version.features}
     if version.task != "binary" and own.pop("score", None) is not None and "score" in names:
         message = f"score: the model's task is {version.task}, which has no single score"
         raise InvalidDocumentError(message)
@@ -73,8 +70,8 @@ def conform(
             continue
         array = _plain(table, name)
         kind = declared.get(name) or infer_kind(name, array)
-        features.append(_feature(name, kind))
         columns[name] = to_kind(name, array, kind)
+        features.append(_feature(name, kind, columns[name], lengths.get(name)))
     inferred = None
     if version.task == "regression":
         columns.update(_amounts(table, own))
@@ -92,14 +89,16 @@ def conform(
         if name.startswith("tags.") and name not in own.values():
             columns[name] = to_kind(name, _plain(table, name), "categorical")
     columns.update(_weights(table, own))
+    attributions = _attributions(table, own, {*declared, *columns})
+    columns.update(attributions)
     if "ts" in own:
         columns["ts"] = times = to_times(own["ts"], _plain(table, own["ts"]))
         fits = pc.and_(
             pc.greater_equal(times, pa.scalar(EARLIEST, TIME)),
             pc.less(times, pa.scalar(LATEST, TIME)),
         )
-        _require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
-    return ReferenceRows(pa.table(columns), tuple(features), inferred)
+        require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
+    return ReferenceRows(pa.table(columns), tuple(features), inferred, bool(attributions))
 
 
 def _amounts(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:
@@ -126,7 +125,7 @@ def _classes(
     inferred = None if classes else infer(texts.values())
     known = classes or inferred or ()
     for ours, array in texts.items():
-        _require(own[ours], array, _is_in(array, known), "is none of the version's classes")
+        require(own[ours], array, _is_in(array, known), "is none of the version's classes")
     return texts, inferred
 
 
@@ -154,7 +153,7 @@ def _scores(table: pa.Table, own: Mapping[str, str], positive: str | None) -> di
     if score is not None:
         columns["score"] = to_kind(score, _plain(table, score), "numeric")
         fits = pc.and_(pc.greater_equal(columns["score"], 0), pc.less_equal(columns["score"], 1))
-        _require(score, columns["score"], fits, "is no probability from 0 to 1")
+        require(score, columns["score"], fits, "is no probability from 0 to 1")
     return columns
 
 
@@ -170,7 +169,7 @@ def _scores_of_many(table: pa.Table, classes: Sequence[str]) -> dict[str, pa.Arr
             raise BadColumnError(column, "the file has no such column, though of other classes")
         scores = to_kind(column, _plain(table, column), "numeric")
         fits = pc.and_(pc.greater_equal(scores, 0), pc.less_equal(scores, 1))
-        _require(column, scores, fits, "is no probability from 0 to 1")
+        require(column, scores, fits, "is no probability from 0 to 1")
         columns[score_column(name)] = scores
     return columns
 
@@ -182,51 +181,15 @@ def _weights(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:
         fits = pc.and_(
             pc.greater_equal(columns["weight"], 0), pc.less(columns["weight"], MOST_WEIGHT)
         )
-        _require(own["weight"], columns["weight"], fits, "is no weight from 0 to 2^63")
+        require(own["weight"], columns["weight"], fits, "is no weight from 0 to 2^63")
     return columns
-
-
-def infer_kind(name: str, array: pa.Array) -> str:
-    """Infer a feature's kind from its type; a column of 0 and 1 is numeric unless declared."""
-    kind = array.type
-    if pa.types.is_null(kind) or _is_number(kind):
-        return "numeric"
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    if _is_text(kind):
-        return "categorical"
-    raise BadColumnError(name, f"{kind} is no type of a feature; ignore it")
-
-
-def to_kind(name: str, array: pa.Array, kind: str) -> pa.Array:
-    """Return a column as its kind is stored: numbers, booleans or text."""
-    if kind == "numeric":
-        numbers = _cast(name, array, pa.float64(), "is no number")
-        return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float64()))
-    if kind == "boolean":
-        if _is_number(array.type):
-            array = to_kind(name, array, "numeric")
-            fits = pc.or_(pc.equal(array, 0), pc.equal(array, 1))
-            _require(name, array, fits, "is no boolean")
-        return _cast(name, array, pa.bool_(), "is no boolean")
-    text = to_text(name, array)
-    bad = pc.match_substring_regex(text, r"[\x00-\x1f\x7f]")
-    _require(name, text, pc.invert(bad), "has a control character")
-    return text
-
-
-def to_text(name: str, array: pa.Array) -> pa.Array:
-    """Return a column as text; ``1.0`` reads ``1``, and a boolean is a word."""
-    if _is_text(array.type):
-        return array.cast(pa.string())
-    return _by_value(name, array, lambda value: class_text(value, ("true", "false")))
 
 
 def to_classes(name: str, array: pa.Array, classes: Sequence[str]) -> pa.Array:
     """Return predictions or labels as the text of their classes."""
-    if _is_text(array.type):
+    if is_text(array.type):
         return array.cast(pa.string())
-    return _by_value(name, array, lambda value: class_text(value, classes))
+    return by_value(name, array, lambda value: class_text(value, classes))
 
 
 def infer_classes(columns: Iterable[pa.Array]) -> tuple[str, str] | None:
@@ -264,69 +227,8 @@ def infer_many(columns: Iterable[pa.Array]) -> tuple[str, ...] | None:
     return tuple(sorted(found)) or None
 
 
-def to_times(name: str, array: pa.Array) -> pa.Array:
-    """Return a column as times; one without a zone is in UTC."""
-    if _is_text(array.type):
-        try:
-            return array.cast(TIME)
-        except pa.ArrowInvalid:
-            return _cast(name, array, pa.timestamp("us"), "is no time").cast(TIME)
-    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        naive = array.cast(pa.timestamp("us", tz=getattr(array.type, "tz", None)), safe=False)
-        return naive.cast(TIME)
-    raise BadColumnError(name, "is neither a time nor ISO 8601 text")
-
-
-def first_bad(array: pa.Array, fits: Callable[[pa.Array], bool]) -> int:
-    """Return the index of the first value that does not fit; one of them must not."""
-    low, high = 0, len(array)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if fits(array.slice(low, middle - low)):
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _cast(name: str, array: pa.Array, kind: pa.DataType, detail: str) -> pa.Array:
-    def fits(part: pa.Array) -> bool:
-        try:
-            part.cast(kind, safe=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return False
-        return True
-
-    try:
-        return array.cast(kind, safe=False)
-    except pa.ArrowNotImplementedError:
-        raise BadColumnError(name, f"{array.type} {detail}") from None
-    except pa.ArrowInvalid:
-        raise BadColumnError(name, f"a value {detail}", first_bad(array, fits)) from None
-
-
-def _require(name: str, array: pa.Array, fits: pa.Array, detail: str) -> None:
-    """Refuse the column unless every value fits; null is for missing, and always does."""
-    bad = pc.and_(pc.is_valid(array), pc.invert(pc.fill_null(fits, fill_value=False)))
-    row = pc.index(bad, value=True).as_py()
-    if row >= 0:
-        raise BadColumnError(name, f"a value {detail}", row)
-
-
 def _is_in(array: pa.Array, names: Sequence[str]) -> pa.Array:
     return pc.is_in(array, value_set=pa.array(list(names), pa.string()))
-
-
-def _by_value(name: str, array: pa.Array, text: Callable[[object], str | None]) -> pa.Array:
-    if pa.types.is_null(array.type):
-        return pa.nulls(len(array), pa.string())
-    if pa.types.is_decimal(array.type):
-        array = array.cast(pa.float64())
-    if not (_is_number(array.type) or pa.types.is_boolean(array.type)):
-        raise BadColumnError(name, f"{array.type} is no type of a category; ignore it")
-    encoded = array.dictionary_encode()
-    texts = pa.array([text(value) for value in encoded.dictionary.to_pylist()], pa.string())
-    return texts.take(encoded.indices)
 
 
 def _plain(table: pa.Table, name: str) -> pa.Array:
@@ -338,18 +240,24 @@ def _plain(table: pa.Table, name: str) -> pa.Array:
     return array
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    return any(is_kind(kind) for is_kind in kinds)
+def _attributions(
+    table: pa.Table, own: Mapping[str, str], features: Collection[str]
+) -> dict[str, pa.Array]:
+    """Return the columns ``attributions.<feature>``."""
+    columns = {}
+    for name in table.column_names:
+        if name.startswith(f"{ATTRIBUTIONS}.") and name not in own.values():
+            if name.removeprefix(f"{ATTRIBUTIONS}.") not in features:
+                raise BadColumnError(name, "there is no such feature; ignore it")
+            columns[name] = to_kind(name, _plain(table, name), "numeric")
+    return columns
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(is_kind(kind) for is_kind in kinds)
-
-
-def _feature(name: str, kind: str) -> FeatureDocument:
+def _feature(name: str, kind: str, array: pa.Array, length: int | None) -> FeatureDocument:
+    found = vector_length(array) if kind == "embedding" else None
+    if length is not None and found not in {None, length}:
+        raise BadColumnError(name, f"the vectors have {found} numbers, where {length} are declared")
     try:
-        return read(FeatureDocument, {"name": name, "kind": kind})
+        return read(FeatureDocument, {"name": name, "kind": kind, "length": length or found})
     except InvalidDocumentError as error:
         raise BadColumnError(name, f"{error.detail}; ignore it") from None

@@ -10,11 +10,17 @@ from service.profiles.freeze import TOP_CATEGORIES
 from service.registry.values import VersionSpec
 
 SMALL_REFERENCE = 1_000
+# A category of more characters is hardly one; nor are rows that nearly all differ.
+LONG_CATEGORY, MOSTLY, FEWEST_TEXTS = 40, 0.5, 20
 
 
 def find_warnings(rows: pa.Table, version: VersionSpec) -> list[dict[str, Any]]:
     """List what is odd, the whole reference first, then column by column."""
-    return [*_of_rows(rows, version.task), *_of_columns(rows, version)]
+    attributed = [own.name for own in version.attributions]
+    found = [*_of_rows(rows, version.task), *_of_columns(rows, version)]
+    if attributed and not set(attributed) & set(rows.column_names):
+        found.append({"code": "no-attributions"})
+    return found
 
 
 def _of_rows(rows: pa.Table, task: str) -> Iterator[dict[str, Any]]:
@@ -41,10 +47,25 @@ def _of_columns(rows: pa.Table, version: VersionSpec) -> Iterator[dict[str, Any]
             yield {"code": "missing-column", "column": feature.name}
             continue
         column = rows[feature.name]
-        distinct = pc.count_distinct(column, mode="only_valid").as_py()
-        if distinct == 0:
+        if column.null_count == rows.num_rows:
             yield {"code": "all-missing", "column": feature.name}
-        elif distinct == 1 and column.null_count == 0:
+        if column.null_count == rows.num_rows or feature.kind == "embedding":
+            continue
+        distinct = pc.count_distinct(column, mode="only_valid").as_py()
+        if distinct == 1 and column.null_count == 0:
             yield {"code": "constant-column", "column": feature.name}
-        elif feature.kind == "categorical" and distinct > TOP_CATEGORIES:
-            yield {"code": "high-cardinality", "column": feature.name}
+        elif feature.kind == "categorical":
+            if distinct > TOP_CATEGORIES:
+                yield {"code": "high-cardinality", "column": feature.name}
+            if _looks_like_text(pc.drop_null(column), distinct):
+                yield {"code": "looks-like-text", "column": feature.name}
+
+
+def _looks_like_text(values: pa.ChunkedArray, distinct: int) -> bool:
+    """Say whether categories are sentences: long, or with spaces and mostly different."""
+    if distinct < FEWEST_TEXTS:
+        return False
+    if pc.mean(pc.utf8_length(values)).as_py() > LONG_CATEGORY:
+        return True
+    spaced = pc.mean(pc.match_substring(values, " ").cast(pa.float64())).as_py()
+    return distinct > len(values) * MOSTLY and spaced > MOSTLY

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.buckets.service import columns_of
+from service.buckets.reader import most_rows
+from service.buckets.service import profiled_columns
 from service.detection.estimation import calibrator_to_bytes, fit_calibrator
 from service.errors import ConflictError, InvalidDocumentError
 from service.ledger.calendar import calendar_start
@@ -38,7 +39,7 @@ from service.registry.repository import (
 )
 from service.registry.service import infer_schema, lock_model
 from service.registry.tables import Binning, Reference
-from service.registry.values import FeatureSpec, VersionSpec
+from service.registry.values import ATTRIBUTION, ATTRIBUTIONS, FeatureSpec, VersionSpec
 from service.runs.binnings import output_of
 from service.runs.planning import mark_version
 from service.runs.reference_columns import ReferenceRows, conform
@@ -88,7 +89,7 @@ def store_reference(
         known = _load(session, model, version)
     rows, warnings = _read(upload, known.version)
     planned = _planned(known.version, rows)
-    columns = columns_of(planned)
+    columns = profiled_columns(planned)
     edges = choose_edges(known.edges, rows.table, columns, output_of(planned))
     table = derive_reference(rows.table, columns, edges, known.edges)
     segments = segment_reference(table, columns, edges)
@@ -101,7 +102,7 @@ def store_reference(
         "warnings": warnings + find_warnings(rows.table, planned),
         "segments": segments_to_bytes(segments),
         "calibrator": _calibrator(rows.table, edges.output),
-        "sample": sample_file(table),
+        "sample": sample_file(table, sum(own.length or 0 for own in planned.features)),
     }
     with sessions.begin() as session:
         return _record(session, known, rows, edges, values)
@@ -121,7 +122,7 @@ def _load(session: Session, model: str, version: str) -> _Known:
 
 def _read(upload: Upload, version: VersionSpec) -> tuple[ReferenceRows, list[dict[str, Any]]]:
     declared = {feature.name: feature.kind for feature in version.features}
-    texts = {name for name, kind in declared.items() if kind == "categorical"}
+    texts = {name for name, kind in declared.items() if kind in {"categorical", "text"}}
     table, unnamed = read_file(upload.path, upload.media, upload.ignore, texts - upload.ignore)
     if not table.num_rows:
         message = "the reference has no rows"
@@ -134,7 +135,7 @@ def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
     """Return the version as it will be; slots come with the transaction that stores it."""
     known = {feature.name for feature in version.features}
     added = tuple(
-        FeatureSpec(feature.name, feature.kind, "", None, None, None)
+        FeatureSpec(feature.name, feature.kind, "", None, None, None, feature.length)
         for feature in rows.features
         if feature.name not in known
     )
@@ -142,9 +143,13 @@ def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
     positive = version.positive_class
     if version.task == "binary" and rows.classes and positive is None:
         positive = rows.classes[1]
+    features = version.features + added
+    attributed = version.attributed or rows.attributed
+    names = (f"{ATTRIBUTIONS}.{feature.name}" for feature in features if attributed)
     return replace(
         version,
-        features=version.features + added,
+        features=features,
+        attributions=tuple(FeatureSpec(name, ATTRIBUTION, "", None, None, None) for name in names),
         classes=classes,
         positive_class=positive,
     )
@@ -178,10 +183,14 @@ def _chunks(monitor: MonitorDocument, segments: Sequence[Segment]) -> int:
     return len(chunk_segments(segments, calendar, 1))
 
 
-def sample_file(rows: pa.Table) -> bytes:
-    """Return a sample of the rows as a Parquet file; the same rows give the same sample."""
-    if rows.num_rows > SAMPLE_ROWS:
-        chosen = np.random.default_rng(0).choice(rows.num_rows, SAMPLE_ROWS, replace=False)
+def sample_file(rows: pa.Table, elements: int = 0) -> bytes:
+    """Return a sample of the rows as a Parquet file; the same rows give the same sample.
+
+    ``elements`` are the numbers in the vectors of a row: the longer they are, the fewer rows.
+    """
+    most = min(SAMPLE_ROWS, most_rows(elements))
+    if rows.num_rows > most:
+        chosen = np.random.default_rng(0).choice(rows.num_rows, most, replace=False)
         rows = rows.take(pa.array(np.sort(chosen)))
     buffer = io.BytesIO()
     pq.write_table(rows, buffer, compression="zstd")
@@ -200,7 +209,9 @@ def _record(
     if (current.id if current else None) != known.binning_id:
         message = "another reference of the model was stored meanwhile; send this one again"
         raise ConflictError(message)
-    version = infer_schema(session, known.version, rows.features, rows.classes)
+    version = infer_schema(
+        session, known.version, rows.features, rows.classes, attributions=rows.attributed
+    )
     if current is None or edges is not known.edges:
         current = _new_binning(session, version.model_id, edges)
     newest = session.scalar(

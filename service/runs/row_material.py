@@ -17,7 +17,8 @@ from service.evaluation.rows import Sampled, measure_rows
 from service.ledger.repository import Item
 from service.profiles.arrays import output_columns
 from service.profiles.binning import Binning
-from service.profiles.columns import Column
+from service.profiles.columns import Column, Kind
+from service.profiles.derive import derive, expanded
 from service.profiles.serialise import binning_from_bytes
 from service.registry.repository import (
     find_monitor,
@@ -45,9 +46,16 @@ class Material:
     @property
     def tested(self) -> tuple[Column, ...]:
         """Return the columns that Evidently measures, those of the output included."""
+        columns = tuple(expanded(self.columns))
         if self.version.task == "binary":
-            return self.columns
-        return (*self.columns, *output_columns(output_of(self.version)))
+            return columns
+        return (*columns, *output_columns(output_of(self.version)))
+
+    @property
+    def sampled(self) -> tuple[Column, ...]:
+        """Return the columns that rows are measured by: what can be binned, and the vectors."""
+        vectors = (column for column in self.columns if column.kind is Kind.EMBEDDING)
+        return (*expanded(self.columns), *vectors)
 
 
 def load_material(
@@ -68,6 +76,7 @@ def load_material(
         version, item.start, item.end, monitor.document.evidently.max_rows, slicing.reads
     )
     columns = columns_of(version)
+    rows, _ = derive(rows, columns, binning.sources)
     return Material(version, monitor, sample, rows, columns, binning)
 
 
@@ -80,7 +89,7 @@ def measure_engine(engine: str, material: Material) -> list[Measured]:
     sampled = Sampled(
         pq.read_table(io.BytesIO(material.reference)),
         material.current,
-        material.columns,
+        material.sampled,
         material.binning,
     )
     return measure_rows(sampled, policies_of(document), engine)

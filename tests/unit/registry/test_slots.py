@@ -2,11 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ingest.tables import NUMERIC_SLOTS, TEXT_SLOTS
+from service.ingest.tables import NUMERIC_SLOTS, TEXT_SLOTS, VECTOR_SLOTS
+from service.profiles.columns import Kind, parts_of
 from service.registry.slots import LIMITS, TooManyFeaturesError, allocate
+from service.registry.values import ATTRIBUTION, part_names
 from service.registry.views import column_names
 
-KINDS = st.sampled_from(["numeric", "boolean", "categorical"])
+SLOTS = {
+    **dict.fromkeys(("numeric", "boolean", "datetime", ATTRIBUTION), NUMERIC_SLOTS),
+    **dict.fromkeys(("categorical", "text"), TEXT_SLOTS),
+}
+KINDS = st.sampled_from(sorted(SLOTS))
 SCHEMAS = st.lists(st.dictionaries(st.sampled_from("abcdefgh"), KINDS, max_size=8), max_size=5)
 
 
@@ -22,7 +28,7 @@ def test_a_feature_keeps_its_slot_over_versions_and_no_two_share_one(
             assert taken.setdefault((name, kind), slots[name]) == slots[name]
     assert len(set(taken.values())) == len(taken)
     for (_, kind), slot in taken.items():
-        assert slot in (TEXT_SLOTS if kind == "categorical" else NUMERIC_SLOTS)
+        assert slot in SLOTS[kind]
 
 
 def test_a_new_feature_takes_the_next_slot_of_its_kind() -> None:
@@ -36,10 +42,18 @@ def test_a_feature_that_changes_its_kind_takes_another_slot() -> None:
 
 
 def test_more_features_than_slots_is_a_clear_error() -> None:
-    assert {"n": len(NUMERIC_SLOTS), "c": len(TEXT_SLOTS)} == LIMITS
+    slots = {"n": NUMERIC_SLOTS, "c": TEXT_SLOTS, "v": VECTOR_SLOTS}
+    assert {prefix: len(names) for prefix, names in slots.items()} == LIMITS
     allocate([], [(f"f{i}", "categorical") for i in range(64)])
     with pytest.raises(TooManyFeaturesError, match="at most 64 categorical"):
         allocate([], [(f"f{i}", "categorical") for i in range(65)])
+    with pytest.raises(TooManyFeaturesError, match="at most 4 embedding"):
+        allocate([], [(f"f{i}", "embedding") for i in range(5)])
+
+
+def test_the_names_of_derived_columns_are_those_that_profiles_have() -> None:
+    for kind in Kind:
+        assert part_names("x", kind) == tuple(part.name for part in parts_of("x", kind))
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), unique=True, max_size=20))
