@@ -65,6 +65,9 @@ class Slicing:
         return profile_slices(rows, members, binning)
 
 
+UNSLICED = Slicing((), ())
+
+
 def slicing_of(document: MonitorDocument) -> Slicing:
     """Return the slices of a document; the groups of a protected column are slices as well."""
     by_value = [declared.column for declared in document.slices if declared.column]

@@ -29,6 +29,7 @@ from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning
 from service.profiles.columns import Column
+from service.profiles.merge import empty_performance
 from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
 from service.profiles.slices import SliceProfile, Slices
@@ -40,7 +41,9 @@ FAMILIES = ("quality", "drift", "estimated_performance", "performance")
 class Baseline:
     """What a window is compared with: the whole reference, its chunks, and its calibrator.
 
-    ``slices`` are the reference's own, and ``pieces`` their metrics in each chunk.
+    ``slices`` are the reference's own, and ``pieces`` their metrics in each chunk.  Where the
+    reference is other windows, ``period`` names them, and ``trained`` is the performance on the
+    rows that the calibrator was fitted on; estimates are compared with that.
     """
 
     features: FeatureProfile
@@ -49,6 +52,14 @@ class Baseline:
     calibrator: Calibrator | None
     slices: Slices = field(default_factory=dict)
     pieces: Pieces = field(default_factory=dict)
+    trained: Performance | None = None
+    period: str | None = None
+
+    def labels(self, policy: PerformancePolicy) -> Performance | None:
+        """Return the labelled rows; ``None`` for windows with too few: theirs may be selected."""
+        found, rows = self.performance, self.features.rows
+        needed = max(policy.min_rows, policy.min_label_coverage * rows)
+        return found if self.period is None or found.labelled >= needed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +138,20 @@ def judge(
     policies = policies.for_parts(binning.parts).withholding(maturity.withheld)
     measurements: list[Measurement] = []
     warnings = [*traffic_warnings(traffic), *maturity.warnings]
+    before = baseline.labels(policies.performance) if baseline else None
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
         measurements += judge_traffic(features.rows, columns, traffic, policies.quality)
     else:
         chunks = [chunk.features for chunk in baseline.chunks]
-        share = 1 - label_share(binning, baseline.performance, policies.drift)
+        labels = before or empty_performance(binning)
+        share = 1 - label_share(binning, labels, policies.drift)
         measurements += judge_drift(
             binning, baseline.features, chunks, features, policies.drift, share
         )
         measurements += judge_label_drift(
             binning,
-            baseline.performance,
+            labels,
             [chunk.performance for chunk in baseline.chunks],
             performance,
             features.rows,
@@ -151,28 +164,49 @@ def judge(
             columns=columns, traffic=traffic,
         )  # fmt: skip
         measurements += judge_estimate(
-            baseline.performance, baseline.calibrator, features, binning, policies.performance
+            baseline.trained or labels,
+            baseline.calibrator,
+            features,
+            binning,
+            policies.performance,
         )
-        warnings += [
-            {"code": "small-reference", "detail": detail}
-            for detail in drift_warnings(baseline.features, features)
-        ]
+        warnings += _warn(baseline, features, policies.drift.min_rows)
     measurements += record_outputs(binning, baseline.features if baseline else None, features)
     measurements += judge_performance(
-        baseline.performance if baseline else None,
+        before,
         [chunk.performance for chunk in baseline.chunks] if baseline else [],
         performance,
         features.rows,
         policies.performance,
         binning.score_edges,
     )
-    measurements += _judge_groups(binning, baseline, slices or {}, policies)
+    measurements += _judge_groups(binning, baseline if before else None, slices or {}, policies)
+    if baseline is not None and baseline.period is not None:
+        measurements = [_name_period(m, baseline.period) for m in measurements]
     measurements += findings
     judgement = conclude(
         features.rows, performance.labelled, measurements, warnings, policies.families,
         policies.drift.importance,
     )  # fmt: skip
     return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
+
+
+def _warn(baseline: Baseline, features: FeatureProfile, min_rows: int) -> list[dict[str, str]]:
+    if baseline.period is None:
+        found = drift_warnings(baseline.features, features)
+        return [{"code": "small-reference", "detail": detail} for detail in found]
+    if (rows := baseline.features.rows) >= min_rows:
+        return []
+    detail = f"{baseline.period}: {rows} rows, fewer than {min_rows}"
+    return [{"code": "small-comparison", "detail": detail}]
+
+
+def _name_period(measurement: Measurement, period: str) -> Measurement:
+    """Say which windows the reference is, where it is why something could not be judged."""
+    reason = measurement.reason or ""
+    if measurement.verdict is not Verdict.INSUFFICIENT_DATA or "reference" not in reason:
+        return measurement
+    return replace(measurement, reason=f"{reason}: {period}")
 
 
 def _judge_groups(

@@ -102,6 +102,58 @@ class Calendar:
         return start - (steps * _STEPS.get(self.every, _LONGEST_MONTH) + timedelta(days=1))
 
 
+def windows_before(
+    window: Interval, length: str, zone: ZoneInfo, within: timedelta | None = None
+) -> list[Interval]:
+    """Return the whole windows of the same length that end at its start, latest first.
+
+    As many as lie ``within`` that time before it, by the local calendar; ``None``: one.
+
+    Examples
+    --------
+    >>> day = Interval(datetime(2026, 3, 29, 22, tzinfo=UTC), datetime(2026, 3, 30, 22, tzinfo=UTC))
+    >>> [before] = windows_before(day, "1d", ZoneInfo("Europe/Berlin"))
+    >>> (before.end - before.start) / timedelta(hours=1)  # clocks were set forward
+    23.0
+    """
+    # Windows of an hour are those of UTC, whatever the clocks do.
+    own = ZoneInfo("UTC") if length == "1h" else zone
+    end, now = window.start, window.start.astimezone(own).replace(tzinfo=None)
+    local = _before(now, length)
+    earliest = local if within is None else now - within
+    found: list[Interval] = []
+    while local >= earliest:
+        found.append(Interval(_to_utc(local, own), end))
+        end, local = found[-1].start, _before(local, length)
+    return found
+
+
+def same_time_before(
+    window: Interval, length: str, step: str, count: int, zone: ZoneInfo
+) -> list[Interval]:
+    """Return the window's local times in each of ``count`` days or weeks before, latest first.
+
+    An hour that was skipped when the clocks were set forward is left out; one that came twice has
+    both.
+
+    Examples
+    --------
+    >>> noon = datetime(2026, 3, 30, 10, tzinfo=UTC)
+    >>> window = Interval(noon, noon + BUCKET)
+    >>> [before] = same_time_before(window, "1h", "1w", 1, ZoneInfo("Europe/Berlin"))
+    >>> before.start.isoformat()
+    '2026-03-23T11:00:00+00:00'
+    """
+    start = window.start.astimezone(zone).replace(tzinfo=None)
+    end, found = _add(start, length), []
+    for _ in range(count):
+        start, end = start - _STEPS[step], end - _STEPS[step]
+        earlier = Interval(_to_utc(start, zone), _to_utc(end, zone))
+        if earlier.start < earlier.end:
+            found.append(earlier)
+    return found
+
+
 def windows_over(bucket: datetime, length: str, every: str, zone: ZoneInfo) -> Iterator[Interval]:
     """Yield the windows that hold the bucket, latest start first; each is whole buckets.
 

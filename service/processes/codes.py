@@ -83,5 +83,6 @@ REFERENCE_WARNINGS: Mapping[str, str] = {
 
 WINDOW_WARNINGS: Mapping[str, str] = {
     "no-reference": "There is nothing to compare the window with.",
+    "small-comparison": "What the window is compared with has fewer rows than min_rows.",
     "small-reference": "The reference has fewer rows than the window: its chance repeats.",
 }

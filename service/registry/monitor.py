@@ -17,6 +17,7 @@ from service.registry.monitor_alert import Alert, Retraining
 from service.registry.monitor_drift import Drift, Evidently
 from service.registry.monitor_performance import DEFAULT_METRICS, METRICS_OF, Performance
 from service.registry.monitor_quality import Quality
+from service.registry.monitor_reference import TRAINING, Length, Reference, require_fit
 from service.registry.monitor_values import Duration
 from service.registry.slicing import (
     FairnessDocument,
@@ -25,17 +26,11 @@ from service.registry.slicing import (
     require_of_task,
 )
 
-LATER_REFERENCES = ("previous_window", "trailing", "seasonal", "version")
-
-
 # By how many windows of a step a longer one is covered; a month has no fixed number of any.
 HOURS = {"1h": 1, "6h": 6, "1d": 24, "1w": 168}
 
 # Longer than this is a slip; and some time beyond it the due time leaves the calendar.
 LONGEST_GRACE = timedelta(days=366)
-
-
-Length = Literal["1h", "6h", "1d", "1w", "1mo"]
 
 
 class MonitorDocument(Document):
@@ -50,7 +45,7 @@ class MonitorDocument(Document):
     timezone: str = "UTC"
     grace: Annotated[Duration, Field(le=LONGEST_GRACE)] = timedelta(minutes=15)
     min_rows: int = Field(default=100, ge=1, le=1_000_000_000)
-    reference: Literal["training"] = "training"
+    reference: Reference = TRAINING
     drift: Drift = Field(default_factory=Drift)
     evidently: Evidently = Field(default_factory=Evidently)
     quality: Quality = Field(default_factory=Quality)
@@ -72,15 +67,6 @@ class MonitorDocument(Document):
     def _hours_only(cls, value: object) -> object:
         if value != "1h":
             what = "a bucket other than 1h"
-            raise NotImplementedYetError(what)
-        return value
-
-    @field_validator("reference", mode="before")
-    @classmethod
-    def _training_only(cls, value: object) -> object:
-        kind = value if isinstance(value, str) else next(iter(value), None) if value else None  # type: ignore[call-overload]
-        if kind in LATER_REFERENCES:
-            what = f"reference: {kind}"
             raise NotImplementedYetError(what)
         return value
 
@@ -111,6 +97,11 @@ class MonitorDocument(Document):
         ):
             message = "every must be the window, or a shorter step that divides it"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _comparison_fits_the_window(self) -> Self:
+        require_fit(self.reference, self.window, self.every)
         return self
 
 

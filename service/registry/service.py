@@ -244,6 +244,7 @@ def put_monitor(
         raise InvalidDocumentError(message)
     document = fit_to_task(document, owner.task)
     _require_features(session, owner.id, document)
+    _require_version(session, owner.id, document.reference.version)
     current = find_monitor(session, owner.id)
     if current.revision and current.document == document:
         return current
@@ -280,6 +281,14 @@ def _require_features(session: Session, model_id: int, document: MonitorDocument
         if kinds.get(name) in PARTS:
             message = f"{printable(name)} is {kinds[name]}, which has no groups; write a where"
             raise InvalidDocumentError(message)
+
+
+def _require_version(session: Session, model_id: int, version: str | None) -> None:
+    # As with features: a model may be configured before its first version.
+    known = list(session.scalars(select(Version.name).where(Version.model_id == model_id)))
+    if version is not None and known and version not in known:
+        message = f"reference: the model has no version {version}{hint(version, known)}"
+        raise InvalidDocumentError(message)
 
 
 def lock_model(session: Session, name: str) -> Model:

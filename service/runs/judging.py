@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
 from service.evaluation.traffic import Traffic
-from service.evaluation.window import Judgement, judge
+from service.evaluation.window import Baseline, Judgement, judge
 from service.ledger.repository import Item
 from service.profiles.binning import Binning
 from service.profiles.merge import (
@@ -26,7 +26,10 @@ from service.runs.tables import RowFinding
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything that a window is judged by, as it is stored."""
+    """Everything that a window is judged by, as it is stored.
+
+    ``compared`` is there where a window is compared with others instead of its reference.
+    """
 
     item: Item
     version: VersionSpec
@@ -40,6 +43,7 @@ class Inputs:
     traffic: Traffic
     findings: Sequence[RowFinding]
     horizon_passed: bool | None
+    compared: Baseline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,9 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
     )
     slicing = slicing_of(inputs.monitor.document)
     slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
-    baseline = (
-        knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
-        if inputs.reference is not None
-        else None
-    )
+    baseline = inputs.compared
+    if baseline is None and inputs.reference is not None:
+        baseline = knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
     basis = Basis(
         digest_of(features, inputs.revision),
         inputs.revision,

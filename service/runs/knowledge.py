@@ -2,7 +2,7 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from service.buckets.slicing import Slicing
@@ -205,14 +206,22 @@ def _pieces(
         count = min(len(starts), MOST_PIECES)
         piece = {start: i * count // len(starts) for i, start in enumerate(starts)}
         keys = np.array([piece[window_of[at]] for at in hours], np.int64)
+    chunks = (
+        groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
+        for key in np.unique(keys).tolist()
+    )
+    return pieces_of(chunks, groups.whole, metrics, groups.binning.score_edges)
+
+
+def pieces_of(
+    chunks: Iterable[Slices], whole: Slices, metrics: Sequence[str], edges: NDArray[np.float64]
+) -> Pieces:
+    """Measure the slices of the whole in each of its chunks."""
     found: dict[str, list[Mapping[Key, MetricValue]]] = {}
-    for key in np.unique(keys).tolist():
-        chunk = groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
+    for chunk in chunks:
         for name, profile in chunk.items():
-            if name in groups.whole:
-                found.setdefault(name, []).append(
-                    measure(profile.performance, metrics, groups.binning.score_edges)
-                )
+            if name in whole:
+                found.setdefault(name, []).append(measure(profile.performance, metrics, edges))
     return found
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import func, literal, select
@@ -17,16 +18,13 @@ from service.buckets.repository import (
     count_labelled,
     load_profiles,
     load_slices,
-    starts_lacking,
-    starts_unsliced,
     store_profiles,
     store_slices,
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
-from service.buckets.slicing import Slicing, slicing_of
+from service.buckets.slicing import UNSLICED, slicing_of
 from service.evaluation.policy import Action
 from service.evaluation.window import require_labels
-from service.ledger.calendar import BUCKET
 from service.ledger.repository import (
     BUCKET_KINDS,
     Claim,
@@ -46,11 +44,19 @@ from service.registry.repository import (
 )
 from service.registry.values import MonitorSpec, ReferenceSpec
 from service.runs.binnings import binning_id_of
+from service.runs.comparing import (
+    WAITS,
+    Edges,
+    find_compared,
+    is_unsettled,
+    load_baseline,
+)
 from service.runs.findings import (
     load_findings,
 )
 from service.runs.judging import Inputs, Outcome, judge_inputs
 from service.runs.knowledge import Knowledge
+from service.runs.lacking import mark_lacking
 from service.runs.leases import LeaseKeeper
 from service.runs.planning import mark_windows, plan_evaluation
 from service.runs.recording import record, record_failure
@@ -192,6 +198,7 @@ class Pipeline:
             version = find_version_by_id(session, item.version_id)
             monitor = find_monitor(session, version.model_id)
             reference = self._reference(session, claim)
+            compared = find_compared(session, version, monitor, item)
         slicing = slicing_of(monitor.document)
         binning_id = (
             reference.binning_id
@@ -199,7 +206,13 @@ class Pipeline:
             else binning_id_of(self._sessions, self._reader, version)
         )
         with self._sessions.begin() as session:
-            if self._mark_lacking(session, claim, binning_id, slicing):
+            if mark_lacking(session, item, binning_id, slicing):
+                release(session, [claim], retry_in=timedelta(0))
+                return None
+            # What is still to come marks the window again: waiting for ever gains nothing.
+            awaited = compared if claim.attempts <= WAITS else None
+            if awaited and is_unsettled(session, awaited, binning_id, slicing):
+                release(session, [claim], retry_in=self._quiet)
                 return None
             span = (item.start, item.end)
             found = load_profiles(session, item.version_id, binning_id, *span)
@@ -208,12 +221,13 @@ class Pipeline:
                 if slicing.is_empty
                 else load_slices(session, item.version_id, binning_id, slicing.family, *span)
             )
-            return Inputs(
+            own = UNSLICED if compared else slicing
+            inputs = Inputs(
                 item,
                 version,
                 monitor,
                 reference.revision if reference else None,
-                self._knowledge.reference(session, reference.id, binning_id, slicing)
+                self._knowledge.reference(session, reference.id, binning_id, own)
                 if reference
                 else None,
                 self._knowledge.binning(session, binning_id),
@@ -224,26 +238,11 @@ class Pipeline:
                 load_findings(session, item),
                 _horizon_passed(session, item, monitor),
             )
-
-    def _mark_lacking(
-        self, session: Session, claim: Claim, binning_id: int, slicing: Slicing
-    ) -> bool:
-        """Mark the window's buckets that lack its binning or its slices; say whether any does."""
-        item = claim.item
-        span = (item.start, item.end)
-        lacking = starts_lacking(session, item.version_id, binning_id, *span)
-        unsliced = []
-        if not slicing.is_empty:
-            unsliced = starts_unsliced(session, item.version_id, binning_id, slicing.family, *span)
-        for kind, starts in (
-            *((kind, lacking) for kind in BUCKET_KINDS),
-            ("bucket_labels", unsliced),
-        ):
-            stale = [Item(item.model_id, item.version_id, at, at + BUCKET) for at in starts]
-            mark(session, kind, stale, details={"binning": binning_id})
-        if lacking or unsliced:
-            release(session, [claim], retry_in=timedelta(0))
-        return bool(lacking or unsliced)
+        if compared is None:
+            return inputs
+        edges = Edges(binning_id, inputs.binning, slicing)
+        before = load_baseline(self._sessions, compared, edges, monitor, inputs.reference)
+        return replace(inputs, compared=before)
 
     def _reference(self, session: Session, claim: Claim) -> ReferenceSpec | None:
         # A window keeps the reference that it was first judged with, unless an evaluation asks

@@ -17,6 +17,7 @@ from service.ledger.tables import Arrival, DueWork
 from service.registry.repository import find_monitor
 from service.registry.tables import Version
 from service.registry.values import MonitorSpec
+from service.runs.comparisons import reach_of, windows_compared_with
 from service.runs.tables import Evaluation, EvaluationWindow
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,39 @@ def mark_windows(
     starts: Iterable[datetime],
     quiet: timedelta,
 ) -> None:
-    """Make the windows over the buckets due, after their grace and once they are quiet."""
-    mark(
-        session,
-        "window",
-        [
-            Item(model_id, version_id, window.start, window.end)
-            for window in windows_of(monitor, starts)
-        ],
-        after_end=monitor.document.grace,
-        quiet=quiet,
-    )
+    """Make the windows that say something of the buckets due, after their grace and once quiet.
+
+    Those are the windows over them, and the windows that are compared with them.
+    """
+    changed = list(starts)
+    items = [
+        Item(model_id, version_id, window.start, window.end)
+        for window in windows_of(monitor, changed)
+    ]
+    items += _looking_back(session, monitor, model_id, version_id, changed)
+    mark(session, "window", items, after_end=monitor.document.grace, quiet=quiet)
+
+
+def _looking_back(
+    session: Session, monitor: MonitorSpec, model_id: int, version_id: int, starts: list[datetime]
+) -> list[Item]:
+    """Return the windows with rows that are compared with the buckets."""
+    document = monitor.document
+    comparison = document.reference
+    if comparison.kind == "training" or not starts:
+        return []
+    versions, latest = [version_id], max(starts) + reach_of(document)
+    if comparison.version is not None:
+        named = Version.name == comparison.version
+        own = exists().where(Version.id == version_id, named).select()
+        others = select(Version.id).where(Version.model_id == model_id, ~named)
+        versions = list(session.scalars(others)) if session.scalar(own) else []
+    found = []
+    for version in versions:
+        present = bucket_starts(session, version, min(starts) - reach_of(document), latest)
+        windows = windows_compared_with(document, windows_of(monitor, present), starts)
+        found += [Item(model_id, version, window.start, window.end) for window in windows]
+    return found
 
 
 def mark_version(session: Session, model_id: int, version_id: int) -> None:

@@ -152,8 +152,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"discover_slices": True}, "discover_slices"),
         ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
         ({"retention": {}}, "retention"),
-        ({"reference": "previous_window"}, "reference: previous_window"),
-        ({"reference": {"trailing": "30d"}}, "reference: trailing"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
         ({"drift": {"method": "evidently.ks"}}, "the drift method evidently.ks"),
         ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
