@@ -1,6 +1,7 @@
 """Queries on signals and incidents; whoever writes holds the version's lock."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, insert, or_, select
@@ -65,39 +66,52 @@ def causes_open_at(session: Session, version_id: int, start: datetime) -> set[ca
     return {causes.Cause(*row) for row in found}
 
 
-def incidents_of(session: Session, version_id: int, cause: str) -> Sequence[Incident]:
-    """Return the incidents of one cause, in order of time."""
-    return session.scalars(
+def incidents_of(
+    session: Session, version_id: int, keys: Collection[str]
+) -> defaultdict[str, list[Incident]]:
+    """Return the incidents of each cause, in order of time."""
+    found: defaultdict[str, list[Incident]] = defaultdict(list)
+    rows = session.scalars(
         select(Incident)
-        .where(Incident.version_id == version_id, Incident.cause == cause, _EXISTS)
+        .where(Incident.version_id == version_id, Incident.cause.in_(keys), _EXISTS)
         .order_by(Incident.opened_start)
-    ).all()
+    )
+    for row in rows:
+        found[row.cause].append(row)
+    return found
 
 
 def signals_since(
-    session: Session, version_id: int, cause: str, start: datetime
-) -> Sequence[Signal]:
-    """Return what windows that start at or after a time said about a cause."""
-    return session.scalars(
-        select(Signal)
-        .where(Signal.version_id == version_id, Signal.cause == cause, Signal.start >= start)
-        .order_by(Signal.start)
-    ).all()
+    session: Session, version_id: int, keys: Collection[str], start: datetime
+) -> defaultdict[str, dict[Interval, State]]:
+    """Return what windows that start at or after a time said about each cause."""
+    found: defaultdict[str, dict[Interval, State]] = defaultdict(dict)
+    rows = session.execute(
+        select(Signal.cause, Signal.start, Signal.end, Signal.state).where(
+            Signal.version_id == version_id, Signal.cause.in_(keys), Signal.start >= start
+        )
+    )
+    for cause, begin, end, state in rows:
+        found[cause][Interval(begin, end)] = State(state)
+    return found
 
 
 def newest_unrest(
-    session: Session, version_id: int, cause: str, since: datetime, before: datetime
-) -> datetime | None:
-    """Return the start of the newest window in [since, before) that was not calm."""
-    return session.scalar(
-        select(func.max(Signal.start)).where(
+    session: Session, version_id: int, keys: Collection[str], since: datetime, before: datetime
+) -> dict[str, datetime]:
+    """Return the start of each cause's newest window in [since, before) that was not calm."""
+    found = session.execute(
+        select(Signal.cause, func.max(Signal.start).label("newest"))
+        .where(
             Signal.version_id == version_id,
-            Signal.cause == cause,
+            Signal.cause.in_(keys),
             Signal.start >= since,
             Signal.start < before,
             Signal.state.in_((State.ALERT.value, State.RAISED.value)),
         )
+        .group_by(Signal.cause)
     )
+    return {row.cause: row.newest for row in found}
 
 
 def newest_alert(

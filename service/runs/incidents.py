@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.alerts.service import Timeline, record_signals
+from service.alerts.service import record_signals
+from service.alerts.settling import Timeline
 from service.alerts.tables import Incident
 from service.evaluation.causes import Signal
 from service.evaluation.hysteresis import Rule
