@@ -151,6 +151,24 @@ def bucket_starts(
     return list(session.scalars(query.distinct().order_by(BucketProfile.start)))
 
 
+def rows_by_bucket(
+    session: Session, version_id: int, start: datetime, end: datetime
+) -> list[tuple[datetime, int]]:
+    """Return the rows of the version's buckets in [start, end), in order of time."""
+    found = session.execute(
+        select(BucketProfile.start, func.max(BucketProfile.rows))
+        .where(
+            BucketProfile.version_id == version_id,
+            BucketProfile.family == "features",
+            BucketProfile.start >= start,
+            BucketProfile.start < end,
+        )
+        .group_by(BucketProfile.start)
+        .order_by(BucketProfile.start)
+    )
+    return [(at, rows) for at, rows in found]
+
+
 def starts_lacking(
     session: Session, version_id: int, binning_id: int, start: datetime, end: datetime
 ) -> list[datetime]:

@@ -1,11 +1,11 @@
 """Judge whether the input of a window is healthy."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.evaluation.measurement import Direction, Measurement
+from service.evaluation.measurement import Measurement
 from service.evaluation.quality_check import Check, measure_checks, require
 from service.evaluation.quality_columns import (
     check_missing,
@@ -15,6 +15,7 @@ from service.evaluation.quality_columns import (
     check_unseen,
 )
 from service.evaluation.quality_rows import check_duplicates, check_rejected, check_types
+from service.evaluation.quality_volume import check_volume
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.columns import ATTRIBUTIONS, Column
@@ -46,6 +47,7 @@ class QualityPolicy:
     type_errors: float = 0.01
     rejected: float = 0.01
     duplicates: float = 0.01
+    min_rows_per_hour: float | None = None
     min_rows: int = 100
 
 
@@ -82,12 +84,12 @@ def judge_quality(
     columns
         The features with the ranges that their owner declared.
     traffic
-        What ingest counted.
+        What ingest counted, and how many rows came before.
 
     Returns
     -------
     list[Measurement]
-        ``rows`` first, as information; then per column ``missing_ratio``, and
+        ``rows`` first, as information where nothing is known of earlier windows; then per column ``missing_ratio``, and
         ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others); ``duplicate_ratio``;
         ``constant``, ``unit_change``, ``type_error_ratio`` and ``rejected_ratio`` only where there
         is any.
@@ -108,18 +110,19 @@ def judge_quality(
     >>> [(m.metric, m.value, m.verdict.value) for m in judged if m.verdict]
     [('missing_ratio', 0.5, 'alert'), ('unseen_ratio', 0.0, 'ok'), ('duplicate_ratio', 0.985, 'ok')]
     """
-    rows = _count(current.rows, reference.rows)
-    checks = _check_columns(binning, reference, chunks, current, policy, columns)
+    checks = check_volume(current.rows, traffic.earlier, policy.min_rows_per_hour)
+    checks = [replace(check, reference_rows=reference.rows) for check in checks]
+    checks += _check_columns(binning, reference, chunks, current, policy, columns)
     duplicates = check_duplicates(reference, current, chunks, policy.duplicates)
     checks.append(require(duplicates, policy.min_rows, "rows"))
     checks += _check_rows(current.rows, columns, traffic, policy)
-    return [rows, *measure_checks(checks, policy.alpha)]
+    return measure_checks(checks, policy.alpha)
 
 
 def judge_traffic(
     rows: int, columns: Sequence[Column], traffic: Traffic, policy: QualityPolicy
 ) -> list[Measurement]:
-    """Judge what needs no reference: what ingest counted of a window's rows.
+    """Judge what needs no reference: how many rows came, and what ingest counted of them.
 
     Parameters
     ----------
@@ -131,28 +134,18 @@ def judge_traffic(
     Returns
     -------
     list[Measurement]
-        Only what was found.
+        ``rows``, and what else was found.
 
     Examples
     --------
     >>> traffic = Traffic(rejected={"unknown-feature": 50})
-    >>> [found] = judge_traffic(150, [], traffic, QualityPolicy())
+    >>> _, found = judge_traffic(150, [], traffic, QualityPolicy())
     >>> found.metric, found.value, found.reason
     ('rejected_ratio', 0.25, '25.0 % of the rows were refused, most as unknown-feature')
     """
-    return measure_checks(_check_rows(rows, columns, traffic, policy), policy.alpha)
-
-
-def _count(rows: int, reference_rows: int) -> Measurement:
-    return Measurement(
-        metric="rows",
-        value=float(rows),
-        n=rows,
-        n_reference=reference_rows,
-        method="count",
-        direction=Direction.INFORMATION,
-        verdict=None,
-    )
+    checks = check_volume(rows, traffic.earlier, policy.min_rows_per_hour)
+    checks += _check_rows(rows, columns, traffic, policy)
+    return measure_checks(checks, policy.alpha)
 
 
 def _check_columns(

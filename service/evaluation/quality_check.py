@@ -107,7 +107,10 @@ def measure_checks(checks: list[Check], alpha: float) -> list[Measurement]:
 
 
 def _measure(check: Check, tests: int, alpha: float) -> Measurement:
-    verdict, reason, p_value = Verdict.INSUFFICIENT_DATA, check.reason, None
+    verdict: Verdict | None = Verdict.INSUFFICIENT_DATA
+    reason, p_value = check.reason, None
+    if check.direction is Direction.INFORMATION:
+        verdict = None
     if reason is None and check.value is not None and check.p_value is not None:
         p_value = sidak_adjust(check.p_value, tests)
         bad = check.beyond and check.p_value < sidak_level(alpha, tests)

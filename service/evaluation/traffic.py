@@ -5,8 +5,23 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """Rows of the windows before, the newest first, one for each step of the calendar.
+
+    ``lag`` is how many steps make a season, ``step`` how many a window; ``hours`` is its length.
+    ``last`` says when the last row came, where the window has none.
+    """
+
+    rows: tuple[int, ...]
+    lag: int
+    step: int
+    hours: float
+    last: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
-    """What ingest counted while the rows of a window came.
+    """What ingest counted while the rows of a window came, and how many came before.
 
     ``type_errors`` are rows that lost a feature by its name, ``rejected`` rows that were not stored
     by code, ``unknown_features`` rows that were not stored by the name that the schema lacks.
@@ -15,6 +30,7 @@ class Traffic:
     type_errors: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     unknown_features: Mapping[str, int] = field(default_factory=dict)
+    earlier: Earlier | None = None
 
 
 NO_TRAFFIC = Traffic()

@@ -101,6 +101,23 @@ class Calendar:
         """Return a time that is at least so many steps before ``start``, and not much more."""
         return start - (steps * _STEPS.get(self.every, _LONGEST_MONTH) + timedelta(days=1))
 
+    def walk(self, window: Interval, count: int) -> Iterator[Interval]:
+        """Yield ``count`` windows that start after this one, one a step; backwards if negative.
+
+        Examples
+        --------
+        >>> day = Interval(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
+        >>> calendar = Calendar("1d", "1d", ZoneInfo("UTC"))
+        >>> [w.start.day for w in calendar.walk(day, 2)], [w.end.day for w in calendar.walk(day, -2)]
+        ([2, 3], [1, 28])
+        """
+        move = _before if count < 0 else _add
+        zone = ZoneInfo("UTC") if self.every == self.length == "1h" else self.zone
+        local = window.start.astimezone(zone).replace(tzinfo=None)
+        for _ in range(abs(count)):
+            local = move(local, self.every)
+            yield Interval(_to_utc(local, zone), _to_utc(_add(local, self.length), zone))
+
 
 def windows_before(
     window: Interval, length: str, zone: ZoneInfo, within: timedelta | None = None
@@ -169,6 +186,19 @@ def windows_over(bucket: datetime, length: str, every: str, zone: ZoneInfo) -> I
             return
         yield window
         local = _before(local, every)
+
+
+def steps_in(span: str, every: str) -> int:
+    """Return how many steps make a span; at least 1, and 1 where the step is a month.
+
+    Examples
+    --------
+    >>> steps_in("1w", "1d"), steps_in("1d", "1d"), steps_in("1mo", "1mo")
+    (7, 1, 1)
+    """
+    if "1mo" in {span, every}:
+        return 1
+    return max(_STEPS[span] // _STEPS[every], 1)
 
 
 def _floor(local: datetime, length: str) -> datetime:

@@ -3,14 +3,13 @@
 from typing import ClassVar
 
 from service.registry.documents import Document
-from service.registry.monitor_values import Alpha, Share
+from service.registry.monitor_values import Alpha, Effect, Share
 
 
 class Quality(Document):
     """How much more than in the reference may be bad."""
 
     part: ClassVar[str] = "quality."
-    later: ClassVar[frozenset[str]] = frozenset({"min_rows_per_hour"})
 
     alpha: Alpha = 0.01
     missing: Share = 0.05
@@ -19,3 +18,4 @@ class Quality(Document):
     type_errors: Share = 0.01
     rejected: Share = 0.01
     duplicates: Share = 0.01
+    min_rows_per_hour: Effect | None = None

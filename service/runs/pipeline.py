@@ -234,7 +234,7 @@ class Pipeline:
                 found["features"],
                 found["performance"],
                 slices,
-                load_traffic(session, item),
+                load_traffic(session, item, calendar_of(monitor.document)),
                 load_findings(session, item),
                 _horizon_passed(session, item, monitor),
             )

@@ -35,6 +35,7 @@ def policies_of(document: MonitorDocument, importance: Importance = ALIKE) -> Po
             type_errors=quality.type_errors,
             rejected=quality.rejected,
             duplicates=quality.duplicates,
+            min_rows_per_hour=quality.min_rows_per_hour,
             min_rows=document.min_rows,
         ),
         performance,

@@ -59,6 +59,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "type_errors": 0.01,
             "rejected": 0.01,
             "duplicates": 0.01,
+            "min_rows_per_hour": None,
         },
         "performance": {
             "alpha": 0.01,
@@ -155,7 +156,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"bucket": "15m"}, "a bucket other than 1h"),
         ({"drift": {"method": "evidently.ks"}}, "the drift method evidently.ks"),
         ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
-        ({"quality": {"min_rows_per_hour": 10}}, "quality.min_rows_per_hour"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
     ],
