@@ -62,15 +62,18 @@ def usual_rows(earlier: Sequence[int], *, lag: int, step: int, days: float) -> U
     values = [log1p(rows) for rows in earlier]
     if len(values) < lag:
         return None
+    # A silence that goes on is no part of what is usual.
+    silent = next((place for place, rows in enumerate(earlier) if rows), len(values))
+    first = step - 1 + -(-silent // step) * step
     if len(values) < 2 * lag:
-        own = values[step - 1 :: step]
+        own = values[first::step]
         if len(own) < FEWEST_RESIDUALS:
             return None
         mean = sum(own) / len(own)
         spread = _beyond_counting([(v - mean, mean, 0.0) for v in own])
         return Usual(mean, len(own), spread, _learnt(len(own) - 1, days))
     residuals = []
-    for place in range(step - 1, len(values) - lag, step):
+    for place in range(first, len(values) - lag, step):
         before = values[place + lag :: lag][:MOST_WEEKS]
         mean = sum(before) / len(before)
         residuals.append((values[place] - mean, mean, 1 / len(before)))

@@ -89,11 +89,11 @@ def judge_quality(
     Returns
     -------
     list[Measurement]
-        ``rows`` first, as information where nothing is known of earlier windows; then per column ``missing_ratio``, and
-        ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others); ``duplicate_ratio``;
-        ``constant``, ``unit_change``, ``type_error_ratio`` and ``rejected_ratio`` only where there
-        is any.
-        ``p_value`` is adjusted for all checks, these included.
+        ``rows`` first, as information where nothing is known of earlier windows; then per column
+        ``missing_ratio``, and ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others);
+        ``duplicate_ratio``; ``constant``, ``unit_change``, ``type_error_ratio`` and
+        ``rejected_ratio`` only where there is any.  ``p_value`` is adjusted for all checks, these
+        included.
 
     Examples
     --------

@@ -194,5 +194,6 @@ def check_unit(
     return replace(
         check, value=value, reference_value=usual, recorded=True, beyond=True,
         finding=change.sentence,
-        p_value=max((test.p_value for test in compared.tests), default=1.0),
+        # Of all groups: a factor may leave the level of a column around zero where it was.
+        p_value=compared.tests[0].p_value if compared.tests else 1.0,
     )  # fmt: skip

@@ -108,8 +108,10 @@ class Calendar:
         --------
         >>> day = Interval(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
         >>> calendar = Calendar("1d", "1d", ZoneInfo("UTC"))
-        >>> [w.start.day for w in calendar.walk(day, 2)], [w.end.day for w in calendar.walk(day, -2)]
-        ([2, 3], [1, 28])
+        >>> [window.start.day for window in calendar.walk(day, 2)]
+        [2, 3]
+        >>> [window.start.day for window in calendar.walk(day, -2)]
+        [28, 27]
         """
         move = _before if count < 0 else _add
         zone = ZoneInfo("UTC") if self.every == self.length == "1h" else self.zone

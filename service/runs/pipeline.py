@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from time import monotonic
 
 from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -54,12 +55,14 @@ from service.runs.comparing import (
 from service.runs.findings import (
     load_findings,
 )
+from service.runs.incidents import calendar_of
 from service.runs.judging import Inputs, Outcome, judge_inputs
 from service.runs.knowledge import Knowledge
 from service.runs.lacking import mark_lacking
 from service.runs.leases import LeaseKeeper
 from service.runs.planning import mark_windows, plan_evaluation
 from service.runs.recording import record, record_failure
+from service.runs.silence import mark_silence
 from service.runs.tables import Window
 from service.runs.traffic import load_traffic
 
@@ -73,6 +76,8 @@ RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=10)
 # An evaluation that waits for a window stops waiting after this many failures of it.
 PATIENCE = 3
+# Silence lasts; nobody needs to know of it within seconds.
+LISTEN_SECONDS = 30.0
 
 
 class Pipeline:
@@ -97,6 +102,7 @@ class Pipeline:
         self._quiet = quiet
         self._row_stage = row_stage
         self._knowledge = Knowledge()
+        self._listen_at = 0.0
 
     def collect(self) -> bool:
         """Collect arrivals; return whether there were any."""
@@ -128,6 +134,14 @@ class Pipeline:
             mark(session, "window", [claim.item])
             finish(session, [claim])
         return True
+
+    def listen(self) -> bool:
+        """Make windows without rows due, now and then; return whether there were any."""
+        if monotonic() < self._listen_at:
+            return False
+        self._listen_at = monotonic() + LISTEN_SECONDS
+        with self._sessions.begin() as session:
+            return mark_silence(session, self._quiet) > 0
 
     def judge(self) -> bool:
         """Judge one due window; return whether there was one."""

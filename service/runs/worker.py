@@ -59,6 +59,7 @@ class Worker:
             "plan": pipeline.plan,
             "profile": pipeline.profile,
             "ripen": pipeline.ripen,
+            "listen": pipeline.listen,
             "judge": pipeline.judge,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]

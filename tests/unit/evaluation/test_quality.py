@@ -8,7 +8,7 @@ import pytest
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
 from service.evaluation.quality_rows import traffic_warnings
-from service.evaluation.traffic import Traffic
+from service.evaluation.traffic import Earlier, Traffic
 from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
@@ -239,7 +239,7 @@ def test_type_errors_beyond_the_tolerance_are_an_alert_by_feature() -> None:
     assert found["type_error_ratio", "x"].value == 0.04
     # 12 of 1,000 are beyond 1 %, but chance at 1 % gives as many in three windows of ten.
     assert found["type_error_ratio", "y"].verdict is Verdict.OK
-    assert judge_rows(Traffic()) == {}
+    assert set(judge_rows(Traffic())) == {("rows", None)}
 
 
 def test_refused_rows_are_a_share_of_what_was_sent() -> None:
@@ -348,3 +348,49 @@ def test_one_kind_of_values_is_no_other_unit_of_all() -> None:
     rng = np.random.default_rng(4)
     old = np.append(rng.normal(10, 1, 2500), rng.normal(30, 5, 2500))
     assert "unit_change" not in judge(old, rng.normal(30, 5, 1000), NUMBER)
+
+
+def judge_volume(
+    rows: int, weeks: int = 5, *, floor: float | None = None, usual: int = 1000
+) -> Measurement:
+    jitter = [usual + usual * (i * 7 % 11 - 5) // 100 for i in range(7 * weeks)]
+    earlier = Earlier(tuple(jitter), 7, 1, 24.0, "2026-11-20 13:00 UTC")
+    policy = QualityPolicy(min_rows_per_hour=floor)
+    found = judge_traffic(rows, [NUMBER], Traffic(earlier=earlier), policy)
+    [measured] = [m for m in found if m.metric == "rows"]
+    return measured
+
+
+def test_half_the_usual_rows_are_no_alert_and_fewer_are() -> None:
+    assert judge_volume(1000).verdict is Verdict.OK
+    assert judge_volume(600).verdict is Verdict.OK
+    fewer = judge_volume(400)
+    assert fewer.verdict is Verdict.ALERT
+    assert fewer.reason is not None
+    assert fewer.reason.startswith("400 rows where ")
+    assert fewer.direction is Direction.LOWER_IS_WORSE
+    silent = judge_volume(0)
+    assert silent.reason is not None
+    assert silent.reason.startswith("no traffic since 2026-11-20 13:00 UTC")
+
+
+def test_more_rows_than_usual_are_an_alert_only_where_four_weeks_were_seen() -> None:
+    assert judge_volume(5000).verdict is Verdict.ALERT
+    assert judge_volume(5000, weeks=3).verdict is Verdict.OK
+    assert judge_volume(100, weeks=3).verdict is Verdict.ALERT
+    assert judge_volume(100, weeks=0).verdict is Verdict.INSUFFICIENT_DATA
+
+
+def test_hours_of_few_rows_are_no_verdict() -> None:
+    found = judge_volume(0, usual=10)
+    assert found.verdict is Verdict.INSUFFICIENT_DATA
+    assert found.reason is not None
+    assert found.reason.endswith("rows are usual at this time")
+
+
+def test_the_owners_floor_counts_from_the_first_window_on() -> None:
+    broken = judge_volume(100, weeks=0, floor=10)
+    assert (broken.verdict, broken.threshold) == (Verdict.ALERT, 240)
+    assert broken.reason == "100 rows, fewer than the floor of 240"
+    assert judge_volume(239, weeks=0, floor=10).verdict is Verdict.OK
+    assert judge_volume(1000, floor=10).method == "seasonal"
