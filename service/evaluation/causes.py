@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.hysteresis import State
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
@@ -68,6 +69,8 @@ def cause_of(measurement: Measurement) -> Cause | None:
     Cause(kind='drift', metric='', subject='income', slice='')
     """
     kind, subject = family_of(measurement), measurement.subject or ""
+    if measurement.metric == DISCOVERED:
+        return None
     # Of the groups of a protected column nothing is judged but their disparity.
     if measurement.verdict is None or (kind == "fairness" and measurement.slice is not None):
         return None

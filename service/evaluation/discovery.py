@@ -1,7 +1,7 @@
 """Slices that nobody declared: found on a part of a window's errors, confirmed on the rest."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from service.profiles.build import profile_performance
 from service.profiles.columns import Column, Quantity
 
 METHOD = "discovered"
+TAGS = "tags."
 SUMMARY = "discovered_slices"
 # Searching is possible with fewer rows than confirming.
 SEARCHED = 0.4
@@ -99,7 +100,12 @@ def judge_discovered(
         searched; and the metric of each confirmed slice on the rows that confirm it, which its
         selection has not flattered.  ``p_value`` compares to ``alpha``.
     """
-    vocabulary = learn_vocabulary(reference, columns)
+    names = [
+        name
+        for name in reference.column_names
+        if not name.startswith(TAGS) or name in current.column_names
+    ]
+    vocabulary = learn_vocabulary(reference.select(names), columns)
     sides = [_labelled(rows, vocabulary, binning) for rows in (reference, current)]
     n = len(sides[1].losses.loss)
     before, now = (
@@ -230,7 +236,8 @@ def _threshold(
     alike = before.value + rest_now - rest_before
     if name in RELATIVE and rest_before > 0:
         alike = before.value * rest_now / rest_before
-    known = [threshold_of(name, value, tolerance) for value in (before.value, alike)]
+    both = (before, replace(before, value=alike))
+    known = [threshold_of(name, value, tolerance, None) for value in both]
     ends = [end for end in known if end is not None]
     return max(ends) if name in HIGHER_IS_WORSE else min(ends)
 
@@ -276,7 +283,7 @@ def _summary(found: int | None, n: int, n_reference: int, reason: str | None) ->
         n=n,
         n_reference=n_reference,
         method=METHOD,
-        direction=Direction.INFORMATION,
+        direction=Direction.HIGHER_IS_WORSE,
         verdict=Verdict.OK if reason is None else Verdict.INSUFFICIENT_DATA,
         reason=reason,
     )

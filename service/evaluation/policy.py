@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
@@ -148,8 +149,9 @@ def family_of(measurement: Measurement) -> str:
     """Return which verdict a measurement belongs to."""
     if measurement.metric in DISPARITIES:
         return "fairness"
-    if measurement.slice is not None:
-        return "fairness" if measurement.direction is Direction.INFORMATION else "slices"
+    if measurement.metric == DISCOVERED or measurement.slice is not None:
+        judged = measurement.direction is not Direction.INFORMATION
+        return "slices" if judged else "fairness"
     if measurement.metric in {"drift", "attribution_drift"}:
         return "drift"
     if measurement.metric in QUALITY_METRICS:

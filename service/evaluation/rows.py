@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from service.evaluation.discovery import SUMMARY as DISCOVERED
+from service.evaluation.discovery import judge_discovered
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.window import Policies
 from service.profiles.binning import Binning
@@ -49,7 +51,15 @@ class Step:
         return LABELLED_ENGINE if self.uses_labels else ENGINE
 
 
-STEPS: tuple[Step, ...] = ()
+def _discover(sampled: Sampled, policies: Policies) -> list[Measurement]:
+    if policies.discovery is None:
+        return []
+    return judge_discovered(
+        sampled.reference, sampled.current, sampled.columns, sampled.binning, policies.discovery
+    )
+
+
+STEPS: tuple[Step, ...] = (Step(DISCOVERED, _discover, uses_labels=True),)
 
 
 def engines_for(labelled: int, steps: Sequence[Step] | None = None) -> tuple[str, ...]:

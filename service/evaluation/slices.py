@@ -49,10 +49,14 @@ class SliceRule:
 
 @dataclass(frozen=True, slots=True)
 class SlicePolicy:
-    """Which slices are judged, and how strictly: by the metrics and levels of performance."""
+    """Which slices are judged, and how strictly: by the metrics and levels of performance.
+
+    They have a ``share``-th of its alpha.
+    """
 
     performance: PerformancePolicy
     rules: Sequence[SliceRule] = ()
+    share: int = 1
 
 
 @dataclass(slots=True)
@@ -111,7 +115,7 @@ def judge_slices(
         _test(cell, pieces.get(cell.slice, ()), policy.performance)
     losses = sum(cell.p_loss is not None for cell in cells)
     floors = sum(cell.p_floor is not None for cell in cells)
-    share = 2 if floors else 1
+    share = policy.share * (2 if floors else 1)
     return [_measure(cell, policy.performance, losses, floors, share) for cell in cells]
 
 

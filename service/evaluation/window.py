@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from service.detection.estimation import Calibrator
 from service.evaluation.causes import Signal, signals_of
+from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import (
     DriftPolicy,
     drift_warnings,
@@ -71,6 +72,7 @@ class Policies:
     performance: PerformancePolicy
     slices: SlicePolicy | None = None
     fairness: FairnessPolicy | None = None
+    discovery: DiscoveryPolicy | None = None
 
     @property
     def families(self) -> tuple[str, ...]:

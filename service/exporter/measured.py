@@ -14,6 +14,8 @@ UNBOUNDED = frozenset(
     {"log_loss", "mae", "rmse", "rmsle", "mape", "mean_error", "r2", "prediction_mean"}
 )
 COVERAGE = "label_coverage"
+# How many, not how good.
+DISCOVERED = "discovered_slices"
 _ESTIMATED = "estimated_"
 
 _OF_FEATURE = {
@@ -75,7 +77,7 @@ def model_samples(
             own, (row for row in measured if row.metric == "drift" and row.subject == LABEL)
         )
     for row in measured:
-        if row.subject is not None or row.metric in _OF_DATA:
+        if row.subject is not None or row.metric in _OF_DATA or row.metric == DISCOVERED:
             continue
         if row.metric == COVERAGE and not estimated:
             yield Sample("modelwatch_label_coverage_ratio", own, row.value)

@@ -36,7 +36,7 @@ LONGEST_GRACE = timedelta(days=366)
 class MonitorDocument(Document):
     """One model's monitor with all its defaults filled in."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"discover_slices", "retention"})
+    later: ClassVar[frozenset[str]] = frozenset({"retention"})
 
     model: str
     window: Length = "1d"
@@ -53,6 +53,9 @@ class MonitorDocument(Document):
     alert: Alert = Field(default_factory=Alert)
     retraining: Retraining = Field(default_factory=Retraining)
     slices: tuple[SliceDocument, ...] = ()
+    discover_slices: bool = Field(
+        default=True, description="find slices in which the model got worse"
+    )
     fairness: tuple[FairnessDocument, ...] = ()
 
     @model_validator(mode="before")

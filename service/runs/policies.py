@@ -1,5 +1,6 @@
 """From the monitor document to what the pure packages are told."""
 
+from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.fairness import DISPARITIES, FairnessPolicy, FairnessRule
 from service.evaluation.importance import ALIKE, Importance
@@ -41,6 +42,10 @@ def policies_of(document: MonitorDocument, importance: Importance = ALIKE) -> Po
         performance,
         _slices(document, performance) if document.slices else None,
         _fairness(document) if document.fairness else None,
+        # Declared slices and those that are found share their level.
+        DiscoveryPolicy(performance=performance, share=2 if document.slices else 1)
+        if document.discover_slices
+        else None,
     )
 
 
@@ -62,7 +67,7 @@ def _slices(document: MonitorDocument, performance: PerformancePolicy) -> SliceP
         if declared.metric is not None and declared.limit is not None:
             floor = Floor(declared.metric, declared.limit)
         rules.append(SliceRule(declared.column or (), declared.name, floor))
-    return SlicePolicy(performance, tuple(rules))
+    return SlicePolicy(performance, tuple(rules), 2 if document.discover_slices else 1)
 
 
 def _fairness(document: MonitorDocument) -> FairnessPolicy:

@@ -26,6 +26,7 @@ from service.registry.service import put_model, put_monitor, put_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.references import Upload, store_reference
+from service.runs.row_stage import RowStage
 from service.runs.tables import Measurement, Window
 
 Sessions = sessionmaker[Session]
@@ -33,6 +34,7 @@ DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 4000
 LEASE = timedelta(minutes=1)
 MONITOR: dict[str, Any] = {
+    "discover_slices": False,
     "model": "loans",
     "performance": {"metrics": ["accuracy", "recall"]},
     "slices": [
@@ -252,3 +254,31 @@ def test_a_tag_may_have_any_value_and_a_row_may_have_none(bench: Bench) -> None:
     assert (odd.n, odd.reason) == (ROWS // 2, "no_reference")
     assert found["accuracy", "tags.channel=app"].reason == "no_rows"
     assert found["accuracy", "tags.channel=web"].verdict == "ok"
+
+
+def test_a_slice_of_five_percent_that_nobody_declared_is_found_by_its_name(
+    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runs.findings.ROW_STAGE_DELAY", timedelta(0))
+    bench.pipeline._row_stage = True
+    bench.configure(slices=[], fairness=[], discover_slices=True)
+    rows = some_rows(1, 6000)
+    west = rows["region"] == "west"
+    bench.send(with_errors(rows, 2, np.where(west, 0.35, 0.1)))
+    assert "slices" not in bench.work().verdicts
+    leases = LeaseKeeper(bench.sessions, "test", LEASE)
+    stage = RowStage(bench.sessions, database_url, leases, worker="test", lease=LEASE)
+    monkeypatch.setattr(stage, "_call", lambda function, *rest: function(*rest))
+    monkeypatch.setattr("service.runs.row_material.measure", lambda *_: [])
+    while stage._work_once():
+        window = bench.work()
+    stage._reader.close()
+    found = bench.measured(window)
+    assert (window.verdicts["performance"], window.verdicts["slices"]) == ("ok", "alert")
+    assert window.action == "watch"
+    assert "accuracy of region=west" in window.reason
+    measured = found["accuracy", "region=west"]
+    assert (measured.method, measured.engine) == ("discovered", "labelled_rows")
+    assert found["discovered_slices", None].value == 1
+    assert measured.reference_value == pytest.approx(0.9, abs=0.05)
+    assert measured.n < west.sum()

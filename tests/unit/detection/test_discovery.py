@@ -94,8 +94,8 @@ def test_the_search_scores_every_pair_as_counting_its_rows_would(seed: int, prio
     chosen = find_worse_slices(WORDS, before, now, min_rows=20, most=1, most_predicates=2)
     scores = {}
     for pair in [*((i,) for i in range(WORDS.size)), *combinations(range(WORDS.size), 2)]:
-        sums = [sums_of(side, WORDS.mask(side.codes, pair)) for side in (now, before)]
-        score = float(excess_score(*sums, 20, prior_rows(WORDS, before)))
+        new, old = (sums_of(side, WORDS.mask(side.codes, pair)) for side in (now, before))
+        score = float(excess_score(new, old, 20, prior_rows(WORDS, before)))
         scores[pair] = score - (len(pair) - 1)
     best = max(scores.values())
     assert not chosen or scores[chosen[0]] == pytest.approx(best, rel=1e-4)

@@ -71,6 +71,7 @@ def test_no_document_means_the_documented_defaults() -> None:
         "alert": {"open": "2 of 3", "close_after": 2, "cooldown": "1d"},
         "retraining": {"min_labelled_rows": 1000, "cooldown": "1w"},
         "slices": [],
+        "discover_slices": True,
         "fairness": [],
     }
 
@@ -150,7 +151,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({"discover_slices": True}, "discover_slices"),
         ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
         ({"retention": {}}, "retention"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
