@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from service.detection import performance, regression
+from service.detection.metric_laws import EITHER, HIGHER, INFORMATION, METRIC_SPECS
 from service.detection.multiclass import MULTICLASS_METRICS, Key, measure_multiclass
 from service.detection.performance import METRICS, MetricValue, measure_performance
 from service.detection.regression import REGRESSION_METRICS, measure_regression
@@ -25,11 +26,11 @@ METRICS_OF: Mapping[type, tuple[str, ...]] = MappingProxyType(
 KNOWN = frozenset(name for names in METRICS_OF.values() for name in names)
 # Metrics whose tolerance is a share of the baseline.
 RELATIVE = performance.LOSSES | regression.ERRORS
-HIGHER_IS_WORSE = performance.HIGHER_IS_WORSE | regression.ERRORS
-# Either side of the baseline is worse; their tolerance is a share of the baseline's mean error.
-SIGNED = frozenset({"mean_error"})
+HIGHER_IS_WORSE = frozenset(n for n, s in METRIC_SPECS.items() if s.direction == HIGHER)
+# Their tolerance is a share of the baseline's mean error.
+SIGNED = frozenset(n for n, s in METRIC_SPECS.items() if s.direction == EITHER)
 # Without a worse side, or without an interval: recorded, never judged.
-RECORDED = frozenset({"label_rate", "expected_calibration_error"})
+RECORDED = frozenset(n for n, s in METRIC_SPECS.items() if s.direction == INFORMATION) & KNOWN
 
 
 def measure(

@@ -276,11 +276,6 @@ def _loss_value(name: str, profile: PerformanceProfile, _: Floats | None) -> Met
 NO_EDGES = "unknown_score_edges"
 PROPORTIONS = frozenset(RATIOS) - {"f1"}
 LOSSES = frozenset(_LOSS_COLUMNS)
-HIGHER_IS_WORSE = LOSSES | {
-    "false_positive_rate",
-    "false_negative_rate",
-    "expected_calibration_error",
-}
 # Their position and error are on the logit.
 ON_LOGIT = frozenset({"roc_auc", "average_precision"})
 METRICS: Mapping[str, Callable[[str, PerformanceProfile, Floats | None], MetricValue]] = (

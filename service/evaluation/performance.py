@@ -9,6 +9,7 @@ from service.detection.estimation import (
     Calibrator,
     estimate_performance,
 )
+from service.detection.metric_laws import METRIC_SPECS
 from service.detection.metrics import (
     HIGHER_IS_WORSE,
     KNOWN,
@@ -267,12 +268,7 @@ def _thin(now: MetricValue, before: MetricValue | None) -> str | None:
 
 def direction_of(name: str) -> Direction:
     """Return which way a metric gets worse."""
-    if name in RECORDED:
-        return Direction.INFORMATION
-    if name in SIGNED:
-        return Direction.EITHER_IS_WORSE
-    worse = name in HIGHER_IS_WORSE
-    return Direction.HIGHER_IS_WORSE if worse else Direction.LOWER_IS_WORSE
+    return Direction(METRIC_SPECS[name].direction)
 
 
 def is_worse(name: str, now: float | None, before: float | None, threshold: float | None) -> bool:

@@ -190,19 +190,6 @@ def test_the_delong_error_is_that_of_the_definition() -> None:
     assert measured.error == pytest.approx(variance**0.5 / (auc * (1 - auc)), rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["roc_auc", "average_precision", "f1", "accuracy", "matthews_corrcoef", "log_loss"],
-)
-def test_intervals_hold_the_truth_about_as_often_as_they_say(name: str) -> None:
-    truth = by_sklearn(some_rows(1_000_000, seed=99))[name]
-    covered = 0
-    for seed in range(200):
-        value = measured_of(some_rows(400, seed=seed), [name])[name]
-        covered += number(value.ci_low) <= truth <= number(value.ci_high)
-    assert 180 <= covered <= 199
-
-
 def test_weights_that_differ_shrink_the_effective_sample() -> None:
     rows = some_rows(2000, weighted=True)
     accuracy = measure_performance(to_profile(rows))["accuracy"]

@@ -100,27 +100,6 @@ def test_rows_whose_label_is_zero_have_no_part_in_mape() -> None:
     assert (value.value, value.n) == (0.375, 2)
 
 
-@pytest.mark.parametrize("name", ["mae", "rmse", "r2", "mean_error", "mape", "rmsle"])
-def test_intervals_cover_the_truth_at_their_level(name: str) -> None:
-    rng = np.random.default_rng(7)
-    truth = _draw(rng, 2_000_000)
-    true = measure_regression(truth, [name])[name].value
-    assert true is not None
-    runs, hits = 1000, 0
-    for _ in range(runs):
-        value = measure_regression(_draw(rng, 1000), [name])[name]
-        assert value.ci_low is not None
-        assert value.ci_high is not None
-        hits += value.ci_low <= true <= value.ci_high
-    # Nominal 95 %, of 1,000 runs within four of their standard errors.
-    assert 0.925 < hits / runs < 0.975
-
-
-def _draw(rng: np.random.Generator, n: int) -> RegressionProfile:
-    label = rng.uniform(50, 150, n)
-    return to_profile(label, label + rng.normal(1, 8, n))
-
-
 @pytest.fixture(scope="module")
 def car_prices() -> tuple[RegressionProfile, list[RegressionProfile], list[RegressionProfile]]:
     if not CAR_PRICE.is_dir():
