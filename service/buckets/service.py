@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,9 +17,13 @@ from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column, Kind
 from service.profiles.merge import merge_features, merge_performance
+from service.profiles.profile import Performance, PerformanceProfile
 from service.profiles.serialise import features_to_bytes, performance_to_bytes
 from service.profiles.slices import Slices, merge_slices, slices_to_bytes
 from service.registry.values import VersionSpec
+
+# A window of busier buckets has so many rows that the bins are exact enough.
+MOST_RANKED_IN_BUCKET = 1_000
 
 Key = tuple[int, datetime]
 Contents = dict[Key, tuple[int, bytes]]
@@ -75,7 +80,7 @@ def profile_buckets(
             rows[start],
             features_to_bytes(merge_features(found))
             if family == "features"
-            else performance_to_bytes(merge_performance(found)),
+            else _performance_bytes(found),
         )
         for (binning_id, start), found in parts.items()
     }
@@ -115,12 +120,17 @@ def profile_slices(
                 found = slicing.profile(table, binning)
                 slices[key] = merge_slices((slices[key], found), slicing.limits)
     return (
-        {
-            key: (labelled[key[1]], performance_to_bytes(merge_performance(found)))
-            for key, found in performances.items()
-        },
+        {key: (labelled[key[1]], _performance_bytes(found)) for key, found in performances.items()},
         {key: (rows[key[1]], slices_to_bytes(found)) for key, found in slices.items()},
     )
+
+
+def _performance_bytes(found: Sequence[Performance]) -> bytes:
+    merged = merge_performance(found)
+    if isinstance(merged, PerformanceProfile) and merged.ranked is not None:
+        busy = len(merged.ranked) > MOST_RANKED_IN_BUCKET
+        merged = replace(merged, ranked=None) if busy else merged
+    return performance_to_bytes(merged)
 
 
 def _by_hour(batch: pa.RecordBatch) -> Iterator[tuple[datetime, pa.Table]]:

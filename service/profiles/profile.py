@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Of more labelled rows than this, the bins of the score are exact to 1e-4.
-MOST_RANKED = 1_000
+# Of more labelled rows than this, the bins of the score tell ranks exactly to 1e-4.
+MOST_RANKED = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -175,7 +175,9 @@ def test_few_labelled_rows_are_ranked_exactly_whatever_buckets_they_came_in() ->
 
 
 def test_many_labelled_rows_are_ranked_by_their_bins() -> None:
-    rows = pa.table({"label": ["0", "1"] * 300, "prediction": ["0"] * 600, "score": [0.5] * 600})
+    rows = pa.table(
+        {"label": ["0", "1"] * 3_000, "prediction": ["0"] * 6_000, "score": [0.5] * 6_000}
+    )
     binning = frozen(rows)
     profile = profile_performance(rows, binning)
     merged = merge_performance([profile, profile])
@@ -183,4 +185,4 @@ def test_many_labelled_rows_are_ranked_by_their_bins() -> None:
     assert isinstance(merged, PerformanceProfile)
     assert profile.ranked is not None
     assert merged.ranked is None
-    assert merged.ranked_weights.sum() == 1_200
+    assert merged.ranked_weights.sum() == 12_000
