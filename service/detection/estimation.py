@@ -1,215 +1,101 @@
 """Performance without labels: confidence-based estimation (CBPE) for a binary classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from service.detection.confusion import RATIOS, confusion_metric
-from service.detection.performance import (
-    FEWEST_IN_DENOMINATOR,
-    MetricValue,
-    Z,
-    auc_on_logit,
-    placements,
-)
-from service.profiles.arrays import Index
-from service.profiles.frames import pack, unpack
+from service.detection.calibrator import Calibrator
+from service.detection.expectation import ESTIMATED, expect, expected_values
+from service.detection.performance import MetricValue, Z, auc_on_logit
 from service.profiles.profile import Counts, Floats
 
-ESTIMATED = ("roc_auc", "accuracy", "precision", "recall", "f1")
 METHOD = "cbpe"
-FOLDS = 5
-REPLICATES = 30
-# Finer cells change a fit by less than its noise, and would make fitting a matter of minutes.
-MOST_CELLS = 10_000
-# What is left of a cell when all its weight is taken out again.
-ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibrator:
-    """The probability of the positive class by score, as plain arrays.
+class Estimate:
+    """A metric of rows whose labels are not known, or not looked at.
 
-    ``scores`` ascend, shape ``(k,)``; ``probabilities`` are theirs, in [0, 1], and between them one
-    interpolates; ``replicates``, shape ``(b, k)``, are those of bootstrap samples of the reference.
-    ``optimism`` is by how much an estimate exceeds the truth on average, by metric, because
-    isotonic regression fits noise too: cross-fitted estimate minus realised value.
-    """
-
-    scores: Floats
-    probabilities: Floats
-    replicates: Floats
-    optimism: Mapping[str, float]
-
-    def calibrate(self, scores: Floats) -> Floats:
-        """Return the probabilities of scores, in the scores' shape."""
-        calibrated: Floats = np.interp(scores, self.scores, self.probabilities)
-        return calibrated
-
-
-def fit_calibrator(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    weights: ArrayLike | None = None,
-    predicted: ArrayLike | None = None,
-    *,
-    seed: int = 0,
-) -> Calibrator | None:
-    """Fit P(positive | score) on the labelled reference.
-
-    The fit uses every row, as the published CBPE does; averages over folds or bootstrap samples
-    were measured to be *more* optimistic (at 500 rows .0163 and .0205 of AUC against .0145).
-    The optimism is measured by 5-fold cross-fitting instead, and subtracted from estimates, which
-    leaves about -.002.
-
-    Parameters
-    ----------
-    scores
-        Scores of the positive class, shape ``(n,)``; NaN rows are left out.
-    labels
-        1 (or true) for the positive class, else 0, shape ``(n,)``.
-    weights
-        Weights of the rows, shape ``(n,)``; 1 by default.
-    predicted
-        1 (or true) where the positive class was predicted, shape ``(n,)``.  Without it the optimism
-        is known for ``roc_auc`` only.
-    seed
-        Of folds and bootstrap samples.
-
-    Returns
-    -------
-    Calibrator or None
-        ``None`` if either class has fewer than 10 scored rows, weighted ones counted by their
-        effective number (Kish).
-
-    References
-    ----------
-    NannyML, "Confidence-based Performance Estimation".  B. Zadrozny and C. Elkan, "Transforming
-    classifier scores into accurate multiclass probability estimates", 2002.
-    """
-    score = np.asarray(scores, dtype=np.float64)
-    known = np.isfinite(score)
-    truth = np.asarray(labels)[known].astype(np.int64)
-    weight = np.ones(len(truth)) if weights is None else np.asarray(weights, float)[known]
-    if min(_effective(weight[truth == label]) for label in (0, 1)) < FEWEST_IN_DENOMINATOR:
-        return None
-    centers, cell = _cells(score[known])
-    rng = np.random.default_rng(seed)
-    every = _tally(truth, cell, weight, len(centers))
-    knots, fitted = _isotonic(centers, every)
-    replicates = []
-    for _ in range(REPLICATES):
-        drawn = _tally(truth, cell, weight * rng.poisson(1.0, len(cell)), len(centers))
-        replicates.append(np.interp(knots, *_isotonic(centers, drawn)))
-    forecast = truth if predicted is None else np.asarray(predicted)[known].astype(np.int64)
-    estimates: list[dict[str, float]] = []
-    for fold in np.array_split(rng.permutation(len(cell)), FOLDS):
-        held = _tally(truth[fold], cell[fold], weight[fold], len(centers))
-        probabilities = np.interp(centers, *_isotonic(centers, every - held))
-        tested = _tally(forecast[fold], cell[fold], weight[fold], len(centers))
-        estimates.append(_values(tested, probabilities))
-    realised = _realised(every, _tally(truth, forecast, weight, 2))
-    names = ("roc_auc",) if predicted is None else ESTIMATED
-    optimism = {
-        name: float(np.mean([values[name] for values in estimates]) - realised[name])
-        for name in names
-        if name in realised and all(name in values for values in estimates)
-    }
-    return Calibrator(knots, fitted, np.array(replicates), MappingProxyType(optimism))
-
-
-def _effective(weight: Floats) -> float:
-    """Return the effective number of rows; without weights it is their number."""
-    largest = weight.max(initial=0.0)
-    if not largest > 0:
-        return 0.0
-    share = weight / largest
-    return float(share.sum() ** 2 / (share @ share))
-
-
-def _cells(scores: Floats) -> tuple[Floats, Index]:
-    """Return ascending cell centres and each score's cell; distinct scores, or groups of them."""
-    distinct, cell = np.unique(scores, return_inverse=True)
-    if len(distinct) > MOST_CELLS:
-        group = np.arange(len(distinct)) * MOST_CELLS // len(distinct)
-        distinct = np.bincount(group, weights=distinct) / np.bincount(group)
-        cell = group[cell]
-    return distinct, cell
-
-
-def _tally(row: Index, cell: Index, weight: Floats, size: int) -> Floats:
-    """Return Σw by class (label or prediction) and cell, shape ``(2, size)``."""
-    flat = np.bincount(row * size + cell, weights=weight, minlength=2 * size)
-    return flat.reshape(2, size).astype(np.float64, copy=False)
-
-
-def _isotonic(centers: Floats, tally: Floats) -> tuple[Floats, Floats]:
-    # sklearn costs a second to import, and only the process that fits needs it.
-    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415
-
-    total = tally.sum(axis=0)
-    present = total > total.sum() * ROUNDING
-    rates = (tally[1, present] / total[present]).clip(0.0, 1.0)
-    model = IsotonicRegression(y_min=0.0, y_max=1.0)
-    model.fit(centers[present], rates, total[present])
-    return model.X_thresholds_, model.y_thresholds_
-
-
-def _realised(by_cell: Floats, confusion: Floats) -> dict[str, float]:
-    above, _ = placements(by_cell[1], by_cell[0])
-    values = {"roc_auc": float(by_cell[1] @ above / by_cell[1].sum())}
-    for name in ESTIMATED[1:]:
-        result = confusion_metric(name, confusion)
-        if not isinstance(result, str):
-            values[name] = result[0]
-    return values
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Expected:
-    """A metric's expectation, and what a row adds to it if its label is positive or negative.
-
-    ``hit`` and ``miss`` have the shape ``(2, n_bins)``, by predicted class and score bin;
-    ``support`` is the expected Σw of the smallest group that the metric needs.
+    ``value`` is without the calibrator's optimism, and may lie outside of a metric's range.
+    ``labels`` is the variance of the value that the labels will show, given the scores, ``third``
+    its third central moment and ``jump`` by how much a label typically changes it; ``sample``, the
+    variance of labels and scores together.  ``replicas`` are the estimates of the calibrator's
+    bootstrap replicates, shape ``(b,)``, NaN where there is none.  ``support`` is the expected
+    number of rows of the smallest group that the metric needs.
     """
 
     value: float
-    hit: Floats
-    miss: Floats
+    labels: float
+    third: float
+    jump: float
+    sample: float
+    replicas: Floats
     support: float
 
-
-def _expect(name: str, weights: Floats, probabilities: Floats) -> _Expected | str:
-    positive, negative = weights * probabilities, weights * (1 - probabilities)
-    if name == "roc_auc":
-        positives, negatives = positive.sum(axis=0), negative.sum(axis=0)
-        if not positives.sum() > 0 or not negatives.sum() > 0:
-            return "single_class"
-        above, below = placements(positives, negatives)
-        value = float(positives @ above / positives.sum())
-        hit, miss = (above - value) / positives.sum(), (below - value) / negatives.sum()
-        smaller = float(min(positives.sum(), negatives.sum()))
-        return _Expected(value, np.stack([hit, hit]), np.stack([miss, miss]), smaller)
-    confusion = np.stack([negative.sum(axis=1), positive.sum(axis=1)])
-    result = confusion_metric(name, confusion)
-    if isinstance(result, str):
-        return result
-    value, gradient = result
-    shape = weights.shape
-    return _Expected(
-        value,
-        np.broadcast_to(gradient[1][:, None], shape),
-        np.broadcast_to(gradient[0][:, None], shape),
-        float(confusion[RATIOS[name].denominator > 0].sum()),
-    )
+    @property
+    def fit(self) -> float:
+        """Return the variance that the calibrator's own sample causes."""
+        known = self.replicas[np.isfinite(self.replicas)]
+        return float(known.var(ddof=1)) if len(known) > 1 else 0.0
 
 
-def _values(weights: Floats, probabilities: Floats) -> dict[str, float]:
-    expected = {name: _expect(name, weights, probabilities) for name in ESTIMATED}
-    return {name: e.value for name, e in expected.items() if not isinstance(e, str)}
+def estimate(
+    calibrator: Calibrator,
+    weights: Floats,
+    representatives: Floats,
+    n_eff: float,
+    names: Sequence[str] = ESTIMATED,
+) -> dict[str, Estimate | str]:
+    """Estimate metrics of rows by what their scores say.
+
+    Parameters
+    ----------
+    calibrator
+        Fitted on the reference.
+    weights
+        Σw by predicted class (negative, positive) and score bin, shape ``(2, n_bins)``.
+    representatives
+        The score that stands for each bin, shape ``(n_bins,)``.
+    n_eff
+        The rows' effective number (Kish).
+    names
+        Of ``ESTIMATED``, or ``HITS``.
+
+    Returns
+    -------
+    dict of str to Estimate or str
+        By name; the reason where there is no estimate.
+    """
+    probabilities = calibrator.calibrate(representatives)
+    replicas = [
+        expected_values(weights, np.interp(representatives, calibrator.scores, replicate), names)
+        for replicate in calibrator.replicates
+    ]
+    # What one row weighs, as far as the noise is concerned.
+    unit = float(weights.sum()) / n_eff
+    doubt = weights * probabilities * (1 - probabilities)
+    found: dict[str, Estimate | str] = {}
+    for name in names:
+        expected = expect(name, weights, probabilities)
+        if isinstance(expected, str):
+            found[name] = expected
+            continue
+        hit, miss = expected.hit, expected.miss
+        jumps = unit * (hit - miss)
+        labels = float((doubt * jumps**2).sum()) / unit
+        absolute = float((doubt * np.abs(jumps) ** 3).sum()) / unit
+        sample = weights * (probabilities * hit**2 + (1 - probabilities) * miss**2)
+        found[name] = Estimate(
+            value=expected.value - calibrator.optimism.get(name, 0.0),
+            labels=labels,
+            third=float((doubt * (1 - 2 * probabilities) * jumps**3).sum()) / unit,
+            jump=absolute / labels if labels > 0 else 0.0,
+            sample=unit * float(sample.sum()),
+            replicas=np.array([replica.get(name, np.nan) for replica in replicas]),
+            support=expected.support / unit,
+        )
+    return found
 
 
 def estimate_performance(
@@ -244,39 +130,18 @@ def estimate_performance(
         return {name: MetricValue(None, 0, METHOD, reason="no_scores") for name in ESTIMATED}
     n_eff = float(rows) if squares is None or squares <= 0 else weight * weight / squares
     # Only their proportions matter, and squares of very small ones would vanish.
-    weights, weight = weights * (rows / weight), float(rows)
-    probabilities = calibrator.calibrate(representatives)
-    replicas = [
-        _values(weights, np.interp(representatives, calibrator.scores, replicate))
-        for replicate in calibrator.replicates
-    ]
-    values: dict[str, MetricValue] = {}
-    for name in ESTIMATED:
-        expected = _expect(name, weights, probabilities)
-        if isinstance(expected, str):
-            values[name] = MetricValue(None, rows, METHOD, reason=expected)
-            continue
-        spread = np.array([replica[name] for replica in replicas if name in replica])
-        fit = float(spread.var(ddof=1)) if len(spread) > 1 else 0.0
-        hit, miss = expected.hit, expected.miss
-        scale = weight / n_eff
-        doubt = weights * probabilities * (1 - probabilities)
-        labels = scale * float((doubt * (hit - miss) ** 2).sum())
-        sample = scale * float(
-            (weights * (probabilities * hit**2 + (1 - probabilities) * miss**2)).sum()
-        )
-        value = min(max(expected.value - calibrator.optimism.get(name, 0.0), 0.0), 1.0)
-        support = round(expected.support * rows / weight)
-        size = (rows, n_eff, support)
-        values[name] = _estimate(name, value, labels + fit, sample + fit, size)
-    return values
+    found = estimate(calibrator, weights * (rows / weight), representatives, n_eff)
+    return {name: to_value(name, estimated, rows, n_eff) for name, estimated in found.items()}
 
 
-def _estimate(
-    name: str, value: float, unseen: float, total: float, size: tuple[int, float, int]
-) -> MetricValue:
-    """Build an estimate from the variance of the labels to come and that of the whole sample."""
-    rows, n_eff, support = size
+def to_value(name: str, estimated: Estimate | str, rows: int, n_eff: float) -> MetricValue:
+    """Return an estimate with its interval, and with its error for comparing it."""
+    if isinstance(estimated, str):
+        return MetricValue(None, rows, METHOD, reason=estimated)
+    value = min(max(estimated.value, 0.0), 1.0)
+    fit = estimated.fit
+    unseen, total = estimated.labels + fit, estimated.sample + fit
+    support = round(estimated.support * rows / n_eff)
     if name == "roc_auc":
         interval = auc_on_logit(value, unseen, rows, n_eff, support)
         test = auc_on_logit(value, total, rows, n_eff, support)
@@ -286,18 +151,3 @@ def _estimate(
         low, high = max(value - spread, 0.0), min(value + spread, 1.0)
         position, error = value, float(np.sqrt(total))
     return MetricValue(value, rows, METHOD, n_eff, support, None, low, high, position, error)
-
-
-def calibrator_to_bytes(calibrator: Calibrator) -> bytes:
-    """Serialise a calibrator."""
-    arrays = [calibrator.scores, calibrator.probabilities, calibrator.replicates.ravel()]
-    optimism = {name: float(value).hex() for name, value in calibrator.optimism.items()}
-    return pack(b"C", {"optimism": optimism}, arrays)
-
-
-def calibrator_from_bytes(data: bytes) -> Calibrator:
-    """Read a calibrator; ``ValueError`` if the bytes are something else."""
-    head, (scores, probabilities, replicates) = unpack(b"C", data)
-    optimism = {name: float.fromhex(value) for name, value in head["optimism"].items()}
-    shaped = replicates.reshape(-1, len(scores))
-    return Calibrator(scores, probabilities, shaped, MappingProxyType(optimism))

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.detection.estimation import (
-    ESTIMATED,
-    METHOD,
-    Calibrator,
-    estimate_performance,
-)
+from service.detection.estimates import Calibrators, estimate_profile, scored_rows
+from service.detection.estimation import METHOD
+from service.detection.estimation_multiclass import ESTIMATED_OVERALL
+from service.detection.expectation import ESTIMATED
 from service.detection.metric_laws import METRIC_SPECS
 from service.detection.metrics import (
     HIGHER_IS_WORSE,
@@ -22,18 +20,18 @@ from service.detection.multiclass import Key
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
     MetricValue,
-    measure_performance,
     wilson,
 )
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
-from service.profiles.arrays import SCORE, score_representatives
+from service.profiles.arrays import score_representatives
 from service.profiles.binning import Binning
 from service.profiles.profile import (
     FeatureProfile,
     Floats,
     Performance,
     PerformanceProfile,
+    RegressionProfile,
 )
 
 
@@ -117,7 +115,7 @@ def judge_performance(
     now = measure(current, edges=edges)
     before = {} if reference is None else measure(reference, edges=edges)
     pieces = [measure(chunk, judged, edges) for chunk in chunks]
-    blocked = _blocked(current.labelled, rows, policy)
+    blocked = withheld(current.labelled, rows, policy)
     context = _Context(policy, sum(name in judged for name, _ in now), blocked)
     measurements = [_coverage(current.labelled, rows, policy)]
     for key, value in now.items():
@@ -126,7 +124,8 @@ def judge_performance(
     return measurements
 
 
-def _blocked(labelled: int, rows: int, policy: PerformancePolicy) -> str | None:
+def withheld(labelled: int, rows: int, policy: PerformancePolicy) -> str | None:
+    """Return why a window's labels allow no verdict, if they do not."""
     if policy.withheld is not None:
         return policy.withheld
     if labelled < policy.min_rows:
@@ -137,7 +136,7 @@ def _blocked(labelled: int, rows: int, policy: PerformancePolicy) -> str | None:
 
 def judge_estimate(
     reference: Performance,
-    calibrator: Calibrator | None,
+    calibrators: Calibrators | None,
     current: FeatureProfile,
     binning: Binning,
     policy: PerformancePolicy,
@@ -148,10 +147,10 @@ def judge_estimate(
     ----------
     reference
         The labelled reference, whose realised values are the baseline.
-    calibrator
+    calibrators
         Fitted on the reference; ``None`` if it had too few labels.
     current
-        The window's rows, by predicted class and score.
+        The window's rows, by prediction and score.
     binning
         Whose score edges both profiles share.
     policy
@@ -160,29 +159,24 @@ def judge_estimate(
     Returns
     -------
     list of Measurement
-        ``estimated_<metric>`` for AUC, accuracy, precision, recall and F1.  A model that is not
-        binary has no estimate: its judged metrics are listed without a value.
+        ``estimated_<metric>`` for AUC, accuracy, precision, recall and F1; with many classes, too,
+        balanced accuracy and what there is of each class.  A regression has no scores: its judged
+        metrics are listed without a value.
     """
-    if not isinstance(reference, PerformanceProfile):
+    if isinstance(reference, RegressionProfile):
         return [_not_estimated(name, current.rows) for name in dict.fromkeys(policy.metrics)]
-    judged = [name for name in dict.fromkeys(policy.metrics) if name in ESTIMATED]
-    before = measure_performance(reference, ESTIMATED)
-    rows = int(current.score_counts.sum())
+    names = ESTIMATED if isinstance(reference, PerformanceProfile) else ESTIMATED_OVERALL
+    before = measure(reference, names)
+    rows = scored_rows(current)
     blocked = "few_rows" if rows < policy.min_rows else None
-    if calibrator is None:
+    if calibrators is None:
         missing = MetricValue(None, rows, METHOD, reason="no_calibrator")
-        now: Mapping[str, MetricValue] = dict.fromkeys(ESTIMATED, missing)
+        now: Mapping[Key, MetricValue] = {(name, None): missing for name in names}
     else:
-        score = current.columns.get(SCORE)
-        now = estimate_performance(
-            calibrator,
-            current.score_counts,
-            current.score_weights,
-            score_representatives(binning.score_edges),
-            None if score is None else float(score.weights_squared.sum()),
-        )
-    context = _Context(policy, len(judged), blocked, "estimated_")
-    return [_judge((name, None), value, before[name], [], context) for name, value in now.items()]
+        now = estimate_profile(calibrators, current, score_representatives(binning.score_edges))
+    judged = sum(name in policy.metrics for name, _ in now)
+    context = _Context(policy, judged, blocked, "estimated_")
+    return [_judge(key, value, before.get(key), [], context) for key, value in now.items()]
 
 
 def _not_estimated(name: str, rows: int) -> Measurement:

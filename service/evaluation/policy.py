@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
 from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.importance import ALIKE, Importance
@@ -40,7 +41,7 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
 
 # What says that the model must learn again, and what asks for attention, each the worst first.
 _LOST = {
-    "concept": "what the features mean has changed",
+    "concept": "what scores mean has changed, or the input moved where the reference has few rows",
     "performance": "the model got worse",
 }
 _WATCHED = {
@@ -156,11 +157,18 @@ def family_of(measurement: Measurement) -> str:
         return "drift"
     if measurement.metric in QUALITY_METRICS:
         return "quality"
-    if measurement.metric.startswith("estimated_"):
-        return "estimated_performance"
+    for prefix, family in _FAMILY_OF_PREFIX.items():
+        if measurement.metric.startswith(prefix):
+            return family
     return "performance"
 
 
+_FAMILY_OF_PREFIX = {
+    "drift": "drift",
+    CONCEPT_DRIFT: "concept",
+    CALIBRATION_DRIFT: "concept",
+    "estimated_": "estimated_performance",
+}
 _BROKEN = {UNDER_FLOOR: "under its floor", OVER_CEILING: "over its ceiling"}
 
 # A sentence that a person can read names no more.

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from service.detection.estimation import Calibrator
+from service.detection.estimates import Calibrators
 from service.evaluation.causes import Signal, signals_of
+from service.evaluation.concept import judge_concept
 from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import (
     DriftPolicy,
@@ -35,7 +36,7 @@ from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
 from service.profiles.slices import SliceProfile, Slices
 
-FAMILIES = ("quality", "drift", "estimated_performance", "performance")
+FAMILIES = ("quality", "drift", "estimated_performance", "performance", "concept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Baseline:
     features: FeatureProfile
     performance: Performance
     chunks: Sequence[Segment]
-    calibrator: Calibrator | None
+    calibrator: Calibrators | None
     slices: Slices = field(default_factory=dict)
     pieces: Pieces = field(default_factory=dict)
     trained: Performance | None = None
@@ -182,6 +183,16 @@ def judge(
         policies.performance,
         binning.score_edges,
     )
+    if baseline is not None:
+        measurements += judge_concept(
+            binning,
+            baseline.performance,
+            [chunk.performance for chunk in baseline.chunks],
+            baseline.calibrator,
+            performance,
+            features.rows,
+            policies.performance,
+        )
     measurements += _judge_groups(binning, baseline if before else None, slices or {}, policies)
     if baseline is not None and baseline.period is not None:
         measurements = [_name_period(m, baseline.period) for m in measurements]

@@ -100,6 +100,15 @@ PER_VERSION = (
         "Performance estimated without labels, of unbounded metrics.",
         "error",
     ),
+    _of_version(
+        "concept_drift_ratio",
+        "Realised performance less what the scores of the same rows promised.",
+        "metric",
+    ),
+    _of_version(
+        "calibration_drift_ratio",
+        "Mean difference of the share of positives and their probability, beyond chance.",
+    ),
     _of_version("label_coverage_ratio", "Share of the newest labelled window that has labels."),
     _of_version(
         "label_coverage_floor_ratio", "Label coverage under which performance is not judged."

@@ -5,6 +5,7 @@ from typing import Any
 
 from service.detection.metrics import RECORDED, RELATIVE, SIGNED
 from service.detection.outputs import OUTPUTS
+from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
 from service.exporter.exposition import Sample
 
 LABEL = "label"
@@ -81,6 +82,8 @@ def model_samples(
             continue
         if row.metric == COVERAGE and not estimated:
             yield Sample("modelwatch_label_coverage_ratio", own, row.value)
+        elif row.metric == CALIBRATION_DRIFT or row.metric.startswith(CONCEPT_DRIFT):
+            yield from () if estimated else _concept(own, row)
         elif row.metric != COVERAGE and row.metric.startswith(_ESTIMATED) == estimated:
             yield from _performance(own, row, tolerance)
 
@@ -125,6 +128,14 @@ def _performance(own: tuple[str, str], row: Any, tolerance: float) -> Iterator[S
     for sibling, value in values.items():
         if value is not None:
             yield Sample(f"modelwatch_{prefix}{sibling}_{unit}", (*own, metric), value)
+
+
+def _concept(own: tuple[str, str], row: Any) -> Iterator[Sample]:
+    if row.metric == CALIBRATION_DRIFT:
+        yield Sample("modelwatch_calibration_drift_ratio", own, row.value)
+    else:
+        metric_labels = (*own, row.metric.removeprefix(CONCEPT_DRIFT))
+        yield Sample("modelwatch_concept_drift_ratio", metric_labels, row.value)
 
 
 def _tolerance(metric: str, baseline: float | None, tolerance: float) -> float | None:

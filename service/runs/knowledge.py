@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from service.buckets.slicing import Slicing
-from service.detection.estimation import Calibrator, calibrator_from_bytes
+from service.detection.estimates import Calibrators, calibrators_from_bytes
 from service.detection.metrics import measure
 from service.detection.multiclass import Key
 from service.detection.performance import MetricValue
@@ -69,7 +69,7 @@ class LoadedReference:
     id: int
     segments: tuple[Segment, ...]
     whole: Segment
-    calibrator: Calibrator | None
+    calibrator: Calibrators | None
     groups: "SlicedReference | None" = None
 
 
@@ -167,7 +167,7 @@ def _load(session: Session, reference_id: int) -> LoadedReference:
         reference_id,
         tuple(segments),
         whole,
-        calibrator_from_bytes(calibrator) if calibrator else None,
+        calibrators_from_bytes(calibrator) if calibrator else None,
     )
 
 

@@ -17,12 +17,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import most_rows
 from service.buckets.service import profiled_columns
-from service.detection.estimation import calibrator_to_bytes, fit_calibrator
+from service.detection.estimates import calibrators_to_bytes, fit_calibrators
 from service.errors import ConflictError, InvalidDocumentError
 from service.ledger.calendar import calendar_start
-from service.profiles.arrays import class_codes, find_floats, find_weights
 from service.profiles.binning import Binning as Edges
-from service.profiles.columns import Classes, Output
 from service.profiles.segments import (
     Segment,
     chunk_segments,
@@ -95,13 +93,14 @@ def store_reference(
     segments = segment_reference(table, columns, edges)
     label = pc.is_valid(rows.table["label"]) if "label" in rows.table.column_names else None
     labelled = int(pc.sum(label).as_py() or 0) if label is not None else 0
+    calibrators = fit_calibrators(rows.table, edges.output)
     values = {
         "rows": rows.table.num_rows,
         "labelled": labelled,
         "chunks": _chunks(known.monitor, segments),
         "warnings": warnings + find_warnings(rows.table, planned),
         "segments": segments_to_bytes(segments),
-        "calibrator": _calibrator(rows.table, edges.output),
+        "calibrator": None if calibrators is None else calibrators_to_bytes(calibrators),
         "sample": sample_file(table, sum(own.length or 0 for own in planned.features)),
     }
     with sessions.begin() as session:
@@ -153,26 +152,6 @@ def _planned(version: VersionSpec, rows: ReferenceRows) -> VersionSpec:
         classes=classes,
         positive_class=positive,
     )
-
-
-def _calibrator(rows: pa.Table, classes: Output) -> bytes | None:
-    if not isinstance(classes, Classes):
-        return None
-    labels = class_codes(rows, "label", classes)
-    usable = labels >= 0
-    scores = find_floats(rows, "score")
-    if not usable.any() or not np.isfinite(scores[usable]).any():
-        return None
-    weights = find_weights(rows)
-    predicted = class_codes(rows, "prediction", classes)
-    calibrator = fit_calibrator(
-        scores[usable],
-        labels[usable],
-        None if weights is None else weights[usable],
-        # Without predictions only the optimism of the AUC can be known.
-        predicted[usable] if bool((predicted[usable] >= 0).all()) else None,
-    )
-    return calibrator_to_bytes(calibrator) if calibrator is not None else None
 
 
 def _chunks(monitor: MonitorDocument, segments: Sequence[Segment]) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.detection.estimation import Calibrator, fit_calibrator
+from service.detection.calibrator import Calibrator, fit_calibrator
 from service.evaluation.drift import DriftPolicy
 from service.evaluation.measurement import Verdict
 from service.evaluation.performance import PerformancePolicy

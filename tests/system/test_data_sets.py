@@ -230,6 +230,9 @@ def test_the_bank_alerts_on_what_moved(bank: dict[str, dict[str, Any]]) -> None:
         assert measured(bank[month], "drift", "label")["verdict"] == "alert", month
     for month in known["must_not_flag_label_drift"]:
         assert measured(bank[month], "drift", "label")["verdict"] == "ok", month
+    for month in known["must_flag_calibration"]:
+        assert measured(bank[month], "calibration_drift")["verdict"] == "alert", month
+        assert bank[month]["verdicts"]["concept"] == "alert", month
     for feature, months in known["must_flag_feature_drift"].items():
         for month in months:
             assert feature in bank[month]["drifted_features"], (feature, month)

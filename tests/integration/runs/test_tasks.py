@@ -303,10 +303,16 @@ def test_many_classes_are_watched_from_their_reference_to_their_verdict(
     assert [w["verdicts"]["performance"] for w in windows] == ["ok", "alert"]
     assert [w["verdicts"]["drift"] for w in windows] == ["ok", "ok"]
     assert [w["verdicts"]["quality"] for w in windows] == ["ok", "ok"]
-    assert set(windows[1]["alerting_metrics"]) == {"roc_auc", "accuracy", "f1"}
+    losses = {"roc_auc", "accuracy", "f1"}
+    concept = {*(f"concept_drift_{name}" for name in losses), "calibration_drift"}
+    # The labels changed, and the scores did not announce it.
+    assert set(windows[1]["alerting_metrics"]) == losses | concept
+    assert [w["verdicts"]["concept"] for w in windows[:2]] == ["ok", "alert"]
+    assert [w["verdicts"]["estimated_performance"] for w in windows[:2]] == ["ok", "ok"]
     assert windows[1]["action"] == "retrain"
     _, scores, predicted, label = days[1]
     by = windows[1]["by"]
+    assert by["concept_drift_accuracy", None]["reason"] == "less_than_promised"
     for name, expected in (
         ("accuracy", metrics.accuracy_score(label, predicted)),
         ("f1", metrics.f1_score(label, predicted, average="macro")),
@@ -318,7 +324,7 @@ def test_many_classes_are_watched_from_their_reference_to_their_verdict(
     recall = metrics.recall_score(label, predicted, average=None)
     assert [by["recall", name]["value"] for name in CARDS] == pytest.approx(recall)
     assert {("drift", f"scores.{name}") for name in CARDS} <= set(by)
-    assert by["estimated_f1", None]["reason"] == "no_estimator"
+    assert by["estimated_f1", None]["value"] == pytest.approx(0.68, abs=0.2)
     logged = client.get("/v1/models/cards/predictions/1-0").json()["predictions"][0]
     assert logged["scores"] == pytest.approx(dict(zip(CARDS, scores[0], strict=True)))
     request = client.get("/v1/retraining-requests").json()["requests"][0]

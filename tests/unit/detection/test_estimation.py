@@ -8,14 +8,14 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from service.detection.estimation import (
-    ESTIMATED,
+from service.detection.calibrator import (
     Calibrator,
     calibrator_from_bytes,
     calibrator_to_bytes,
-    estimate_performance,
     fit_calibrator,
 )
+from service.detection.estimation import estimate_performance
+from service.detection.expectation import ESTIMATED
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 GRID = np.linspace(0.0, 1.0, 1001)

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from service.detection.estimation import fit_calibrator
+from service.detection.calibrator import fit_calibrator
 from service.evaluation.measurement import Verdict
 from service.evaluation.performance import PerformancePolicy, judge_estimate
 from service.profiles.build import profile_features, profile_performance

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import fisher_exact
 
-from service.detection.estimation import fit_calibrator
+from service.detection.calibrator import fit_calibrator
 from service.detection.metrics import RECORDED
 from service.detection.performance import METRICS
 from service.evaluation.measurement import Direction, Measurement, Verdict
