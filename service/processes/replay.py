@@ -196,6 +196,9 @@ def _check_version(plan: Plan, sender: Sender, source: Source) -> None:
     # A version that has no features yet takes them from its first rows or its reference.
     if plan.predictions and version is not None and version["features"]:
         declared = [feature["name"] for feature in version["features"]]
+        source.times = frozenset(
+            feature["name"] for feature in version["features"] if feature["kind"] == "datetime"
+        )
         warning = compare_columns(plan, source.features, declared)
         if warning:
             sys.stderr.write(f"Warning: {warning}\n")

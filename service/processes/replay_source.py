@@ -17,6 +17,7 @@ from service.processes.replay_file import (
     pieces,
 )
 
+ATTRIBUTIONS: Final = "attributions."
 ROLES: Final = (
     *("prediction_id", "ts", "prediction", "score", "weight", "subject"),
     *("label", "label_ts"),
@@ -60,9 +61,11 @@ class Source:
         self._options = options
         names = column_names(path)
         self._roles = _roles(names, options)
-        self._features = [
-            name for name in names if name not in {*self._roles.values(), *options.ignore}
-        ]
+        rest = [name for name in names if name not in {*self._roles.values(), *options.ignore}]
+        self._features = [name for name in rest if not name.startswith(ATTRIBUTIONS)]
+        self._attributions = [name for name in rest if name.startswith(ATTRIBUTIONS)]
+        # Features that are times: they are moved as the rows are.
+        self.times: frozenset[str] = frozenset()
         self._clock = self._roles.get("ts") or self._roles.get("label_ts")
         if self._clock is None:
             message = f"{path} has no column `ts`; name the one that holds it: --map ts=COLUMN"
@@ -116,8 +119,24 @@ class Source:
         labels: list[tuple[datetime, dict[str, Any]]] = []
         if self.has_labels:
             labels = _labels(ids, roles["label"], self._label_times(piece, times))
-        features = [as_values(piece.column(name)) for name in self._features]
-        return Batch(self._predictions(ids, times, features, roles), labels, max(times))
+        features = [self._values(piece, name) for name in self._features]
+        predictions = self._predictions(ids, times, features, roles)
+        for name in self._attributions:
+            for record, value in zip(predictions, as_values(piece.column(name)), strict=True):
+                own = record.setdefault("attributions", {})
+                own[name.removeprefix(ATTRIBUTIONS)] = value
+        return Batch(predictions, labels, max(times))
+
+    def _values(self, piece: pa.Table, name: str) -> list[Any]:
+        column = piece.column(name)
+        if name not in self.times:
+            return as_values(column)
+        try:
+            times = as_utc(column).to_pylist()
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            # The service says of each value that it is no time.
+            return as_values(column)
+        return [None if ts is None else _text(ts + self._shift) for ts in times]
 
     def _predictions(
         self,

@@ -278,6 +278,34 @@ def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(
     ]
 
 
+def test_times_and_vectors_of_numpy_are_sent_as_the_interface_has_them(
+    server: ScriptedServer,
+) -> None:
+    monitor = a_monitor(server)
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    features = {
+        "at": at,
+        "local": at.astimezone().replace(tzinfo=None),
+        "day": at.date(),
+        "np": np.datetime64("2026-11-20T10:00:00", "ns"),
+        "nat": np.datetime64("NaT"),
+        "vector": np.array([1, 2.5, np.nan], np.float32),
+    }
+    monitor.log(features, 0, attributions={"day": np.float64(0.5)})
+    assert monitor.flush(10)
+    [record] = server.records()
+    time = "2026-11-20T10:00:00.000000Z"
+    assert record["attributions"] == {"day": 0.5}
+    assert record["features"] == {
+        "at": time,
+        "local": time,
+        "day": "2026-11-20",
+        "np": time,
+        "nat": None,
+        "vector": [1.0, 2.5, None],
+    }
+
+
 def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     monitor.log({"x": object()}, 0)

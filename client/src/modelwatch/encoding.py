@@ -1,4 +1,4 @@
-"""Records as JSON: times in UTC, numbers that JSON has, scalars of numpy as plain ones."""
+"""Records as JSON: times in UTC, numbers that JSON has, what numpy has as plain values."""
 
 from __future__ import annotations
 
@@ -31,12 +31,17 @@ def time_text(ts: float | datetime) -> str:
 
 
 def _plain(value: Any) -> Any:
-    item = getattr(value, "item", None)
-    if callable(item):
-        plain = item()
-        return None if isinstance(plain, float) and not math.isfinite(plain) else plain
-    if isinstance(value, (date, datetime)):
+    if isinstance(value, datetime):
+        return None if str(value) == "NaT" else time_text(value)
+    if isinstance(value, date):
         return value.isoformat()
+    if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not value.shape:
+        # A time of numpy is in UTC, and its text has no zone.
+        text = str(value.astype("datetime64[us]"))
+        return None if text == "NaT" else f"{text}Z"
+    plain = getattr(value, "tolist", None)
+    if callable(plain):
+        return _finite(plain())
     message = f"{type(value).__name__} is no JSON value"
     raise TypeError(message)
 

@@ -85,6 +85,7 @@ class Monitor:
         weight: float | None = None,
         tags: Mapping[str, str] | None = None,
         subject: str | None = None,
+        attributions: Mapping[str, float] | None = None,
     ) -> str:
         """Queue a prediction and return its id; never blocks, never raises."""
         identity = prediction_id or new_prediction_id()
@@ -109,6 +110,8 @@ class Monitor:
                 record["tags"] = dict(tags)
             if subject is not None:
                 record["subject"] = subject
+            if attributions is not None:
+                record["attributions"] = dict(attributions)
             self._queue(self._predictions, record)
         except Exception as fault:  # noqa: BLE001 - monitoring must not break what it watches
             self._fail(fault)

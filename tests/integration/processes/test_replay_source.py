@@ -51,6 +51,19 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write(a_table(), tmp_path / f"rows.{request.param}")
 
 
+def test_times_move_with_the_rows_and_attributions_have_their_own_place(tmp_path: Path) -> None:
+    signup = pa.array([None, *[FIRST - timedelta(days=3)] * 24], pa.timestamp("us"))
+    table = a_table().append_column("signup", signup)
+    table = table.append_column("attributions.income", pa.array([0.5] * 25))
+    moved = source(write(table, tmp_path / "rows.parquet"), shift=timedelta(days=1))
+    moved.times = frozenset({"signup", "region"})
+    first, second, *_ = (row for batch in moved.batches() for row in batch.predictions)
+    assert "attributions.income" not in moved.features
+    assert second["attributions"] == {"income": 0.5}
+    assert (first["features"]["signup"], first["features"]["region"]) == (None, "north")
+    assert second["features"]["signup"] == "2025-12-30T00:00:00Z"
+
+
 def test_a_row_becomes_a_record_of_its_roles_and_features(path: Path) -> None:
     record = predictions(path)[1]
     assert record.pop("prediction_id")
