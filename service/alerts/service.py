@@ -37,11 +37,12 @@ def record_signals(
     if pending:
         silent = going_on - {signal.cause for signal in signals}
         told += [Signal(cause, State.UNKNOWN) for cause in sorted(silent)]
-    changed = repository.replace_signals(session, timeline.version_id, window, told)
-    changed.update(signal.cause.key for signal in told if signal.state is State.ALERT)
-    touched = changed | {cause.key for cause in going_on}
+    before = repository.replace_signals(session, timeline.version_id, window, told)
+    news: dict[str, Signal | None] = dict.fromkeys(before)
+    news.update({signal.cause.key: signal for signal in told if signal.state is State.ALERT})
+    touched = news.keys() | {cause.key for cause in going_on}
     if touched:
-        settle(session, timeline, window.start, touched, changed)
+        settle(session, timeline, window.start, touched, news)
 
 
 def handle(

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.alerts import repository
 from service.alerts.repository import LIVE_STATES, RESOLVED, WITHDRAWN
 from service.alerts.tables import Incident
+from service.evaluation.causes import Signal
 from service.evaluation.hysteresis import Rule, Span, State, fold
 from service.ledger.calendar import Calendar, Interval
 
@@ -64,11 +65,12 @@ def settle(
     timeline: Timeline,
     at: datetime,
     causes: Collection[str],
-    reworded: Collection[str],
+    news: Mapping[str, Signal | None],
 ) -> None:
     """Fold causes from the window at ``at`` on; what was before cannot have changed.
 
-    Of ``reworded`` causes the window itself alerts, or did before.
+    ``news`` are the alerts of the window by cause, ``None`` where it alerted before and does no
+    more.
     """
     stories = _stories(session, timeline, at, causes)
     since = min(story.reach for story in stories)
@@ -86,8 +88,10 @@ def settle(
             if places.get(window, story.lower) > story.lower
         }
         spans = fold(states, timeline.rule, story.last, story.ends)
-        changed = story.cause in reworded
-        _reconcile(session, timeline, story, spans, windows, reworded=changed)
+        rows = _reconcile(session, timeline, story, spans, windows)
+        if story.cause in news:
+            alerts = [place for place, state in states.items() if state is State.ALERT]
+            _reword(session, rows, alerts, news[story.cause])
 
 
 def _stories(
@@ -128,9 +132,7 @@ def _reconcile(
     story: _Story,
     spans: Sequence[Span],
     windows: Mapping[int, Interval],
-    *,
-    reworded: bool,
-) -> None:
+) -> list[tuple[Span, Incident]]:
     """Make the stored incidents those of the fold: an incident keeps its row while it overlaps."""
     stored = [(row, _stored_span(row, story.position)) for row in story.rows]
     matched: list[tuple[Span, Incident | None]] = []
@@ -141,12 +143,33 @@ def _reconcile(
         matched.append((span, found[0] if found is not None else None))
     for row, _ in stored:
         row.state, row.outcome = "closed", WITHDRAWN
-    session.flush()
+    if stored:
+        session.flush()
+    rows = []
     for span, known in matched:
-        if known is None:
-            _write(session, _new(timeline, story.cause), span, windows)
-        elif reworded or _stored_span(known, story.position) != span:
-            _write(session, known, span, windows)
+        row = known or _new(timeline, story.cause)
+        if known is None or _stored_span(known, story.position) != span:
+            _write(session, row, span, windows)
+        rows.append((span, row))
+    return rows
+
+
+def _reword(
+    session: Session,
+    rows: Sequence[tuple[Span, Incident]],
+    alerts: Collection[int],
+    news: Signal | None,
+) -> None:
+    """Let an incident that may have another newest alert speak its words."""
+    for span, row in rows:
+        if span.closed is not None and span.closed < 0:
+            continue
+        newest = max((at for at in alerts if span.closed is None or at <= span.closed), default=-1)
+        if newest == 0 and news is not None:
+            row.severity, row.action = news.severity.value, news.action.value
+            row.reason = news.reason
+        else:
+            _speak(session, row)
 
 
 def _stored_span(row: Incident, position: Position) -> Span:
@@ -178,9 +201,14 @@ def _write(session: Session, row: Incident, span: Span, windows: Mapping[int, In
     elif span.closed is None and row.outcome in ("recovered", RESOLVED):
         row.state = "open" if row.acknowledged_at is None else "acknowledged"
         row.outcome = None
+    _speak(session, row)
+    session.add(row)
+    session.flush()
+
+
+def _speak(session: Session, row: Incident) -> None:
+    """Let an incident say what its newest alert said."""
     newest = repository.newest_alert(session, row.version_id, row.cause, row.closed_start)
     if newest is not None:
         for name in ("kind", "metric", "subject", "slice", "severity", "action", "reason"):
             setattr(row, name, getattr(newest, name))
-    session.add(row)
-    session.flush()

@@ -115,7 +115,7 @@ def ranked(alerts: Sequence[Measurement], importance: Importance) -> list[Measur
 
     def rank(alert: Measurement) -> tuple[bool, float]:
         subject = alert.subject or ""
-        if alert.metric == "drift":
+        if family_of(alert) == "drift":
             return importance.is_negligible(subject), -_excess(alert) * importance.weight(subject)
         return False, -importance.weight(subject) if alert.metric in QUALITY_METRICS else 0.0
 

@@ -65,6 +65,7 @@ class Screen:
         self._print(f"[bold red]{escape(title)}[/]: {escape(str(request['reason']))}")
         self._print(f"  {url}/v1/retraining-requests/{request['id']}")
         self._print(f"  {url}/v1/models/{escape(request['model'])}/windows")
+        self._print(f"  {url}/v1/incidents?model={escape(request['model'])}")
 
     def _print(self, line: str | Text) -> None:
         self._console.print(line)

@@ -143,6 +143,28 @@ def test_a_late_window_joins_two_incidents_and_a_revised_one_withdraws_them(
         assert {row.state for row in session.scalars(select(Incident))} == {"closed"}
 
 
+def test_an_incident_says_what_its_newest_alert_says(sessions: Sessions) -> None:
+    version = register(sessions, "7")
+
+    def reasons() -> list[str]:
+        with sessions() as session:
+            found = session.scalars(select(Incident).order_by(Incident.opened_start))
+            return [row.reason for row in found]
+
+    for day, state in enumerate([A, A, A, A]):
+        judge(sessions, version, day, state)
+    assert reasons() == ["day 3"]
+    judge(sessions, version, 3, R)
+    assert reasons() == ["day 2"]
+    judge(sessions, version, 1, A)
+    assert reasons() == ["day 2"]
+    for day, state in enumerate([C, C, A, A], 4):
+        judge(sessions, version, day, state)
+    assert reasons() == ["day 2", "day 7"]
+    judge(sessions, version, 2, R)
+    assert reasons() == ["day 1", "day 7"]
+
+
 def test_within_the_cooldown_it_does_not_open_again(sessions: Sessions) -> None:
     version = register(sessions, "7")
     monitor = document(open="1 of 1", close_after=1, cooldown="3d")
