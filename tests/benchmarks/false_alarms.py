@@ -1,11 +1,13 @@
 """How often drift alerts on undrifted data, and how often on a quarter of a standard deviation.
 
     python -m tests.benchmarks.false_alarms [--quick] [--windows 2000] [--processes 2]
-        [--method psi --method ks ... | --method all]
+        [--method psi --method ks ... | --method all] [--reference previous]
 
 Every window has a fresh reference of 5,000 rows: a rate over windows that share a reference would
 be the luck of that reference.  The sizes share it, so that their rates are not independent of
-each other.  Above 10,000 rows the counts are drawn directly from the bins' probabilities.
+each other.  Above 10,000 rows the counts are drawn directly from the bins' probabilities.  With
+``--reference`` that reference gives the edges alone, and the window is compared with fresh ones of
+its own size: the previous one, 10 before it, or 4 of its season, each a chunk.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
+from service.profiles.merge import merge_features
 from service.profiles.profile import ColumnProfile, FeatureProfile
 
 Floats = NDArray[np.float64]
@@ -43,6 +46,9 @@ DEFAULT_METHOD = DriftPolicy().method
 SHIFT = 0.25
 SHIFTED = "normal_0"
 SHIFT_SIZES = (300, 1_000)
+# Of how many windows what a window is compared with is made; 0: of the reference itself.
+PERIODS = {"training": 0, "previous": 1, "trailing": 10, "seasonal": 4}
+LARGEST_SAMPLED_PERIOD = 1_000
 NO_SCORES = np.zeros((2, 1), dtype=np.int64)
 
 
@@ -192,10 +198,15 @@ def a_reference(rng: np.random.Generator, sources: Sources, rows: int) -> Refere
 
 
 def a_window(
-    rng: np.random.Generator, sources: Sources, reference: Reference, rows: int, shift: float = 0.0
+    rng: np.random.Generator,
+    sources: Sources,
+    reference: Reference,
+    rows: int,
+    shift: float = 0.0,
+    largest_sampled: int = LARGEST_SAMPLED,
 ) -> FeatureProfile:
     """Draw a window, directly as counts if it is large."""
-    if rows > LARGEST_SAMPLED:
+    if rows > largest_sampled:
         bins = reference.binning.columns
         return from_counts(
             {
@@ -219,6 +230,7 @@ def judge_window(
     shift_sizes: Sequence[int] = SHIFT_SIZES,
     reference_rows: int = REFERENCE_ROWS,
     methods: Sequence[str] = (DEFAULT_METHOD,),
+    periods: int = 0,
 ) -> Counter[tuple[str, ...]]:
     """Judge one window of each size against one fresh reference, and count the alerts.
 
@@ -230,12 +242,20 @@ def judge_window(
     for rows in (*sizes, *(-size for size in shift_sizes)):
         shift = SHIFT if rows < 0 else 0.0
         size = abs(rows)
-        chunks = reference.chunks(rng, size)
-        current = a_window(rng, sources, reference, size, shift)
+        before, chunks, largest = reference.profile, reference.chunks(rng, size), LARGEST_SAMPLED
+        if periods:
+            largest = LARGEST_SAMPLED_PERIOD
+            chunks = [
+                a_window(rng, sources, reference, size, largest_sampled=largest)
+                for _ in range(periods)
+            ]
+            before = merge_features(chunks)
+            chunks = chunks if periods > 1 else []
+        current = a_window(rng, sources, reference, size, shift, largest)
         for method, (effect, least) in product(methods, EFFECTS.items()):
             policy = DriftPolicy(method=method, alpha=ALPHA, min_effect=least)
             start = perf_counter()
-            judged = judge_drift(reference.binning, reference.profile, chunks, current, policy)
+            judged = judge_drift(reference.binning, before, chunks, current, policy)
             key = method, str(size), effect
             found["microseconds", *key] += round((perf_counter() - start) * 1e6)
             alerts = {m.subject: m.reason for m in judged if m.verdict is Verdict.ALERT}
@@ -293,14 +313,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 windows instead of 2,000")
     parser.add_argument("--columns", action="store_true", help="alerts by column, too")
     parser.add_argument("--method", action="append", choices=("all", *METHODS))
+    parser.add_argument("--reference", choices=PERIODS, default="training")
     options = parser.parse_args()
     asked = options.method or [DEFAULT_METHOD]
     methods = tuple(METHODS if "all" in asked else dict.fromkeys(asked))
     windows = 100 if options.quick else options.windows
     seeds = range(options.seed * 1_000_000, options.seed * 1_000_000 + windows)
     start = perf_counter()
-    found = run(seeds, partial(judge_window, methods=methods), options.processes)
+    judge = partial(judge_window, methods=methods, periods=PERIODS[options.reference])
+    found = run(seeds, judge, options.processes)
     print(f"{windows} windows a row, 20 columns, a fresh reference of {REFERENCE_ROWS} each")
+    if options.reference != "training":
+        print(f"for the edges; compared with {PERIODS[options.reference]} windows of the same size")
     for method in methods:
         print_table(found, windows, method, columns=options.columns)
     print(f"\n{perf_counter() - start:.0f} s")
