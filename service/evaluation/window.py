@@ -196,12 +196,19 @@ def judge(
     measurements += _judge_groups(binning, baseline if before else None, slices or {}, policies)
     if baseline is not None and baseline.period is not None:
         measurements = [_name_period(m, baseline.period) for m in measurements]
-    measurements += findings
+    measurements += [_withhold(finding, maturity.withheld) for finding in findings]
     judgement = conclude(
         features.rows, performance.labelled, measurements, warnings, policies.families,
         policies.drift.importance,
     )  # fmt: skip
     return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
+
+
+def _withhold(finding: Measurement, reason: str | None) -> Measurement:
+    """Return what was found in rows; a slice that is worse rests on their labels."""
+    if reason is None or finding.verdict is None or family_of(finding) != "slices":
+        return finding
+    return replace(finding, verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
 
 
 def _warn(baseline: Baseline, features: FeatureProfile, min_rows: int) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
 from service.retraining.service import request_retraining
 from service.runs.incidents import calendar_of
+from service.runs.overfit import SAID, Gaps
 from service.runs.tables import Window
 
 Windows = dict[int, tuple[datetime, datetime]]
@@ -48,6 +49,11 @@ def ask_for_retraining(
     for trouble in own:
         bad = neighbours[trouble] | {0: (item.start, item.end)}
         windows.update({at: bad[at] for at in confirmed(bad, 0, k, n)})
+    reason = judgement.reason
+    if windows and Gaps(session, version.model_id).has(
+        version.version_id, item.start, judgement.verdicts
+    ):
+        reason = f"{reason}; {SAID}"
     # The window that was judged comes first: what it says becomes the reason.
     for position in sorted(windows, key=abs):
         start, end = windows[position]
@@ -58,7 +64,7 @@ def ask_for_retraining(
             model=version.model,
             version=version.version,
             action=judgement.action.value,
-            reason=judgement.reason,
+            reason=reason,
             start=start,
             end=end,
             signals=_signals(judgement.measurements),

@@ -16,6 +16,7 @@ from service.ledger.tables import DueWork
 from service.registry.documents import read
 from service.registry.repository import find_model
 from service.runs import queries
+from service.runs.overfit import Gaps
 from service.runs.schemas import (
     AcceptedOut,
     EvaluateIn,
@@ -58,17 +59,19 @@ def list_windows(
     limit: Annotated[int, Query(ge=1, le=queries.PAGE)] = queries.PAGE,
 ) -> WindowsOut:
     """List judged windows, their verdicts and counts, ordered by start."""
+    model_id = find_model(session, model).id
     found, cursor_next = queries.page_of_windows(
         session,
-        find_model(session, model).id,
+        model_id,
         version=version,
         start=from_,
         end=to,
         cursor=cursor,
         limit=limit,
     )
+    gaps = Gaps(session, model_id)
     return WindowsOut.model_validate(
-        {"windows": [window_out(*row) for row in found], "next": cursor_next}
+        {"windows": [window_out(*row, gaps) for row in found], "next": cursor_next}
     )
 
 
@@ -77,10 +80,11 @@ def read_window(
     model: str, start: AwareDatetime, session: ReadSession, version: Name | None = None
 ) -> WindowWithMeasurementsOut:
     """Return one window with all its measurements; the newest version's if none is named."""
-    window, name = queries.find_window(session, find_model(session, model).id, start, version)
+    model_id = find_model(session, model).id
+    window, name = queries.find_window(session, model_id, start, version)
     return WindowWithMeasurementsOut.model_validate(
         {
-            **window_out(window, name),
+            **window_out(window, name, Gaps(session, model_id)),
             "measurements": [
                 MeasurementOut.model_validate(row)
                 for row in queries.measurements_of(session, window.id)

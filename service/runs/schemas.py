@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.registry.documents import Document
+from service.runs.overfit import SAID, WARNING, Gaps
 from service.runs.tables import Measurement, Window
 
 
@@ -130,9 +131,12 @@ class SeriesOut(BaseModel):
     next: str | None
 
 
-def window_out(window: Window, version: str) -> dict[str, Any]:
+def window_out(window: Window, version: str, gaps: Gaps) -> dict[str, Any]:
     """Return the fields of a window's document."""
     fields = {name: getattr(window, name) for name in WindowOut.model_fields if name != "version"}
+    if gaps.has(window.version_id, window.start, window.verdicts):
+        fields["warnings"] = [*window.warnings, WARNING]
+        fields["reason"] = f"{window.reason}; {SAID}"
     return {**fields, "version": version}
 
 

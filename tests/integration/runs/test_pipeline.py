@@ -23,6 +23,7 @@ from service.registry.service import put_model, put_monitor, put_version
 from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
 from service.runs.leases import LeaseKeeper
+from service.runs.overfit import SAID
 from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
 from service.runs.references import Upload, store_reference
@@ -257,6 +258,9 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
     assert bench.count(RetrainingRequest) == 1
     assert bench.count(Outbox) == 1
     assert bench.count(RequestWindow) == 3
+    with bench.sessions() as session:
+        reason = session.scalars(select(RetrainingRequest.reason)).one()
+    assert reason.endswith(SAID)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])

@@ -1,6 +1,6 @@
 """Labels that have only begun to come are shown and not judged, and a selection of them is said."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.evaluation import maturity
 from service.evaluation.drift import DriftPolicy
 from service.evaluation.fairness import FairnessPolicy, FairnessRule
-from service.evaluation.measurement import Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.slices import Floor, SlicePolicy, SliceRule
@@ -68,9 +68,13 @@ def first_come(rows: pa.Table, others: float, seed: int = 9) -> Bools:
 
 
 def judged(
-    task: str, rows: pa.Table, *, horizon_passed: bool | None, reference: pa.Table | None = None
+    task: str,
+    rows: pa.Table,
+    *,
+    horizon_passed: bool | None,
+    findings: Sequence[Measurement] = (),
 ) -> Judgement:
-    before = some_rows(task, 5000, 77) if reference is None else reference
+    before = some_rows(task, 5000, 77)
     binning = freeze_binning(before, [], OUTPUTS[task])
     baseline = Baseline(
         profile_features(before, [], binning), profile_performance(before, binning), [], None
@@ -93,7 +97,8 @@ def judged(
     )
     return judge(
         binning, [], baseline, profile_features(rows, [], binning),
-        profile_performance(rows, binning), policies, groups, horizon_passed=horizon_passed,
+        profile_performance(rows, binning), policies, groups, findings=findings,
+        horizon_passed=horizon_passed,
     )  # fmt: skip
 
 
@@ -133,6 +138,18 @@ def test_once_the_horizon_has_passed_or_nearly_all_labels_are_in_they_are_judged
 def test_a_window_without_any_label_waits_for_nothing() -> None:
     rows = keep_labels(some_rows("binary", 500), np.zeros(500, bool))
     assert not judged("binary", rows, horizon_passed=False).awaits_labels
+
+
+def test_a_slice_that_was_found_in_the_rows_waits_for_their_labels_as_well() -> None:
+    rows = some_rows("binary", 3000)
+    early = keep_labels(rows, np.arange(3000) % 3 > 0)
+    found = Measurement(
+        metric="accuracy", slice="plan = 'gold'", value=0.7, n=400, method="discovered",
+        direction=Direction.LOWER_IS_WORSE, verdict=Verdict.ALERT,
+    )  # fmt: skip
+    for horizon_passed, verdict in ((False, Verdict.INSUFFICIENT_DATA), (True, Verdict.ALERT)):
+        judgement = judged("binary", early, horizon_passed=horizon_passed, findings=[found])
+        assert [m.verdict for m in judgement.measurements if m.slice == found.slice] == [verdict]
 
 
 def test_after_the_horizon_a_selection_is_said_and_the_loss_is_judged() -> None:
