@@ -68,6 +68,7 @@ ROW_WARNINGS: Mapping[str, str] = {
 REFERENCE_WARNINGS: Mapping[str, str] = {
     "all-missing": "The column has no values.",
     "constant-column": "The column has one value only.",
+    "redundant-features": "Two features tell each other: `column` and `same_as`.",
     "high-cardinality": "The column has more categories than are told apart.",
     "missing-column": "A feature of the version is not in the file.",
     "no-labels": "No row has a label: performance has nothing to be compared with.",

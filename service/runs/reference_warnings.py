@@ -6,10 +6,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from service.detection.redundancy import find_redundant
 from service.profiles.freeze import TOP_CATEGORIES
 from service.registry.values import VersionSpec
 
 SMALL_REFERENCE = 1_000
+# Twenty columns that are all the same make 190 pairs.
+MOST_REDUNDANT = 50
 # A category of more characters is hardly one; nor are rows that nearly all differ.
 LONG_CATEGORY, MOSTLY, FEWEST_TEXTS = 40, 0.5, 20
 
@@ -18,6 +21,11 @@ def find_warnings(rows: pa.Table, version: VersionSpec) -> list[dict[str, Any]]:
     """List what is odd, the whole reference first, then column by column."""
     attributed = [own.name for own in version.attributions]
     found = [*_of_rows(rows, version.task), *_of_columns(rows, version)]
+    kinds = {feature.name: feature.kind for feature in version.features}
+    found += [
+        {"code": "redundant-features", "column": column, "same_as": other}
+        for column, other in find_redundant(rows, kinds)[:MOST_REDUNDANT]
+    ]
     if attributed and not set(attributed) & set(rows.column_names):
         found.append({"code": "no-attributions"})
     return found
