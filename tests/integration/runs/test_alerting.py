@@ -1,6 +1,7 @@
 """From rows to incidents: the worker opens and closes them with the windows that it records."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Calibrated(Bench):
     def rows(self, seed: int, *, shift: float = 0.0, flip: float = 1.0) -> Any:
         """Return rows; the smaller ``flip``, the closer are all scores to one half."""
         draw = np.random.default_rng(seed)
-        income = flip * draw.normal(shift, 1, ROWS)
-        score = 1 / (1 + np.exp(-2 * income))
+        income = draw.normal(shift, 1, ROWS)
+        score = 1 / (1 + np.exp(-2 * flip * income))
         return income, score, (score > 0.5).astype(int), (draw.random(ROWS) < score).astype(int)
 
 
@@ -120,6 +121,11 @@ def test_an_estimated_loss_asks_for_labels_until_there_are_enough(
     sessions: sessionmaker[Session], engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
     bench = Calibrated(sessions, engine, database_url, tmp_path)
+    with closing(bench.reader):
+        _estimate_with_and_without_labels(bench)
+
+
+def _estimate_with_and_without_labels(bench: Bench) -> None:
     bench.store_reference()
     configure(bench, retraining={"min_labelled_rows": ROWS}, alert={"open": "1 of 1"})
     play(bench, 0, flip=0.2)
@@ -132,7 +138,6 @@ def test_an_estimated_loss_asks_for_labels_until_there_are_enough(
     play(bench, 2, flip=0.2)
     assert action(bench, 2)[0] == "retrain"
     assert bench.count(RetrainingRequest) == 1
-    bench.reader.close()
 
 
 def test_a_quiet_window_leaves_hardly_a_trace(bench: Bench) -> None:
