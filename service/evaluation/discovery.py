@@ -42,6 +42,14 @@ class DiscoveryPolicy:
     share: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What was found: measurements, and the predicates of each slice by its name."""
+
+    measurements: list[Measurement]
+    slices: dict[str, Slice]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Half:
     """Half of the labelled rows of one side."""
@@ -58,19 +66,20 @@ class _Tested:
     """A slice on the half that it was not found on."""
 
     name: str
+    chosen: Slice
     now: MetricValue
     before: MetricValue
     threshold: float | None
     p_value: float
 
 
-def judge_discovered(
+def discover(
     reference: pa.Table,
     current: pa.Table,
     columns: Sequence[Column],
     binning: Binning,
     policy: DiscoveryPolicy,
-) -> list[Measurement]:
+) -> Discovery:
     """Find the slices in which the model got worse, more than in the rest, and confirm them.
 
     Reference and window are split at random, twice: two fifths are searched, the rest confirms, and
@@ -95,17 +104,12 @@ def judge_discovered(
 
     Returns
     -------
-    list of Measurement
-        ``discovered_slices``, their number, which is ``insufficient_data`` where nothing could be
-        searched; and the metric of each confirmed slice on the rows that confirm it, which its
-        selection has not flattered.  ``p_value`` compares to ``alpha``.
+    Discovery
+        Its measurements are ``discovered_slices``, their number, which is ``insufficient_data``
+        where nothing could be searched; and the metric of each confirmed slice on the rows that
+        confirm it, which its selection has not flattered.  ``p_value`` compares to ``alpha``.
     """
-    names = [
-        name
-        for name in reference.column_names
-        if not name.startswith(TAGS) or name in current.column_names
-    ]
-    vocabulary = learn_vocabulary(reference.select(names), columns)
+    vocabulary = vocabulary_of(reference, current, columns)
     sides = [_labelled(rows, vocabulary, binning) for rows in (reference, current)]
     n = len(sides[1].losses.loss)
     before, now = (
@@ -114,8 +118,9 @@ def judge_discovered(
     fewest = max(policy.performance.min_rows // 2, FEWEST_IN_DENOMINATOR)
     reason = _blocked(current, sides, vocabulary, policy, fewest)
     if reason is not None:
-        return [_summary(None, n, len(sides[0].losses.loss), reason)]
+        return Discovery([_summary(None, n, len(sides[0].losses.loss), reason)], {})
     found: dict[str, Measurement] = {}
+    slices: dict[str, Slice] = {}
     for (old, old_rest), (new, new_rest) in zip(before, now, strict=True):
         chosen = find_worse_slices(
             vocabulary, old.losses, new.losses, min_rows=fewest, most=len(LEVELS)
@@ -128,7 +133,19 @@ def judge_discovered(
             known = found.get(tested.name)
             if measured is not None and (known is None or p_value < (known.p_value or 0.0)):
                 found[tested.name] = measured
-    return [_summary(len(found), n, len(sides[0].losses.loss), None), *found.values()]
+                slices[tested.name] = tested.chosen
+    summary = _summary(len(found), n, len(sides[0].losses.loss), None)
+    return Discovery([summary, *found.values()], slices)
+
+
+def vocabulary_of(reference: pa.Table, current: pa.Table, columns: Sequence[Column]) -> Vocabulary:
+    """Return the predicates on the features, and on the tags that both sides have."""
+    names = [
+        name
+        for name in reference.column_names
+        if not name.startswith(TAGS) or name in current.column_names
+    ]
+    return learn_vocabulary(reference.select(names), columns)
 
 
 def metric_of(binning: Binning) -> str:
@@ -218,6 +235,7 @@ def _test(
             values = [_value(_in_slice(vocabulary, half, one), binning) for half in (now, before)]
             yield _Tested(
                 name=vocabulary.describe(one),
+                chosen=one,
                 now=values[0],
                 before=values[1],
                 threshold=_threshold(name, values[1], rest, policy.performance.tolerance),

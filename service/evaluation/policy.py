@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
 from service.evaluation.discovery import SUMMARY as DISCOVERED
+from service.evaluation.explanation import CONTRIBUTIONS
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
@@ -146,11 +147,20 @@ def _quiet(verdicts: Mapping[str, Verdict]) -> str:
     return "nothing is wrong"
 
 
+# Metrics whose family their name says.
+_FAMILIES = {
+    **dict.fromkeys(DISPARITIES, "fairness"),
+    **dict.fromkeys(CONTRIBUTIONS, "performance"),
+    DISCOVERED: "slices",
+}
+
+
 def family_of(measurement: Measurement) -> str:
     """Return which verdict a measurement belongs to."""
-    if measurement.metric in DISPARITIES:
-        return "fairness"
-    if measurement.metric == DISCOVERED or measurement.slice is not None:
+    named = _FAMILIES.get(measurement.metric)
+    if named is not None:
+        return named
+    if measurement.slice is not None:
         judged = measurement.direction is not Direction.INFORMATION
         return "slices" if judged else "fairness"
     if measurement.metric in {"drift", "attribution_drift"}:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from service.evaluation.discovery import SUMMARY as DISCOVERED
-from service.evaluation.discovery import judge_discovered
+from service.evaluation.discovery import Discovery, discover
+from service.evaluation.explanation import ESTIMATED, explain_estimated, explain_realised
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.window import Policies
 from service.profiles.binning import Binning
@@ -52,14 +53,24 @@ class Step:
 
 
 def _discover(sampled: Sampled, policies: Policies) -> list[Measurement]:
-    if policies.discovery is None:
-        return []
-    return judge_discovered(
-        sampled.reference, sampled.current, sampled.columns, sampled.binning, policies.discovery
+    """Find slices, and say what accounts for the loss, they among others."""
+    rows = (sampled.reference, sampled.current, sampled.columns, sampled.binning)
+    found = Discovery([], {})
+    if policies.discovery is not None:
+        found = discover(*rows, policies.discovery)
+    return [*found.measurements, *explain_realised(*rows, policies.performance, found.slices)]
+
+
+def _explain(sampled: Sampled, policies: Policies) -> list[Measurement]:
+    return explain_estimated(
+        sampled.reference, sampled.current, sampled.columns, sampled.binning, policies.performance
     )
 
 
-STEPS: tuple[Step, ...] = (Step(DISCOVERED, _discover, uses_labels=True),)
+STEPS: tuple[Step, ...] = (
+    Step(DISCOVERED, _discover, uses_labels=True),
+    Step(ESTIMATED, _explain),
+)
 
 
 def engines_for(labelled: int, steps: Sequence[Step] | None = None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from service.runs.schemas import (
     SeriesOut,
     WindowsOut,
     WindowWithMeasurementsOut,
+    explanation_out,
     point_out,
     window_out,
 )
@@ -82,13 +83,12 @@ def read_window(
     """Return one window with all its measurements; the newest version's if none is named."""
     model_id = find_model(session, model).id
     window, name = queries.find_window(session, model_id, start, version)
+    measured = queries.measurements_of(session, window.id)
     return WindowWithMeasurementsOut.model_validate(
         {
             **window_out(window, name, Gaps(session, model_id)),
-            "measurements": [
-                MeasurementOut.model_validate(row)
-                for row in queries.measurements_of(session, window.id)
-            ],
+            "measurements": [MeasurementOut.model_validate(row) for row in measured],
+            "explanation": explanation_out(measured),
         }
     )
 

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from service.alerts.repository import WITHDRAWN
 from service.alerts.tables import Incident
 from service.buckets.tables import BucketProfile
+from service.evaluation.explanation import CONTRIBUTIONS
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
 from service.profiles.profile import RegressionProfile
@@ -23,10 +24,11 @@ from service.runs.tables import Measurement, Window
 
 @dataclass(frozen=True, slots=True)
 class WindowEvidence:
-    """The latest revision of a linked window, and those of its measurements that alert."""
+    """The latest revision of a linked window, what alerts in it, and what explains its loss."""
 
     window: Window
     alerting: list[Measurement] = field(default_factory=list)
+    explaining: list[Measurement] = field(default_factory=list)
 
 
 def windows_of(session: Session, request_ids: Sequence[int]) -> dict[int, list[WindowEvidence]]:
@@ -49,18 +51,23 @@ def windows_of(session: Session, request_ids: Sequence[int]) -> dict[int, list[W
         .where(RequestWindow.request_id.in_(request_ids))
         .order_by(RequestWindow.request_id, Window.start, Window.end)
     ).all()
-    alerting = _alerting(session, {window.id for _, window in linked})
+    ids = {window.id for _, window in linked}
+    alerting = _measured(session, ids, Measurement.verdict == Verdict.ALERT)
+    explaining = _measured(session, ids, Measurement.metric.in_(CONTRIBUTIONS))
     evidence: dict[int, list[WindowEvidence]] = {request_id: [] for request_id in request_ids}
     for request_id, window in linked:
-        evidence[request_id].append(WindowEvidence(window, alerting[window.id]))
+        found = WindowEvidence(window, alerting[window.id], explaining[window.id])
+        evidence[request_id].append(found)
     return evidence
 
 
-def _alerting(session: Session, window_ids: Iterable[int]) -> defaultdict[int, list[Measurement]]:
+def _measured(
+    session: Session, window_ids: Iterable[int], which: ColumnElement[bool]
+) -> defaultdict[int, list[Measurement]]:
     found: defaultdict[int, list[Measurement]] = defaultdict(list)
     rows = session.scalars(
         select(Measurement)
-        .where(Measurement.window_id.in_(window_ids), Measurement.verdict == Verdict.ALERT)
+        .where(Measurement.window_id.in_(window_ids), which)
         .order_by(Measurement.window_id, Measurement.position)
     )
     for row in rows:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.retraining.schemas import DeliveryDocument, RequestState
 from service.runs.evidence import WindowEvidence
-from service.runs.schemas import MeasurementOut
+from service.runs.schemas import ContributionOut, MeasurementOut, explanation_out
 
 
 class EvidenceWindow(BaseModel):
@@ -27,13 +27,15 @@ class EvidenceWindow(BaseModel):
     action: str
     reason: str
     measurements: list[MeasurementOut] = []
+    explanation: list[ContributionOut] = []
 
     @classmethod
     def of(cls, evidence: WindowEvidence) -> "EvidenceWindow":
-        """Describe a window and what alerts in it."""
+        """Describe a window, what alerts in it, and what explains its loss."""
         document = cls.model_validate(evidence.window)
         alerting = [MeasurementOut.model_validate(row) for row in evidence.alerting]
-        return document.model_copy(update={"measurements": alerting})
+        explanation = explanation_out(evidence.explaining)
+        return document.model_copy(update={"measurements": alerting, "explanation": explanation})
 
 
 class Evidence(BaseModel):

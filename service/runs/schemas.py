@@ -1,10 +1,12 @@
 """The documents of the read routes."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from service.evaluation.explanation import CONTRIBUTIONS, ESTIMATED
 from service.registry.documents import Document
 from service.runs.overfit import SAID, WARNING, Gaps
 from service.runs.tables import Measurement, Window
@@ -102,10 +104,24 @@ class WindowOut(BaseModel):
     config_revision: int
 
 
+class ContributionOut(BaseModel):
+    """What one feature's shift, or one slice, has to do with the window's loss."""
+
+    kind: Literal["feature", "slice"] | None = Field(description="null: nothing by itself")
+    name: str | None
+    share: float | None = Field(description="of the rise of the mean loss")
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    estimated: bool = Field(description="of the loss that scores promise, for want of labels")
+    sentence: str
+
+
 class WindowWithMeasurementsOut(WindowOut):
-    """One judged window with all its measurements."""
+    """One judged window with all its measurements, and what explains its loss if it has one."""
 
     measurements: list[MeasurementOut]
+    explanation: list[ContributionOut]
 
 
 class WindowsOut(BaseModel):
@@ -138,6 +154,24 @@ def window_out(window: Window, version: str, gaps: Gaps) -> dict[str, Any]:
         fields["warnings"] = [*window.warnings, WARNING]
         fields["reason"] = f"{window.reason}; {SAID}"
     return {**fields, "version": version}
+
+
+def explanation_out(measurements: Iterable[Measurement]) -> list[ContributionOut]:
+    """Return what explains a window's loss, largest first."""
+    return [
+        ContributionOut(
+            kind="slice" if row.slice else "feature" if row.subject else None,
+            name=row.slice or row.subject,
+            share=row.value,
+            ci_low=row.ci_low,
+            ci_high=row.ci_high,
+            n=row.n,
+            estimated=row.metric == ESTIMATED,
+            sentence=row.reason or "",
+        )
+        for row in measurements
+        if row.metric in CONTRIBUTIONS
+    ]
 
 
 def point_out(window: Window, version: str, measurement: Measurement) -> PointOut:

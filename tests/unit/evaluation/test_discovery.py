@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.evaluation.discovery import SUMMARY, DiscoveryPolicy, judge_discovered
+from service.evaluation.discovery import SUMMARY, DiscoveryPolicy, discover
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.policy import family_of
@@ -53,7 +53,7 @@ def judge(
     metric = "rmse" if isinstance(output, Quantity) else "accuracy"
     performance = PerformancePolicy(metrics=(metric,), **policy)
     own = DiscoveryPolicy(performance=performance)
-    return judge_discovered(reference, current, COLUMNS, a_binning(output), own)
+    return discover(reference, current, COLUMNS, a_binning(output), own).measurements
 
 
 BINARY = Classes("0", "1")
