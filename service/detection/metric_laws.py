@@ -58,7 +58,8 @@ METRIC_SPECS: Mapping[str, MetricSpec] = MappingProxyType(
         "average_precision": _RANKING,
         "false_positive_rate": _RATE_OF_ERRORS,
         "false_negative_rate": _RATE_OF_ERRORS,
-        "brier_score": _RATE_OF_ERRORS,
+        # Of more than two classes it is a sum over them.
+        "brier_score": MetricSpec(HIGHER, 0.0, 2.0, 0.0, (*COMMON, PERFECT)),
         "log_loss": _LOSS,
         "expected_calibration_error": MetricSpec(INFORMATION, 0.0, 1.0, 0.0, (*COMMON, PERFECT)),
         "label_rate": _SHARE,

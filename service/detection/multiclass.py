@@ -43,6 +43,7 @@ def measure_multiclass(
         By name and class.  Without a class, ``precision``, ``recall``, ``f1``, ``roc_auc`` and
         ``average_precision`` (one class against the rest) are means over all classes ("macro"), and
         ``None`` where a class has no labelled row, for the mean over the others is another metric.
+        The Brier score is the sum over the classes, 0..2, as scikit-learn has it.
         Values are weighted; Wilson intervals use Kish's effective size; those of means, of F1 and
         of Matthews' coefficient come from the delta method.  The errors of the mean AUC (DeLong, on
         the logit) and of the mean average precision are the means of the classes' errors: an upper
@@ -205,17 +206,19 @@ def _matthews(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricVa
     return MetricValue(value, n, DELTA, n_eff, support, None, low, high, value, error)
 
 
-def _log_loss(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
+def _loss(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValue:
     n, weight = scored(profile), float(profile.score_weights[:1].sum())
     if not weight > 0:
         return MetricValue(None, n, DELTA, reason="no_scores" if profile.labelled else "no_rows")
-    first, second = (profile.losses.sum(axis=0) / weight).tolist()
+    column = _LOSS_COLUMNS[name]
+    first, second = (profile.losses.sum(axis=0)[column : column + 2] / weight).tolist()
     n_eff = n * kish_share(profile)
     error = float(np.sqrt(max(second - first * first, 0.0) / max(n_eff, 1.0)))
     low, high = max(first - Z * error, 0.0), first + Z * error
     return MetricValue(first, n, DELTA, n_eff, n, None, low, high, first, error)
 
 
+_LOSS_COLUMNS: Mapping[str, int] = MappingProxyType({"log_loss": 0, "brier_score": 2})
 _Overall = Callable[[str, MulticlassProfile, Floats | None], MetricValue]
 _ByClass = Callable[[str, MulticlassProfile, int, Floats | None], MetricValue]
 MULTICLASS_METRICS: Mapping[str, tuple[_Overall | None, _ByClass | None]] = MappingProxyType(
@@ -228,7 +231,8 @@ MULTICLASS_METRICS: Mapping[str, tuple[_Overall | None, _ByClass | None]] = Mapp
         "recall": (_macro_ratio, _class_ratio),
         "f1": (_macro_ratio, _class_ratio),
         "matthews_corrcoef": (_matthews, None),
-        "log_loss": (_log_loss, None),
+        "brier_score": (_loss, None),
+        "log_loss": (_loss, None),
         "label_rate": (None, _label_rate),
     }
 )

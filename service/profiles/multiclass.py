@@ -21,6 +21,7 @@ from service.profiles.columns import ManyClasses
 from service.profiles.profile import Counts, MulticlassProfile
 
 SCORE_CLIP = 1e-15
+LARGEST_SCORE = 1e70
 
 
 def profile_multiclass(
@@ -58,7 +59,11 @@ def profile_multiclass(
     counts, sums = _histograms([truth, predicted[known]], scores, scored, score_edges)
     of_label = scores[np.arange(len(truth)), truth].clip(SCORE_CLIP, 1 - SCORE_CLIP)
     loss = -np.log(of_label)
-    losses = [_weigh(truth, scored * part, k) for part in (loss, loss**2)]
+    # Larger scores are no probabilities, and their squares would overflow.
+    apart = scores.clip(-LARGEST_SCORE, LARGEST_SCORE)
+    apart[np.arange(len(truth)), truth] -= 1
+    square = (apart**2).sum(axis=1)
+    losses = [_weigh(truth, scored * part, k) for part in (loss, loss**2, square, square**2)]
     return MulticlassProfile(
         names=classes.names,
         labelled=len(label),
@@ -68,7 +73,7 @@ def profile_multiclass(
         confusion_weights_squared=_weigh(cell, w * w, k * k).reshape(k, k),
         score_counts=counts,
         score_weights=sums,
-        losses=np.stack(losses, axis=1).reshape(k, 2),
+        losses=np.stack(losses, axis=1).reshape(k, 4),
     )
 
 

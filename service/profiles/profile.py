@@ -134,9 +134,10 @@ class MulticlassProfile:
     ``confusion_weights_squared`` are Σw and Σw².  ``score_counts`` and ``score_weights`` are
     ``(k, 2, 2, n_score_bins)``: by class, whether the label is another class or this one, whether
     the prediction is, and bin of this class's score, of the rows that have a score for every class.
-    ``losses`` is ``(k, 2)``: per label Σw·l and Σw·l² of the log loss l of these rows (scores
-    clipped to [1e-15, 1 - 1e-15]).  Rows whose label or prediction is none of the classes are in
-    ``unusable`` alone.
+    ``losses`` is ``(k, 4)``: per label Σw·l, Σw·l², Σw·b, Σw·b² of the log loss l and the squared
+    error b, summed over the classes, of these rows (scores clipped to [1e-15, 1 - 1e-15] for l);
+    the last two are NaN where a profile of the first release has a part in them.  Rows whose label
+    or prediction is none of the classes are in ``unusable`` alone.
     """
 
     names: tuple[str, ...]

@@ -235,8 +235,14 @@ def _multiclass(head: Mapping[str, Any], arrays: Sequence[Array]) -> MulticlassP
         squares,
         counts,
         weights,
-        losses.reshape(k, 2),
+        _four_losses(losses, k),
     )
+
+
+def _four_losses(losses: Array, k: int) -> Array:
+    """Return the losses by label; those of profiles that knew none of the Brier score are NaN."""
+    known = losses.reshape(k, -1) if k else np.zeros((0, 4))
+    return np.pad(known, ((0, 0), (0, 4 - known.shape[1])), constant_values=np.nan)
 
 
 def one_against_rest(confusion: Array, position: int) -> Array:

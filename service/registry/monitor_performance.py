@@ -37,6 +37,7 @@ MULTICLASS_METRICS = (
     "matthews_corrcoef",
     "roc_auc",
     "average_precision",
+    "brier_score",
     "log_loss",
 )
 METRICS_OF: Mapping[str, tuple[str, ...]] = {

@@ -63,6 +63,7 @@ def by_sklearn(rows: dict[str, Any]) -> dict[tuple[str, str | None], float]:
         ("balanced_accuracy", None): metrics.balanced_accuracy_score(label, predicted, **given),
         ("log_loss", None): metrics.log_loss(label, scores, **given),
         ("roc_auc", None): metrics.roc_auc_score(label, scores, multi_class="ovr", **given),
+        ("brier_score", None): metrics.brier_score_loss(label, scores, **given),
         ("matthews_corrcoef", None): metrics.matthews_corrcoef(label, predicted, **given),
     }
     for name, score in (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.detection.multiclass import measure_multiclass
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.frames import pack
@@ -168,14 +169,17 @@ def test_counts_of_many_classes_by_hand() -> None:
     predicted = profile_features(rows, [], binning).score_counts
     assert predicted.sum(axis=2).tolist() == [[2, 1], [1, 2], [3, 0]]
     assert profile.losses[:, 0] == pytest.approx([0, -np.log(0.7), -np.log(0.3)])
+    of_rows = [0, 0.09 + 0.04 + 0.01, 0.01 + 0.36 + 0.49]
+    assert profile.losses[:, 2] == pytest.approx(of_rows)
+    assert profile.losses[:, 3] == pytest.approx(np.square(of_rows))
 
 
 def first_release(profile: PerformanceProfile | MulticlassProfile) -> bytes:
     """Return the frame that the first release wrote, whose scores are by label alone."""
     head: dict[str, Any] = {"labelled": profile.labelled, "unusable": profile.unusable}
-    kind = b"P"
+    kind, losses = b"P", profile.losses
     if isinstance(profile, MulticlassProfile):
-        kind, bins = b"M", profile.score_counts.shape[-1]
+        kind, bins, losses = b"M", profile.score_counts.shape[-1], losses[:, :2]
         head |= {"names": profile.names, "bins": bins}
     arrays = (
         profile.confusion,
@@ -183,7 +187,7 @@ def first_release(profile: PerformanceProfile | MulticlassProfile) -> bytes:
         profile.confusion_weights_squared,
         profile.label_score_counts,
         profile.label_score_weights,
-        profile.losses,
+        losses,
     )
     return pack(kind, head, [array.ravel() for array in arrays])
 
@@ -213,6 +217,10 @@ def test_a_frame_of_the_first_release_is_parted_by_the_threshold_that_predicted(
     np.testing.assert_array_equal(read.score_counts.sum(axis=-1), profile.score_counts.sum(axis=-1))
     if isinstance(output, Classes):
         assert_same(read, replace(profile, ranked=None))
+    else:
+        np.testing.assert_array_equal(read.losses[:, :2], profile.losses[:, :2])
+        brier = measure_multiclass(read, ["brier_score"])["brier_score", None]
+        assert (brier.value, brier.reason) == (None, "not_finite")
 
 
 def test_profiles_of_different_outputs_do_not_merge() -> None:
