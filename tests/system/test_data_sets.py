@@ -160,6 +160,14 @@ def test_credit_cards_alert_from_the_sixth_day_on(
     assert starts == [window["start"] for window in credit_cards[LOUD]]
 
 
+def test_credit_cards_are_estimated_as_was_published(credit_cards: list[dict[str, Any]]) -> None:
+    published = pd.read_csv(SHARED / "nannyml_credit_card/published/cbpe_estimated.csv")
+    for window, (_, row) in zip(credit_cards, published.iterrows(), strict=True):
+        for metric in ("roc_auc", "f1"):
+            value = measured(window, f"estimated_{metric}")["value"]
+            assert value == pytest.approx(row[f"{metric}.value"], abs=0.005), metric
+
+
 # Months of a bank's calls: labels and calibration move, two months are far too small.
 
 
@@ -236,6 +244,9 @@ def test_the_bank_alerts_on_what_moved(bank: dict[str, dict[str, Any]]) -> None:
     for feature, months in known["must_flag_feature_drift"].items():
         for month in months:
             assert feature in bank[month]["drifted_features"], (feature, month)
+    for month in known["must_flag_calibration"]:
+        assert measured(bank[month], "calibration_drift")["verdict"] == "alert", month
+        assert bank[month]["verdicts"]["concept"] == "alert", month
 
 
 def test_the_bank_s_small_months_are_insufficient(bank: dict[str, dict[str, Any]]) -> None:
