@@ -9,6 +9,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "bad-envelope": (400, "The JSON body is not an envelope of records."),
     "bad-gzip": (400, "The body is not one complete gzip stream."),
     "body-too-large": (413, "The body, as sent or decompressed, is over `limit` bytes."),
+    "derived-name": (422, "A feature has the name of a column that is derived from another."),
     "duplicate-column": (422, "Two columns of the reference have the same name."),
     "empty-batch": (400, "The request has no records."),
     "empty-reference": (422, "The reference has no rows."),
@@ -28,7 +29,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
 }
 
 REFUSALS: Mapping[Code, str] = {
-    Code.BAD_FEATURES: "`features` is not an object.",
+    Code.BAD_FEATURES: "`features` or `attributions` is not an object.",
     Code.BAD_LABEL: "The label is not a string, a number or a boolean.",
     Code.BAD_PREDICTION: "The prediction is not a string, a number or a boolean.",
     Code.BAD_PREDICTION_ID: "`prediction_id` is not a string of 1 to 128 characters.",
@@ -52,7 +53,7 @@ REFUSALS: Mapping[Code, str] = {
     Code.TIMESTAMP_TOO_OLD: "The time is over thirty years ago.",
     Code.TIMESTAMP_WITHOUT_ZONE: "The time has no zone.",
     Code.TOO_DEEP: "The record nests too deeply.",
-    Code.TOO_MANY_FEATURES: "The record has more than 320 features.",
+    Code.TOO_MANY_FEATURES: "The record has more than 324 features.",
     Code.TOO_MANY_VERSIONS: "The request names more than 64 models and versions.",
     Code.UNKNOWN_CLASS: "The class is not one of the version's.",
     Code.UNKNOWN_FEATURE: "The record has a feature that the version's schema lacks.",
@@ -70,7 +71,9 @@ REFERENCE_WARNINGS: Mapping[str, str] = {
     "constant-column": "The column has one value only.",
     "redundant-features": "Two features tell each other: `column` and `same_as`.",
     "high-cardinality": "The column has more categories than are told apart.",
+    "looks-like-text": "The categories look like sentences; declare free text as `text`.",
     "missing-column": "A feature of the version is not in the file.",
+    "no-attributions": "The version logs attributions, and the file has none.",
     "no-labels": "No row has a label: performance has nothing to be compared with.",
     "no-predictions": "No row has a prediction.",
     "no-scores": "No row has a score: performance cannot be estimated before there are labels.",

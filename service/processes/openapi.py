@@ -97,7 +97,7 @@ _DOCUMENT = (
 )
 _UPLOAD = (
     *("400 bad-gzip", "409 conflict", "413 too-large", "422 bad-column"),
-    *("422 duplicate-column", "422 empty-reference", "422 invalid-document"),
+    *("422 derived-name", "422 duplicate-column", "422 empty-reference", "422 invalid-document"),
     *("422 malformed-reference", "422 too-many-classes", "422 too-many-features"),
     "422 unknown-classes",
 )
@@ -111,7 +111,7 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/readyz"): ("503 not-ready",),
     ("put", "/v1/models/{model}"): ("422 bad-name",),
     ("put", "/v1/models/{model}/versions/{version}"): (
-        *("409 conflict", "422 bad-name", "422 too-many-features"),
+        *("409 conflict", "422 bad-name", "422 derived-name", "422 too-many-features"),
     ),
     ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
     ("get", "/v1/incidents"): ("422 invalid-document",),

@@ -26,6 +26,9 @@ _VERSION = {
     "features": [
         {"name": "income", "kind": "numeric", "importance": 0.31, "min": 0},
         {"name": "region", "kind": "categorical", "importance": 0.02},
+        {"name": "signup", "kind": "datetime"},
+        {"name": "comment", "kind": "text"},
+        {"name": "image", "kind": "embedding", "length": 512},
     ],
     "classes": ["0", "1"],
     "positive_class": "1",
