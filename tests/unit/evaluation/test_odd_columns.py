@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.buckets.slicing import slicing_of
-from service.detection.estimation import calibrator_from_bytes
+from service.detection.estimates import fit_calibrators
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
 from service.evaluation.window import Baseline, Judgement, judge
@@ -34,7 +34,6 @@ from service.registry.monitor import MonitorDocument, fit_to_task
 from service.runs.knowledge import SlicedReference, _pieces
 from service.runs.policies import policies_of
 from service.runs.reference_edges import derive_reference
-from service.runs.references import _calibrator
 
 Draw = Callable[[np.random.Generator, int], Any]
 TIMES, VECTORS = pa.timestamp("us", "UTC"), pa.list_(pa.float32())
@@ -181,12 +180,11 @@ def a_baseline(rows: pa.Table, binning: Binning, task: str, size: int) -> Baseli
     whole = slicing.profile(table, binning)
     sliced = SlicedReference(table, binning, slicing, whole)
     pieces = _pieces(sliced, key, size, document.performance.metrics) if rows.num_rows else {}
-    calibrator = _calibrator(table, binning.output)
     return Baseline(
         merge_features([empty_features(binning), *(own.features for own in segments)]),
         merge_performance([empty_performance(binning), *(own.performance for own in segments)]),
         chunk_segments(segments, key, size),
-        calibrator_from_bytes(calibrator) if calibrator else None,
+        fit_calibrators(table, binning.output),
         whole,
         pieces,
     )
@@ -226,7 +224,7 @@ def odd(task: str) -> st.SearchStrategy[dict[str, str]]:
 
 
 @pytest.mark.parametrize("task", OUTPUTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_columns_on_either_side_get_a_verdict_or_null_with_a_reason(
     task: str, data: st.DataObject
