@@ -77,8 +77,8 @@ def cause_of(measurement: Measurement) -> Cause | None:
     if kind == "slices":
         return Cause("slice", slice=measurement.slice or "")
     of_attribution = measurement.metric == "attribution_drift"
-    if kind == "drift" and not subject:
-        return Cause("multivariate_drift")
+    if kind == "multivariate" or (kind == "drift" and not subject):
+        return Cause("multivariate_drift", subject=subject)
     return Cause(
         kind,
         metric=measurement.metric if kind == "quality" or of_attribution else "",

@@ -9,6 +9,7 @@ from service.evaluation.explanation import CONTRIBUTIONS
 from service.evaluation.fairness import DISPARITIES
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.multivariate import DOMAIN_CLASSIFIER, MULTIVARIATE
 from service.evaluation.quality import QUALITY_METRICS, TOLD
 from service.evaluation.slices import LIMIT_BROKEN, OVER_CEILING, UNDER_FLOOR
 
@@ -61,7 +62,8 @@ def decide(
     Broken data wins over everything: a model must not be trained on it.  Another concept, a
     realised loss and a critical slice beyond its limit, whatever the average, ask for retraining;
     so does an estimated loss where labels cannot tell.  Other slices and unequal groups are
-    watched.  So is drift that is known to be harmless; where neither labels nor an estimate can
+    watched.  So are rows that moved as a whole,
+    and drift that is known to be harmless; where neither labels nor an estimate can
     tell, labels are to be collected.  Drift of what the model hardly uses asks for nothing.  A
     reason never calls healthy what could not be judged.
     """
@@ -75,6 +77,8 @@ def decide(
             return Action.WATCH, f"{what}: {_named(alerts, family)}"
     if verdicts["drift"] is Verdict.ALERT:
         return _of_drift(verdicts, alerts, importance)
+    if verdicts.get("multivariate") is Verdict.ALERT:
+        return Action.WATCH, f"the rows moved as a whole: {_named(alerts, 'multivariate')}"
     return Action.NONE, _quiet(verdicts)
 
 
@@ -152,6 +156,8 @@ _FAMILIES = {
     **dict.fromkeys(DISPARITIES, "fairness"),
     **dict.fromkeys(CONTRIBUTIONS, "performance"),
     DISCOVERED: "slices",
+    "attribution_drift": "drift",
+    **dict.fromkeys(MULTIVARIATE, "multivariate"),
 }
 
 
@@ -163,10 +169,10 @@ def family_of(measurement: Measurement) -> str:
     if measurement.slice is not None:
         judged = measurement.direction is not Direction.INFORMATION
         return "slices" if judged else "fairness"
-    if measurement.metric in {"drift", "attribution_drift"}:
-        return "drift"
     if measurement.metric in QUALITY_METRICS:
         return "quality"
+    if measurement.method == DOMAIN_CLASSIFIER:
+        return "multivariate"
     for prefix, family in _FAMILY_OF_PREFIX.items():
         if measurement.metric.startswith(prefix):
             return family

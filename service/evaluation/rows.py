@@ -12,6 +12,14 @@ from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.discovery import Discovery, discover
 from service.evaluation.explanation import ESTIMATED, explain_estimated, explain_realised
 from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.multivariate import (
+    CLASSIFIER,
+    EMBEDDINGS,
+    RECONSTRUCTION,
+    judge_classifier,
+    judge_embeddings,
+    judge_reconstruction,
+)
 from service.evaluation.window import Policies
 from service.profiles.binning import Binning
 from service.profiles.columns import Column
@@ -68,6 +76,9 @@ def _explain(sampled: Sampled, policies: Policies) -> list[Measurement]:
 
 
 STEPS: tuple[Step, ...] = (
+    Step(CLASSIFIER, judge_classifier),
+    Step(RECONSTRUCTION, judge_reconstruction),
+    Step(EMBEDDINGS, judge_embeddings),
     Step(DISCOVERED, _discover, uses_labels=True),
     Step(ESTIMATED, _explain),
 )

@@ -18,6 +18,7 @@ from service.evaluation.fairness import FairnessPolicy, judge_fairness
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.multivariate import MultivariatePolicy
 from service.evaluation.outputs import record_outputs
 from service.evaluation.performance import (
     PerformancePolicy,
@@ -74,6 +75,7 @@ class Policies:
     slices: SlicePolicy | None = None
     fairness: FairnessPolicy | None = None
     discovery: DiscoveryPolicy | None = None
+    multivariate: MultivariatePolicy | None = None
 
     @property
     def families(self) -> tuple[str, ...]:

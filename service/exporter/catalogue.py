@@ -84,8 +84,8 @@ PER_VERSION = (
     _of_version("features_drifting", "Features whose drift alerts in the newest window."),
     _of_version(
         "drift_score",
-        "Drift of the model's output (target prediction, score or label); higher is worse, but for "
-        "p-values of evidently_<test>.",
+        "Drift of the model's output (target prediction, score or label), and of whole rows "
+        "(target rows); higher is worse, but for p-values of evidently_<test>.",
         "target",
         "method",
     ),

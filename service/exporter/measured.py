@@ -6,6 +6,7 @@ from typing import Any
 from service.detection.metrics import RECORDED, RELATIVE, SIGNED
 from service.detection.outputs import OUTPUTS
 from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
+from service.evaluation.multivariate import MULTIVARIATE
 from service.exporter.exposition import Sample
 
 LABEL = "label"
@@ -25,7 +26,7 @@ _OF_FEATURE = {
     "unseen_ratio": "feature_unseen_ratio",
 }
 # Metrics of the data family that are not of the labels, whichever window they are recorded in.
-_OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE}) | OUTPUTS
+_OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE}) | OUTPUTS | MULTIVARIATE
 
 
 def method_label(method: str) -> str:
@@ -68,6 +69,7 @@ def model_samples(
     """Yield the samples of the model as a whole that belong to the family."""
     if family == "data":
         yield from _drift(own, measured)
+        yield from _of_rows(own, measured)
         for row in measured:
             if row.metric in OUTPUTS and row.subject is None:
                 yield from _performance(own, row, tolerance)
@@ -111,6 +113,14 @@ def _target_drift(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sam
         metric_labels = (*own, row.subject, method_label(row.method))
         yield Sample("modelwatch_drift_score", metric_labels, row.value)
         if row.threshold is not None:
+            yield Sample("modelwatch_drift_threshold", metric_labels, row.threshold)
+
+
+def _of_rows(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:
+    for row in measured:
+        if row.metric in MULTIVARIATE and row.value is not None:
+            metric_labels = (*own, "rows", method_label(row.method))
+            yield Sample("modelwatch_drift_score", metric_labels, row.value)
             yield Sample("modelwatch_drift_threshold", metric_labels, row.threshold)
 
 

@@ -15,6 +15,7 @@ from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.registry.documents import Document
 from service.registry.monitor_alert import Alert, Retraining
 from service.registry.monitor_drift import Drift, Evidently
+from service.registry.monitor_multivariate import Multivariate
 from service.registry.monitor_performance import DEFAULT_METRICS, METRICS_OF, Performance
 from service.registry.monitor_quality import Quality
 from service.registry.monitor_reference import TRAINING, Length, Reference, require_fit
@@ -48,6 +49,7 @@ class MonitorDocument(Document):
     reference: Reference = TRAINING
     drift: Drift = Field(default_factory=Drift)
     evidently: Evidently = Field(default_factory=Evidently)
+    multivariate: Multivariate = Field(default_factory=Multivariate)
     quality: Quality = Field(default_factory=Quality)
     performance: Performance = Field(default_factory=Performance)
     alert: Alert = Field(default_factory=Alert)

@@ -4,6 +4,7 @@ from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.fairness import DISPARITIES, FairnessPolicy, FairnessRule
 from service.evaluation.importance import ALIKE, Importance
+from service.evaluation.multivariate import MultivariatePolicy
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.slices import Floor, SlicePolicy, SliceRule
@@ -46,6 +47,18 @@ def policies_of(document: MonitorDocument, importance: Importance = ALIKE) -> Po
         DiscoveryPolicy(performance=performance, share=2 if document.slices else 1)
         if document.discover_slices
         else None,
+        _multivariate(document),
+    )
+
+
+def _multivariate(document: MonitorDocument) -> MultivariatePolicy:
+    declared = document.multivariate
+    return MultivariatePolicy(
+        alpha=declared.alpha,
+        min_auc=declared.min_auc,
+        max_rows=declared.max_rows,
+        classifier="domain_classifier" in declared.methods,
+        reconstruction="pca" in declared.methods,
     )
 
 

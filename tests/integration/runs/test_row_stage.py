@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,16 @@ from service.runs.tables import Evaluation, Measurement, RowFinding, Window
 from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
 
 FINE = Measured(
-    metric="roc_auc",
-    slice="plan=basic",
-    value=0.8,
+    metric="domain_classifier_auc",
+    subject="basic",
+    value=0.5,
     n=ROWS,
     method="m",
-    direction=Direction.LOWER_IS_WORSE,
+    direction=Direction.HIGHER_IS_WORSE,
     verdict=Verdict.OK,
 )
-BAD = replace(FINE, slice="plan=gold", value=0.5, threshold=0.6, verdict=Verdict.ALERT)
-CRITICAL = replace(BAD, reason=UNDER_FLOOR)
+BAD = replace(FINE, subject="gold", value=0.7, threshold=0.6, verdict=Verdict.ALERT)
+CRITICAL = replace(BAD, metric="roc_auc", slice="gold", threshold=0.9, reason=UNDER_FLOOR)
 
 
 class Stage:
@@ -76,8 +76,11 @@ class Stage:
         with self.bench.sessions() as session:
             return list(
                 session.scalars(
-                    select(Measurement.slice)
-                    .where(Measurement.window_id == window.id, Measurement.slice.is_not(None))
+                    select(Measurement.subject)
+                    .where(
+                        Measurement.window_id == window.id,
+                        Measurement.metric == "domain_classifier_auc",
+                    )
                     .order_by(Measurement.position)
                 )
             )
@@ -116,8 +119,8 @@ def test_a_finding_that_changes_no_verdict_is_appended(bench: Bench, stage: Stag
     bench.insert(DAY, bench.rows(1))
     stage.work()
     (window,) = bench.windows()
-    assert (window.revision, window.verdicts["slices"]) == (1, "ok")
-    assert stage.said(window) == ["plan=basic"]
+    assert (window.revision, window.verdicts["multivariate"]) == (1, "ok")
+    assert stage.said(window) == ["basic"]
     assert bench.count(DueWork) == 0
 
 
@@ -126,21 +129,21 @@ def test_a_finding_that_alerts_makes_the_next_revision(bench: Bench, stage: Stag
     stage.found = [FINE, BAD]
     stage.work()
     first, second = bench.windows()
-    assert (first.latest, first.action, "slices" in first.verdicts) == (False, "none", False)
+    assert (first.latest, first.action, "multivariate" in first.verdicts) == (False, "none", False)
     assert (second.revision, second.latest, second.action) == (2, True, "watch")
-    assert second.verdicts["slices"] == "alert"
-    assert "plan=gold" in second.reason
+    assert second.verdicts["multivariate"] == "alert"
+    assert "gold" in second.reason
     assert stage.said(first) == []
-    assert stage.said(second) == ["plan=basic", "plan=gold"]
+    assert stage.said(second) == ["basic", "gold"]
 
 
 def test_what_is_found_may_ask_for_retraining(bench: Bench, stage: Stage) -> None:
     _put(bench, alert={"open": "2 of 3"})
     stage.found = [CRITICAL]
-    bench.insert(DAY, bench.rows(1))
+    _insert_labelled(bench, DAY, 1)
     stage.work()
     assert bench.count(RetrainingRequest) == 0
-    bench.insert(DAY + timedelta(days=1), bench.rows(2))
+    _insert_labelled(bench, DAY + timedelta(days=1), 2)
     stage.work()
     assert bench.count(RetrainingRequest) == 1
 
@@ -149,7 +152,7 @@ def test_what_is_found_in_a_window_that_was_judged_silently_alerts_nobody(
     bench: Bench, stage: Stage
 ) -> None:
     _put(bench, alert={"open": "1 of 1"})
-    bench.insert(DAY, bench.rows(1))
+    _insert_labelled(bench, DAY, 1)
     _collect(bench)
     with bench.sessions.begin() as session:
         ask = Evaluation(
@@ -163,6 +166,12 @@ def test_what_is_found_in_a_window_that_was_judged_silently_alerts_nobody(
     stage.work()
     assert [(w.action, w.silent) for w in bench.windows()] == [("none", True), ("retrain", True)]
     assert bench.count(RetrainingRequest) == 0
+
+
+def _insert_labelled(bench: Bench, day: datetime, seed: int) -> None:
+    rows = bench.rows(seed)
+    bench.insert(day, rows)
+    bench.label(day, rows)
 
 
 def _collect(bench: Bench) -> None:
@@ -182,8 +191,8 @@ def test_labels_keep_what_was_found_without_them_and_ask_for_the_rest_again(
     stage.work()
     assert stage.calls == ["rows", "labels"]
     *_, before, after = bench.windows()
-    assert stage.said(before) == ["plan=basic"]
-    assert stage.said(after) == ["plan=basic", "plan=gold"]
+    assert stage.said(before) == ["basic"]
+    assert stage.said(after) == ["basic", "gold"]
     assert (after.labelled, after.action) == (ROWS, "watch")
     labels = stage.seen[-1].current["label"].to_pylist()
     assert sorted(labels) == sorted(map(str, rows[3]))
@@ -226,7 +235,7 @@ def test_another_monitor_document_asks_again(bench: Bench, stage: Stage) -> None
         )
     stage.work()
     assert stage.calls == ["rows", "rows"]
-    assert stage.said(bench.windows()[-1]) == ["plan=basic"]
+    assert stage.said(bench.windows()[-1]) == ["basic"]
 
 
 def test_an_engine_that_fails_again_and_again_is_given_up_and_costs_no_other(
@@ -236,14 +245,14 @@ def test_an_engine_that_fails_again_and_again_is_given_up_and_costs_no_other(
         if engine == "rows":
             raise TimeoutError
         stage.calls.append(engine)
-        return [replace(FINE, slice="plan=scored")]
+        return [replace(FINE, subject="scored")]
 
     monkeypatch.setattr(stage.stage, "_call", call)
     bench.insert(DAY, bench.rows(1))
     stage.work()
     assert stage.calls == ["evidently"]
     (window,) = bench.windows()
-    assert stage.said(window) == ["plan=scored"]
+    assert stage.said(window) == ["scored"]
     with bench.sessions() as session:
         reasons = select(Measurement.reason).where(Measurement.metric == "rows")
         assert session.scalars(reasons.where(Measurement.n == 0)).all() == ["gave up: TimeoutError"]

@@ -51,6 +51,12 @@ def test_no_document_means_the_documented_defaults() -> None:
             "methods": {"numeric": "wasserstein", "categorical": "jensenshannon"},
             "max_rows": 50000,
         },
+        "multivariate": {
+            "alpha": 0.01,
+            "min_auc": 0.6,
+            "methods": ["domain_classifier", "pca"],
+            "max_rows": 10000,
+        },
         "quality": {
             "alpha": 0.01,
             "missing": 0.05,
