@@ -75,7 +75,8 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         performance.labelled,
     )
     held = held_findings(inputs.findings, basis)
-    wanted = wanted_engines(inputs.item, inputs.monitor.document, basis)
+    # A silent window has no rows to see.
+    wanted = wanted_engines(inputs.item, inputs.monitor.document, basis) if features.rows else ()
     judgement = judge(
         inputs.binning,
         columns_of(inputs.version),
