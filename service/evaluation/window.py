@@ -45,8 +45,8 @@ class Baseline:
     """What a window is compared with: the whole reference, its chunks, and its calibrator.
 
     ``slices`` are the reference's own, and ``pieces`` their metrics in each chunk.  Where the
-    reference is other windows, ``period`` names them, and ``trained`` is the performance on the
-    rows that the calibrator was fitted on; estimates are compared with that.
+    reference is other windows, ``period`` names them; what scores promise is then held against
+    ``trained``, the reference that the calibrator was fitted on.
     """
 
     features: FeatureProfile
@@ -55,7 +55,7 @@ class Baseline:
     calibrator: Calibrators | None
     slices: Slices = field(default_factory=dict)
     pieces: Pieces = field(default_factory=dict)
-    trained: Performance | None = None
+    trained: "Baseline | None" = None
     period: str | None = None
 
     def labels(self, policy: PerformancePolicy) -> Performance | None:
@@ -144,10 +144,12 @@ def judge(
     measurements: list[Measurement] = []
     warnings = [*traffic_warnings(traffic), *maturity.warnings]
     before = baseline.labels(policies.performance) if baseline else None
+    promised: Baseline | None = None
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
         measurements += judge_traffic(features.rows, columns, traffic, policies.quality)
     else:
+        promised = baseline.trained or baseline
         chunks = [chunk.features for chunk in baseline.chunks]
         labels = before or empty_performance(binning)
         share = 1 - label_share(binning, labels, policies.drift)
@@ -169,8 +171,8 @@ def judge(
             columns=columns, traffic=traffic,
         )  # fmt: skip
         measurements += judge_estimate(
-            baseline.trained or labels,
-            baseline.calibrator,
+            promised.performance,
+            promised.calibrator,
             features,
             binning,
             policies.performance,
@@ -185,12 +187,12 @@ def judge(
         policies.performance,
         binning.score_edges,
     )
-    if baseline is not None:
+    if promised is not None:
         measurements += judge_concept(
             binning,
-            baseline.performance,
-            [chunk.performance for chunk in baseline.chunks],
-            baseline.calibrator,
+            promised.performance,
+            [chunk.performance for chunk in promised.chunks],
+            promised.calibrator,
             performance,
             features.rows,
             policies.performance,

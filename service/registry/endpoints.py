@@ -37,6 +37,7 @@ _VERSION = {
 _MONITOR = {
     "model": "loans",
     "window": "1d",
+    "reference": {"seasonal": "same weekday of the last 4 weeks"},
     "drift": {"features": {"income": {"min_effect": 0.2}, "region": {"ignore": True}}},
     "performance": {"metrics": ["roc_auc", "accuracy", "recall"]},
     "slices": [

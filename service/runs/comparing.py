@@ -25,7 +25,7 @@ from service.profiles.slices import Slices, merge_slices, slices_from_bytes
 from service.registry.repository import find_version
 from service.registry.values import MonitorSpec, VersionSpec
 from service.runs.comparisons import name_of, periods_of
-from service.runs.knowledge import LoadedReference, pieces_of
+from service.runs.knowledge import pieces_of
 from service.runs.lacking import mark_lacking
 
 # Where labels trickle in, some bucket is always dirty: each marks the window again anyway.
@@ -116,12 +116,8 @@ def load_baseline(
     compared: Compared,
     edges: Edges,
     monitor: MonitorSpec,
-    reference: LoadedReference | None,
 ) -> Baseline:
-    """Read and merge the periods; each is a chunk.
-
-    Estimates remain those of the training reference.
-    """
+    """Read and merge the periods; each is a chunk."""
     binning, limits = edges.binning, edges.slicing.limits
     # One period after the other: all their buckets may be many.
     periods = (_load(sessions, item, edges) for item in compared.items)
@@ -133,12 +129,11 @@ def load_baseline(
         merge_features([empty_features(binning), *(s.features for s in segments)]),
         merge_performance([empty_performance(binning), *(s.performance for s in segments)]),
         segments if several else [],
-        reference.calibrator if reference else None,
+        None,
         slices,
         pieces_of((period.slices for period in filled), slices, metrics, binning.score_edges)
         if several
         else {},
-        trained=reference.whole.performance if reference else None,
         period=compared.name,
     )
 

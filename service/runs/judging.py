@@ -1,7 +1,7 @@
 """A window is judged by its profiles, its reference, and what was found in its rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
@@ -65,9 +65,11 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
     )
     slicing = slicing_of(inputs.monitor.document)
     slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
-    baseline = inputs.compared
-    if baseline is None and inputs.reference is not None:
+    baseline = None
+    if inputs.reference is not None:
         baseline = knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
+    if inputs.compared is not None:
+        baseline = replace(inputs.compared, trained=baseline)
     basis = Basis(
         digest_of(features, inputs.revision),
         inputs.revision,

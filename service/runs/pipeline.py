@@ -255,7 +255,7 @@ class Pipeline:
         if compared is None:
             return inputs
         edges = Edges(binning_id, inputs.binning, slicing)
-        before = load_baseline(self._sessions, compared, edges, monitor, inputs.reference)
+        before = load_baseline(self._sessions, compared, edges, monitor)
         return replace(inputs, compared=before)
 
     def _reference(self, session: Session, claim: Claim) -> ReferenceSpec | None:
