@@ -34,6 +34,8 @@ from service.profiles.profile import (
     RegressionProfile,
 )
 
+NO_ESTIMATOR = "no_estimator"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerformancePolicy:
@@ -187,7 +189,7 @@ def _not_estimated(name: str, rows: int) -> Measurement:
         method="none",
         direction=direction_of(name),
         verdict=Verdict.INSUFFICIENT_DATA,
-        reason="no_estimator",
+        reason=NO_ESTIMATOR,
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from service.evaluation.direct_loss import STEP as DIRECT_LOSS
+from service.evaluation.direct_loss import Fitted, judge_direct_loss
 from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.discovery import Discovery, discover
 from service.evaluation.explanation import ESTIMATED, explain_estimated, explain_realised
@@ -22,7 +24,7 @@ from service.evaluation.multivariate import (
 )
 from service.evaluation.window import Policies
 from service.profiles.binning import Binning
-from service.profiles.columns import Column
+from service.profiles.columns import Column, Quantity
 
 ENGINE = "rows"
 LABELLED_ENGINE = "labelled_rows"
@@ -75,7 +77,20 @@ def _explain(sampled: Sampled, policies: Policies) -> list[Measurement]:
     )
 
 
+# The child process lives on: one reference's models serve all its windows.
+_FITTED = Fitted()
+
+
+def _estimate_losses(sampled: Sampled, policies: Policies) -> list[Measurement]:
+    if not isinstance(sampled.binning.output, Quantity):
+        return []
+    return judge_direct_loss(
+        sampled.reference, sampled.current, sampled.columns, policies.performance, _FITTED
+    )
+
+
 STEPS: tuple[Step, ...] = (
+    Step(DIRECT_LOSS, _estimate_losses),
     Step(CLASSIFIER, judge_classifier),
     Step(RECONSTRUCTION, judge_reconstruction),
     Step(EMBEDDINGS, judge_embeddings),

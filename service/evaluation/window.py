@@ -21,6 +21,7 @@ from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.multivariate import MultivariatePolicy
 from service.evaluation.outputs import record_outputs
 from service.evaluation.performance import (
+    NO_ESTIMATOR,
     PerformancePolicy,
     judge_estimate,
     judge_performance,
@@ -200,6 +201,11 @@ def judge(
     measurements += _judge_groups(binning, baseline if before else None, slices or {}, policies)
     if baseline is not None and baseline.period is not None:
         measurements = [_name_period(m, baseline.period) for m in measurements]
+    found = {(m.metric, m.subject) for m in findings}
+    # What a profile cannot estimate is there once rows were looked at.
+    measurements = [
+        m for m in measurements if m.reason != NO_ESTIMATOR or (m.metric, m.subject) not in found
+    ]
     measurements += [_withhold(finding, maturity.withheld) for finding in findings]
     judgement = conclude(
         features.rows, performance.labelled, measurements, warnings, policies.families,
