@@ -12,7 +12,16 @@ from service.detection.multiclass_ranking import (
     macro_ranking,
     scored,
 )
-from service.detection.performance import DELTA, WILSON, MetricValue, Z, finite, wilson
+from service.detection.performance import (
+    DELTA,
+    WILSON,
+    MetricValue,
+    Z,
+    f1_interval,
+    finite,
+    on_atanh,
+    wilson,
+)
 from service.profiles.profile import Floats, MulticlassProfile
 
 NOT_PREDICTED = "class_not_predicted"
@@ -44,8 +53,8 @@ def measure_multiclass(
         ``average_precision`` (one class against the rest) are means over all classes ("macro"), and
         ``None`` where a class has no labelled row, for the mean over the others is another metric.
         The Brier score is the sum over the classes, 0..2, as scikit-learn has it.
-        Values are weighted; Wilson intervals use Kish's effective size; those of means, of F1 and
-        of Matthews' coefficient come from the delta method.  The errors of the mean AUC (DeLong, on
+        Values are weighted; Wilson intervals use Kish's effective size; those of means and of
+        Matthews' coefficient come from the delta method.  The errors of the mean AUC (DeLong, on
         the logit) and of the mean average precision are the means of the classes' errors: an upper
         bound, reached where they are fully correlated.
 
@@ -103,20 +112,16 @@ def _class_ratio(
     top, bottom, numerator, denominator = _parts(name, profile.confusion_weights, position)
     used = denominator > 0
     n = int(profile.confusion[used].sum())
-    method = DELTA if name == "f1" else WILSON
     if not bottom > 0:
-        return MetricValue(None, n, method, reason=_empty(name, profile))
+        return MetricValue(None, n, WILSON, reason=_empty(name, profile))
     value = top / bottom
     squares = profile.confusion_weights_squared
     n_eff = float(profile.confusion_weights[used].sum() ** 2 / squares[used].sum())
     gradient = (numerator - value * denominator) / bottom
     error = float(np.sqrt((squares * gradient**2).sum()))
-    if name == "f1":
-        low, high = _around(value, error, n_eff)
-        return MetricValue(value, n, method, n_eff, n, None, low, high, value, error)
-    low, high = wilson(value, n_eff)
+    low, high = f1_interval(value, n_eff) if name == "f1" else wilson(value, n_eff)
     successes = int(profile.confusion[position, position])
-    return MetricValue(value, n, method, n_eff, n, successes, low, high, value, error)
+    return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value, error)
 
 
 def _around(value: float, error: float, n_eff: float) -> tuple[float, float]:
@@ -203,7 +208,8 @@ def _matthews(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricVa
     if error == 0:
         # Without a single error the delta method claims certainty.
         low, high = (2 * bound - 1 for bound in wilson((value + 1) / 2, n_eff))
-    return MetricValue(value, n, DELTA, n_eff, support, None, low, high, value, error)
+    position, error = on_atanh(value, error, support)
+    return MetricValue(value, n, DELTA, n_eff, support, None, low, high, position, error)
 
 
 def _loss(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValue:

@@ -30,8 +30,8 @@ class MetricValue:
     ``n`` are the rows in the denominator, ``n_eff`` is Kish's for them, ``support`` the rows of the
     smallest group that the metric needs, ``successes`` the rows in a proportion's numerator.
     ``position`` and ``error`` are the value and its standard error on the scale of the test (logit
-    for ``ON_LOGIT``).  ``scale`` is what a tolerance is a share of where that is not the value.
-    ``value`` is ``None`` only together with a ``reason``.
+    for ``ON_LOGIT``, Fisher's for Matthews' coefficient).  ``scale`` is what a tolerance is a share
+    of where that is not the value.  ``value`` is ``None`` only together with a ``reason``.
     """
 
     value: float | None
@@ -67,6 +67,28 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     middle, scale = value + Z * Z / (2 * n), 1 + Z * Z / n
     low, high = (middle - spread) / scale, (middle + spread) / scale
     return max(float(low), 0.0) if value > 0 else 0.0, min(float(high), 1.0) if value < 1 else 1.0
+
+
+def on_atanh(value: float, error: float, support: int) -> tuple[float, float]:
+    """Return a correlation and its error on Fisher's scale, where its errors are more alike.
+
+    On its own scale it errs 1.8 times as often as it says at n = 100.
+    """
+    most = 1 - 1 / (2 * max(support, 1))
+    held = min(max(value, -most), most)
+    return float(np.arctanh(held)), error / (1 - held * held)
+
+
+def f1_interval(value: float, n: float) -> tuple[float, float]:
+    """Return Wilson's interval of the share of hits that F1 stands for, as F1.
+
+    Examples
+    --------
+    >>> [round(bound, 4) for bound in f1_interval(2 / 3, 10)]  # 5 hits among 10 rows
+    [0.3827, 0.8658]
+    """
+    low, high = wilson(value / (2 - value), n)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
@@ -165,9 +187,14 @@ def _confusion_value(name: str, profile: PerformanceProfile, _: Floats | None) -
         share = (value - floor) / (1 - floor)
         low, high = (floor + bound * (1 - floor) for bound in wilson(share, n_eff))
         method = WILSON
-    support = n if name == "f1" else int(profile.confusion.sum(axis=1).min())
+    if name == "f1":
+        successes = int(profile.confusion[1, 1])
+        low, high = f1_interval(value, n_eff)
+        return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value, error)
+    support = int(profile.confusion.sum(axis=1).min())
     low, high = max(low, floor), min(high, 1.0)
-    return MetricValue(value, n, method, n_eff, support, None, low, high, value, error)
+    position, error = (value, error) if floor == 0 else on_atanh(value, error, support)
+    return MetricValue(value, n, method, n_eff, support, None, low, high, position, error)
 
 
 def _kish_by_class(profile: PerformanceProfile) -> Floats:

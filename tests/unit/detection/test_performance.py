@@ -16,7 +16,7 @@ from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import PerformanceProfile
+from service.profiles.profile import MOST_RANKED, PerformanceProfile
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 CONFUSION = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "matthews_corrcoef")
@@ -151,7 +151,7 @@ def test_the_error_of_average_precision_is_that_of_many_samples() -> None:
 
 
 def test_what_needs_the_scores_themselves_is_missing_without_their_edges() -> None:
-    measured = measure_performance(to_profile(some_rows(2000)))
+    measured = measure_performance(to_profile(some_rows(MOST_RANKED + 10)))
     for name in ("average_precision", "expected_calibration_error"):
         assert (measured[name].value, measured[name].reason) == (None, "unknown_score_edges")
 

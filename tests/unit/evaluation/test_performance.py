@@ -9,18 +9,18 @@ from scipy.stats import fisher_exact
 
 from service.detection.calibrator import fit_calibrator
 from service.detection.metrics import RECORDED
-from service.detection.performance import METRICS
+from service.detection.performance import METRICS, measure_performance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import (
     PerformancePolicy,
     judge_estimate,
     judge_performance,
 )
-from service.evaluation.significance import sidak
+from service.evaluation.significance import p_value_of_loss, sidak
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import Performance
+from service.profiles.profile import Performance, PerformanceProfile
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 CLASSES = Classes("0", "1")
@@ -142,6 +142,36 @@ def test_the_p_value_of_accuracy_is_fishers_adjusted_by_sidak() -> None:
     exact = fisher_exact([table(current), table(reference)], alternative="less").pvalue
     accuracy = judge(reference, current)["accuracy"]
     assert accuracy.p_value == pytest.approx(1 - (1 - exact) ** 3)
+
+
+def test_the_p_value_of_f1_is_fishers_of_the_hits_among_rows_of_either_kind() -> None:
+    reference, current = some_rows(3000), some_rows(400, 1, noise=0.05)
+
+    def table(rows: pa.Table) -> list[int]:
+        label, predicted = (np.array(rows[name]) == "1" for name in ("label", "prediction"))
+        hits = int(np.sum(label & predicted))
+        return [hits, int(np.sum(label | predicted)) - hits]
+
+    exact = fisher_exact([table(current), table(reference)], alternative="less").pvalue
+    f1 = judge(reference, current, PerformancePolicy(metrics=("f1",)))["f1"]
+    assert f1.p_value == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("name", ["f1", "matthews_corrcoef", "balanced_accuracy"])
+def test_metrics_of_few_rows_keep_their_level(name: str) -> None:
+    draw, alarms, runs = np.random.default_rng(3), 0, 2000
+    empty = np.zeros((2, 2, 1), np.int64)
+    for _ in range(runs):
+        values = []
+        for n in (5000, 100):
+            table = draw.multinomial(n, [0.82, 0.03, 0.09, 0.06]).reshape(2, 2)
+            weights, scores = table.astype(np.float64), empty.astype(np.float64)
+            counted = PerformanceProfile(
+                n, 0, table, weights, weights, empty, scores, np.zeros((2, 4))
+            )
+            values.append(measure_performance(counted, [name])[name])
+        alarms += p_value_of_loss(name, values[1], values[0], []) < 0.01
+    assert alarms <= 1.7 * 0.01 * runs
 
 
 def test_sidak_keeps_tiny_probabilities() -> None:
