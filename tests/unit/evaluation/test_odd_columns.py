@@ -16,11 +16,13 @@ from service.buckets.slicing import slicing_of
 from service.detection.estimates import fit_calibrators
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
+from service.evaluation.rows import ENGINE, LABELLED_ENGINE, Sampled, measure_rows
 from service.evaluation.window import Baseline, Judgement, judge
 from service.ledger.calendar import calendar_start
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Output, Quantity
+from service.profiles.derive import derive, expanded
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import (
     empty_features,
@@ -258,6 +260,24 @@ def test_every_pair_of_odd_columns_leaves_the_others_calm(before: int) -> None:
         assert_sound(judgement)
         drift = {m.subject: m.verdict for m in judgement.measurements if m.metric == "drift"}
         assert drift["score"] is not Verdict.ALERT
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 1), (2, 0), (3, 4), (5, 6), (7, 8)])
+def test_no_step_over_rows_fails_on_an_odd_column(task: str, before: int, after: int) -> None:
+    usual = {"prediction": "normal", "label": "normal"} if task == "regression" else {}
+    reference, window = (
+        a_table(task, 400, {**usual_but(place), **usual}, seed)
+        for seed, place in ((1, before), (2, after))
+    )
+    binning = freeze_binning(reference, FEATURES, OUTPUTS[task])
+    columns = (*expanded(FEATURES), Column("vector", Kind.EMBEDDING))
+    sides = (derive(rows, FEATURES, binning.sources)[0] for rows in (reference, window))
+    sampled = Sampled(*sides, columns, binning)
+    policies = policies_of(a_document(task))
+    for engine in (ENGINE, LABELLED_ENGINE):
+        for found in measure_rows(sampled, policies, engine):
+            assert found.value is not None or not (found.reason or "").startswith("failed"), found
 
 
 @pytest.mark.parametrize(("before", "after"), [("many", "few"), ("few", "many"), ("many", "many")])
