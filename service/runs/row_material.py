@@ -55,7 +55,11 @@ class Material:
     def sampled(self) -> tuple[Column, ...]:
         """Return the columns that rows are measured by: what can be binned, and the vectors."""
         vectors = (column for column in self.columns if column.kind is Kind.EMBEDDING)
-        return (*expanded(self.columns), *vectors)
+        # The rows of a reference that taught the words have no share of unknown ones: that alone
+        # would tell them from a window's.
+        taught = {f"{column.name}.oov" for column in self.columns if column.kind is Kind.TEXT}
+        plain = (column for column in expanded(self.columns) if column.name not in taught)
+        return (*plain, *vectors)
 
 
 def load_material(

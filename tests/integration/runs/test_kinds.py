@@ -161,7 +161,11 @@ def test_a_sample_has_the_vectors_and_evidently_the_parts(
         material = load_material(session, reader, window, 1)  # type: ignore[arg-type]
     assert material is not None
     assert material.current["vector"].to_pylist()[0] is not None
-    assert {column.name for column in material.sampled} >= {"vector", "vector.norm", "signup.age"}
+    sampled = {column.name for column in material.sampled}
+    assert sampled >= {"vector", "vector.norm", "signup.age", "comment.length"}
+    # Half of the reference's rows have none, which would tell them from the window's.
+    assert "comment.oov" not in sampled
+    assert {found.verdict for found in measure_engine("rows", material)} <= {"ok", None}
     scores = measure_engine("evidently", material)
     assert {score.subject for score in scores} == {
         *("signup.hour", "signup.weekday", "signup.month", "signup.age", "vector.norm"),

@@ -272,8 +272,8 @@ def test_no_step_over_rows_fails_on_an_odd_column(task: str, before: int, after:
     )
     binning = freeze_binning(reference, FEATURES, OUTPUTS[task])
     columns = (*expanded(FEATURES), Column("vector", Kind.EMBEDDING))
-    sides = (derive(rows, FEATURES, binning.sources)[0] for rows in (reference, window))
-    sampled = Sampled(*sides, columns, binning)
+    old, new = (derive(rows, FEATURES, binning.sources)[0] for rows in (reference, window))
+    sampled = Sampled(old, new, columns, binning)
     policies = policies_of(a_document(task))
     for engine in (ENGINE, LABELLED_ENGINE):
         for found in measure_rows(sampled, policies, engine):
