@@ -170,7 +170,12 @@ def _embeddings(sampled: Sampled, policies: Policies) -> list[Column]:
 
 def _watched(sampled: Sampled, policies: Policies) -> list[Column]:
     ignored = {name for name, own in policies.drift.columns.items() if own.ignore}
-    return [column for column in sampled.columns if column.name not in ignored]
+    parts = sampled.binning.parts
+    return [
+        column
+        for column in sampled.columns
+        if ignored.isdisjoint((column.name, parts.get(column.name)))
+    ]
 
 
 def _tests(sampled: Sampled, policies: Policies) -> int:
