@@ -38,10 +38,13 @@ def choose_edges(
     if not (stale or absent or new_score):
         return known
     fresh = freeze_binning(rows, [*columns, *numbers], output)
+    sources = _sources(known, fresh, stale)
+    # What was derived from another kind, or with other words, is not what is derived now.
+    changed = {part for part, own in known.parts.items() if sources.get(own) != known.sources[own]}
     kept = {
         name: bins
         for name, bins in known.columns.items()
-        if name not in stale
+        if name not in stale | changed
         and name not in fresh.sources
         and _still_fits(name, bins, [*expanded, *numbers])
     }
@@ -50,7 +53,7 @@ def choose_edges(
         output,
         fresh.score_edges if new_score else known.score_edges,
         fresh.score_bins if new_score else known.score_bins,
-        _sources(known, fresh, stale),
+        sources,
     )
 
 
