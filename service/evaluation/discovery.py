@@ -12,13 +12,14 @@ from service.detection.discovery import Losses, Slice, excess_score, find_worse_
 from service.detection.metrics import HIGHER_IS_WORSE, RELATIVE, measure
 from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.predicates import Vocabulary, learn_vocabulary
+from service.evaluation.losses import losses_of, metric_of
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy, direction_of, threshold_of
 from service.evaluation.significance import p_value_of_loss, worse_by
-from service.profiles.arrays import LABEL, PREDICTION, WEIGHT, class_codes, find_floats
-from service.profiles.binning import Binning, Floats
+from service.profiles.arrays import LABEL, PREDICTION, WEIGHT
+from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
-from service.profiles.columns import Column, Quantity
+from service.profiles.columns import Column
 
 METHOD = "discovered"
 TAGS = "tags."
@@ -146,23 +147,6 @@ def vocabulary_of(reference: pa.Table, current: pa.Table, columns: Sequence[Colu
         if not name.startswith(TAGS) or name in current.column_names
     ]
     return learn_vocabulary(reference.select(names), columns)
-
-
-def metric_of(binning: Binning) -> str:
-    """Return the metric that a slice is found by."""
-    return "rmse" if isinstance(binning.output, Quantity) else "accuracy"
-
-
-def losses_of(rows: pa.Table, binning: Binning) -> Floats:
-    """Return each row's loss: 1 for an error, of a regression its square; NaN if unknown."""
-    output = binning.output
-    if isinstance(output, Quantity):
-        with np.errstate(over="ignore"):
-            square = (find_floats(rows, LABEL) - find_floats(rows, PREDICTION)) ** 2
-        return np.where(np.isfinite(square), square, np.nan)
-    label, predicted = class_codes(rows, LABEL, output), class_codes(rows, PREDICTION, output)
-    known = (label >= 0) & (predicted >= 0)
-    return np.where(known, (label != predicted).astype(np.float64), np.nan)
 
 
 def _labelled(rows: pa.Table, vocabulary: Vocabulary, binning: Binning) -> _Half:

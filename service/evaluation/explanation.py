@@ -12,7 +12,8 @@ from service.detection.root_cause import (
     explain_loss,
     sentence_of,
 )
-from service.evaluation.discovery import losses_of, vocabulary_of
+from service.evaluation.discovery import vocabulary_of
+from service.evaluation.losses import losses_of
 from service.evaluation.measurement import Direction, Measurement
 from service.evaluation.performance import PerformancePolicy
 from service.profiles.arrays import PREDICTION, SCORE, class_codes, find_floats
@@ -127,7 +128,10 @@ def _explain(
         Losses(vocabulary.codes(rows.filter(pa.array(np.isfinite(loss)))), loss[np.isfinite(loss)])
         for rows, loss in zip((reference, current), losses, strict=True)
     )
-    if min(len(before.loss), len(now.loss)) < FEWEST_ROWS or not _rose(before.loss, now.loss):
+    if min(len(before.loss), len(now.loss)) < FEWEST_ROWS:
+        return []
+    # A slice that was found has lost, even where chance could have made the average of it.
+    if not _rose(before.loss, now.loss, 0.0 if slices else LEAST_RISE):
         return []
     masks = {
         name: (vocabulary.mask(before.codes, chosen), vocabulary.mask(now.codes, chosen))
@@ -139,9 +143,9 @@ def _explain(
     return [_measure(metric, one) for one in found]
 
 
-def _rose(before: Floats, now: Floats) -> bool:
+def _rose(before: Floats, now: Floats, errors: float) -> bool:
     error = np.sqrt(before.var() / len(before) + now.var() / len(now))
-    return bool(now.mean() - before.mean() > LEAST_RISE * error)
+    return bool(now.mean() - before.mean() > errors * error)
 
 
 def _measure(metric: str, one: Contribution) -> Measurement:

@@ -282,3 +282,11 @@ def test_a_slice_of_five_percent_that_nobody_declared_is_found_by_its_name(
     assert found["discovered_slices", None].value == 1
     assert measured.reference_value == pytest.approx(0.9, abs=0.05)
     assert measured.n < west.sum()
+    share = found["loss_contribution", "region=west"]
+    assert share.value is not None
+    assert share.ci_low is not None
+    # It may be over 1: by chance other rows got better.
+    assert share.value > 0.5
+    assert share.ci_low > 0.06
+    assert share.reason is not None
+    assert share.reason.startswith("region=west is 5.")
