@@ -8,11 +8,17 @@ from service.evaluation.causes import Signal, signals_of
 from service.evaluation.concept import judge_concept
 from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import (
+    SCORE,
     DriftPolicy,
     drift_warnings,
     judge_drift,
     judge_label_drift,
     label_share,
+)
+from service.evaluation.evidently_drift import (
+    by_chance_alone,
+    evidently_test,
+    judge_by_scores,
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
 from service.evaluation.importance import ALIKE, Importance
@@ -153,9 +159,12 @@ def judge(
         promised = baseline.trained or baseline
         chunks = [chunk.features for chunk in baseline.chunks]
         labels = before or empty_performance(binning)
-        share = 1 - label_share(binning, labels, policies.drift)
-        measurements += judge_drift(
-            binning, baseline.features, chunks, features, policies.drift, share
+        own_drift = by_chance_alone([*binning.columns, SCORE], policies.drift)
+        share = 1 - label_share(binning, labels, own_drift)
+        measurements += judge_by_scores(
+            judge_drift(binning, baseline.features, chunks, features, own_drift, share),
+            policies.drift,
+            findings,
         )
         measurements += judge_label_drift(
             binning,
@@ -163,7 +172,7 @@ def judge(
             [chunk.performance for chunk in baseline.chunks],
             performance,
             features.rows,
-            policies.drift,
+            own_drift,
             policies.performance.min_label_coverage,
             maturity.withheld,
         )
@@ -206,7 +215,14 @@ def judge(
     measurements = [
         m for m in measurements if m.reason != NO_ESTIMATOR or (m.metric, m.subject) not in found
     ]
-    measurements += [_withhold(finding, maturity.withheld) for finding in findings]
+    measurements += [
+        _withhold(finding, maturity.withheld)
+        for finding in findings
+        # These have been judged.
+        if baseline is None
+        or finding.engine != "evidently"
+        or evidently_test(finding.subject or "", policies.drift) is None
+    ]
     judgement = conclude(
         features.rows, performance.labelled, measurements, warnings, policies.families,
         policies.drift.importance,

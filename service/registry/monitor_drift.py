@@ -1,11 +1,10 @@
 """The part of a monitor document that tells when a moved input is an alert."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from service.errors import NotImplementedYetError
-from service.registry.documents import Document, FeatureName, hint, printable
+from service.registry.documents import Document, FeatureName, hint
 from service.registry.monitor_values import Alpha, Effect, one_of
 
 DRIFT_METHODS = ("jensen_shannon", "psi", "total_variation", "hellinger", "ks", "wasserstein")
@@ -26,27 +25,30 @@ EVIDENTLY_NUMERIC = (
 EVIDENTLY_CATEGORICAL = (*_BOTH, "chisquare", "z", "g_test", "fisher_exact", "TVD")
 
 
-def _method(value: object) -> object:
-    name = str(value)
-    if name.startswith("evidently."):
-        what = f"the drift method {printable(name)}"
-        raise NotImplementedYetError(what)
-    if name not in DRIFT_METHODS:
-        message = f"a drift method is one of {', '.join(DRIFT_METHODS)}{hint(name, DRIFT_METHODS)}"
+EVIDENTLY_METHODS = tuple(
+    f"evidently.{name}" for name in dict.fromkeys(EVIDENTLY_NUMERIC + EVIDENTLY_CATEGORICAL)
+)
+
+
+def _method(value: str) -> str:
+    known = DRIFT_METHODS + EVIDENTLY_METHODS
+    if value not in known:
+        said = ", ".join((*DRIFT_METHODS, "evidently.<test>"))
+        message = f"a drift method is one of {said}{hint(value, known)}"
         raise ValueError(message)
     return value
 
 
-Method = Annotated[
-    Literal["jensen_shannon", "psi", "total_variation", "hellinger", "ks", "wasserstein"],
-    BeforeValidator(_method),
-]
+Method = Annotated[str, AfterValidator(_method)]
 METHOD_MEANING = (
     "ks and wasserstein (in reference standard deviations) need numbers: categories get"
-    " total_variation in their stead, and so do constants instead of wasserstein"
+    " total_variation in their stead, and so do constants instead of wasserstein;"
+    " evidently.<test> alerts where Evidently's score is beyond its threshold and chance, by our"
+    " own test, does not explain it; the window waits for the score"
 )
 MIN_EFFECT_MEANING = (
-    "the smallest score that matters, whatever the method; null: 0.1, for wasserstein 0.2"
+    "the smallest score that matters, whatever the method; null: 0.1, for wasserstein 0.2;"
+    " tests of Evidently that give a p-value keep its own threshold"
 )
 
 
@@ -70,6 +72,12 @@ class Drift(Document):
     min_effect: Effect | None = Field(default=None, description=MIN_EFFECT_MEANING)
     features: dict[FeatureName, FeatureDrift] = Field(default_factory=dict)
 
+    @property
+    def waits_for_rows(self) -> bool:
+        """Say whether anything is watched by a score that rows are needed for."""
+        methods = (self.method, *(own.method for own in self.features.values()))
+        return any(method in EVIDENTLY_METHODS for method in methods)
+
 
 class EvidentlyMethods(Document):
     """Evidently's test for the columns of each kind."""
@@ -91,7 +99,7 @@ class EvidentlyMethods(Document):
 
 
 class Evidently(Document):
-    """What the second instrument measures; it never alarms in this release."""
+    """What the second instrument measures."""
 
     part: ClassVar[str] = "evidently."
 

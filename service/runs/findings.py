@@ -55,12 +55,15 @@ def digest_of(features: FeatureProfile, reference_revision: int | None) -> str:
 def wanted_engines(item: Item, document: MonitorDocument, basis: Basis) -> tuple[str, ...]:
     """Return the engines that are to see the rows of a window.
 
-    Windows that slide over each other share their rows: one after the other is enough.
+    Windows that slide over each other share their rows: one after the other is enough, but for
+    those whose verdict waits.
     """
     zone = ZoneInfo(document.timezone)
     slides = calendar_start(item.start, document.window, zone) != item.start
-    if basis.reference_revision is None or slides:
+    if basis.reference_revision is None:
         return ()
+    if slides:
+        return (EVIDENTLY,) if document.drift.waits_for_rows else ()
     return (EVIDENTLY, *engines_for(basis.labelled))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
+from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.traffic import Traffic
 from service.evaluation.window import Baseline, Judgement, judge
 from service.ledger.repository import Item
@@ -48,11 +49,15 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A judgement, what it is of, and the engines that have not seen these rows."""
+    """A judgement, what it is of, and the engines that have not seen these rows.
+
+    It ``waits`` where a verdict is to be by what they find.
+    """
 
     judgement: Judgement
     basis: Basis
     missing: tuple[str, ...]
+    waits: bool
 
 
 def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
@@ -92,4 +97,5 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         horizon_passed=inputs.horizon_passed,
     )
     missing = tuple(engine for engine in wanted if engine not in held)
-    return Outcome(judgement, basis, missing)
+    waits = EVIDENTLY in missing and inputs.monitor.document.drift.waits_for_rows
+    return Outcome(judgement, basis, missing, waits)

@@ -52,9 +52,7 @@ from service.runs.comparing import (
     is_unsettled,
     load_baseline,
 )
-from service.runs.findings import (
-    load_findings,
-)
+from service.runs.findings import ask_for_findings, load_findings
 from service.runs.incidents import calendar_of
 from service.runs.judging import Inputs, Outcome, judge_inputs
 from service.runs.knowledge import Knowledge
@@ -73,6 +71,8 @@ FAMILIES: dict[str, Family] = {"bucket_rows": "features", "bucket_labels": "perf
 # Neighbouring dirty buckets are read in one query of at most this span.
 SPAN = timedelta(days=7)
 RETRY = timedelta(seconds=1)
+# The row stage makes a window due that waits for it; this is for marks that cross.
+ROW_STAGE_RETRY = timedelta(seconds=30)
 LONGEST_RETRY = timedelta(minutes=10)
 # An evaluation that waits for a window stops waiting after this many failures of it.
 PATIENCE = 3
@@ -152,7 +152,11 @@ class Pipeline:
         with self._held([claim]):
             inputs = self._load(claim)
             if inputs is not None:
-                self._record(claim, inputs, self._judge(inputs))
+                outcome = self._judge(inputs)
+                if outcome.waits and self._row_stage:
+                    self._wait(claim, outcome)
+                else:
+                    self._record(claim, inputs, outcome)
         return True
 
     @contextmanager
@@ -277,6 +281,12 @@ class Pipeline:
 
     def _judge(self, inputs: Inputs) -> Outcome:
         return judge_inputs(self._knowledge, inputs)
+
+    def _wait(self, claim: Claim, outcome: Outcome) -> None:
+        """Put a window off until the row stage has scores for it, or gives up."""
+        with self._sessions.begin() as session:
+            release(session, [claim], retry_in=ROW_STAGE_RETRY)
+            ask_for_findings(session, claim.item, outcome.basis, outcome.missing, at_once=True)
 
     def _record(self, claim: Claim, inputs: Inputs, outcome: Outcome) -> None:
         judgement, wanted = outcome.judgement, inputs.monitor.document.retraining.min_labelled_rows

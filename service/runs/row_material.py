@@ -1,6 +1,7 @@
 """A sample of a window's rows, with all that a child process needs to measure it."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,8 +11,12 @@ from sqlalchemy.orm import Session
 from service.buckets.reader import RowReader
 from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
+from service.detection.evidently_columns import with_targets
+from service.detection.evidently_methods import METHODS
+from service.evaluation.drift import DriftPolicy
 from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.evidently import Subject, measure, render_report
+from service.evaluation.evidently_drift import evidently_test
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import Sampled, measure_rows
 from service.ledger.repository import Item
@@ -89,7 +94,14 @@ def measure_engine(engine: str, material: Material) -> list[Measured]:
     document = material.monitor.document
     if engine == EVIDENTLY:
         methods = document.evidently.methods.model_dump()
-        return measure(material.reference, material.current, material.tested, methods)
+        tested = material.tested
+        return measure(
+            material.reference,
+            material.current,
+            tested,
+            methods,
+            overrides=_overrides(tested, policies_of(document).drift),
+        )
     sampled = Sampled(
         pq.read_table(io.BytesIO(material.reference)),
         material.current,
@@ -97,6 +109,16 @@ def measure_engine(engine: str, material: Material) -> list[Measured]:
         material.binning,
     )
     return measure_rows(sampled, policies_of(document), engine)
+
+
+def _overrides(columns: Sequence[Column], policy: DriftPolicy) -> dict[str, str]:
+    """Return the tests that verdicts wait for, of the columns that can have them."""
+    tests = {column.name: evidently_test(column.name, policy) for column in with_targets(columns)}
+    return {
+        column.name: test
+        for column in with_targets(columns)
+        if (test := tests[column.name]) is not None and column.kind in METHODS[test].kinds
+    }
 
 
 def render(subject: Subject, measurements: list[Measured], material: Material) -> bytes:
@@ -108,4 +130,5 @@ def render(subject: Subject, measurements: list[Measured], material: Material) -
         current=material.current,
         columns=material.tested,
         methods=material.monitor.document.evidently.methods.model_dump(),
+        overrides=_overrides(material.tested, policies_of(material.monitor.document).drift),
     )

@@ -52,7 +52,7 @@ class Stage:
             Step("labels", self._step("labels", lambda: self.of_labels), uses_labels=True),
         )
         monkeypatch.setattr(row_steps, "STEPS", steps)
-        monkeypatch.setattr("service.runs.row_material.measure", lambda *_: [])
+        monkeypatch.setattr("service.runs.row_material.measure", lambda *_, **__: [])
         leases = LeaseKeeper(bench.sessions, "test", LEASE)
         self.stage = RowStage(bench.sessions, url, leases, worker="test", lease=LEASE)
         monkeypatch.setattr(self.stage, "_call", lambda function, *rest: function(*rest))
@@ -257,3 +257,65 @@ def test_an_engine_that_fails_again_and_again_is_given_up_and_costs_no_other(
         reasons = select(Measurement.reason).where(Measurement.metric == "rows")
         assert session.scalars(reasons.where(Measurement.n == 0)).all() == ["gave up: TimeoutError"]
     assert bench.count(DueWork) == 0
+
+
+SCORE = Measured(
+    metric="drift",
+    subject="income",
+    value=0.9,
+    n=ROWS,
+    method="evidently.wasserstein",
+    engine="evidently",
+    direction=Direction.HIGHER_IS_WORSE,
+    verdict=None,
+)
+
+
+def test_a_window_that_is_watched_by_evidently_waits_for_its_score(
+    bench: Bench, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(bench, drift={"features": {"income": {"method": "evidently.wasserstein"}}})
+    measured = "service.runs.row_material.measure"
+    monkeypatch.setattr(measured, lambda *_, **__: [SCORE])
+    bench.insert(DAY, bench.rows(1, shift=1.0))
+    bench.work()
+    assert bench.windows() == []
+    stage.work()
+    (window,) = bench.windows()
+    assert window.verdicts["drift"] == "alert"
+    with bench.sessions() as session:
+        (drift,) = session.scalars(
+            select(Measurement).where(
+                Measurement.metric == "drift", Measurement.subject == "income"
+            )
+        )
+    assert (drift.method, drift.engine, drift.value, drift.verdict) == (
+        "evidently.wasserstein",
+        "evidently",
+        0.9,
+        "alert",
+    )
+    assert bench.count(DueWork) == 0
+
+
+def test_a_window_whose_scores_never_come_is_judged_without_them(
+    bench: Bench, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(bench, drift={"features": {"income": {"method": "evidently.ks"}}})
+
+    def call(function: Any, engine: str, *rest: Any) -> Any:
+        if engine == "evidently":
+            raise TimeoutError
+        return function(engine, *rest)
+
+    monkeypatch.setattr(stage.stage, "_call", call)
+    bench.insert(DAY, bench.rows(1, shift=1.0))
+    stage.work()
+    (window,) = bench.windows()
+    with bench.sessions() as session:
+        reasons = session.scalars(
+            select(Measurement.reason).where(
+                Measurement.window_id == window.id, Measurement.engine == "evidently"
+            )
+        ).all()
+    assert reasons == ["Evidently gave no score"]

@@ -160,8 +160,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
         ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
         ({"retention": {}}, "retention"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
-        ({"drift": {"method": "evidently.ks"}}, "the drift method evidently.ks"),
-        ({"drift": {"features": {"a": {"method": "evidently.psi"}}}}, "evidently.psi"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
     ],
