@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from service.detection.calibrator import (
     calibrator_to_bytes,
     fit_calibrator,
 )
-from service.detection.estimation import estimate_performance
-from service.detection.expectation import ESTIMATED
+from service.detection.estimation import Estimate, estimate, estimate_performance
+from service.detection.expectation import ESTIMATED, HITS
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 GRID = np.linspace(0.0, 1.0, 1001)
@@ -179,3 +180,34 @@ def test_rows_that_weigh_nothing_calibrate_nothing() -> None:
 
     assert fit_calibrator(scores, labels, np.zeros(200)) is None
     assert fit_calibrator(scores, labels, one) is None
+
+
+@pytest.mark.skipif(not CAR_LOAN.is_dir(), reason="nannyml_car_loan is not there")
+def test_the_shares_of_the_confusion_matrix_are_the_published_ones() -> None:
+    reference = pq.read_table(CAR_LOAN / "reference.parquet")
+    analysis = pq.read_table(CAR_LOAN / "analysis.parquet")
+    score, label, predicted = (
+        reference[name].to_numpy() for name in ("y_pred_proba", "repaid", "y_pred")
+    )
+    calibrator = fit_calibrator(score, label, predicted=predicted)
+    assert calibrator is not None
+    with (CAR_LOAN / "published" / "cbpe_confusion.csv").open() as file:
+        published = [row for row in csv.DictReader(file) if row["chunk.period"] == "analysis"]
+    assert len(published) == 10
+    for row in published:
+        window = analysis.slice(int(row["chunk.start_index"]), 5000)
+        at = np.round(window["y_pred_proba"].to_numpy() * 1000).astype(int)
+        index = window["y_pred"].to_numpy().astype(int) * len(GRID) + at
+        weights = np.bincount(index, minlength=2 * len(GRID)).reshape(2, -1).astype(float)
+        found = estimate(calibrator, weights, GRID, 5000.0, (HITS, "precision", "recall"))
+        hits, precision, recall = (
+            part.value for part in found.values() if isinstance(part, Estimate)
+        )
+        shares = {
+            "true_positive": hits,
+            "false_positive": hits / precision - hits,
+            "false_negative": hits / recall - hits,
+        }
+        shares["true_negative"] = 1 - sum(shares.values())
+        for name, share in shares.items():
+            assert share == pytest.approx(float(row[f"{name}.value"]), abs=5e-3), name
