@@ -21,6 +21,10 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "malformed-yaml": (400, "The body is not YAML in UTF-8."),
     "method-not-allowed": (405, "The route does not have that method."),
     "no-reference": (422, "The window was judged without a reference: there is no report."),
+    "report-failed": (
+        409,
+        "Evidently failed three times to render the report of this revision of the window.",
+    ),
     "too-deep": (400, "The document nests too deeply."),
     "too-many-classes": (422, "The reference has more classes than the task may have."),
     "too-many-rows": (413, "The request has more than `limit` records."),

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import InvalidDocumentError
+from service.errors import ConflictError, InvalidDocumentError
 from service.ledger.repository import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.documents import read
@@ -106,9 +106,12 @@ def read_report(
     if window.reference_revision is None:
         detail = "the window was judged without a reference: Evidently has nothing to compare"
         raise InvalidDocumentError(detail, code="no-reference")
-    content = queries.report_of(session, window.id)
-    if content is not None:
-        return HTMLResponse(zlib.decompress(content), headers=REPORT_HEADERS)
+    report = queries.report_of(session, window.id)
+    if report is not None and report.error is not None:
+        detail = "Evidently cannot render this window, and was asked three times"
+        raise ConflictError(detail, code="report-failed")
+    if report is not None:
+        return HTMLResponse(zlib.decompress(report.content), headers=REPORT_HEADERS)
     if not _report_is_due(session, window):
         mark(
             session,

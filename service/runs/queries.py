@@ -129,9 +129,9 @@ def series(
     return rows, _encode(page[-1].start, page[-1].id) if len(ids) > limit else None
 
 
-def report_of(session: Session, window_id: int) -> bytes | None:
-    """Return the compressed HTML of a window revision, if it has been rendered."""
-    return session.scalar(select(Report.content).where(Report.window_id == window_id))
+def report_of(session: Session, window_id: int) -> Report | None:
+    """Return the report of a window revision, if it has been rendered or given up."""
+    return session.scalar(select(Report).where(Report.window_id == window_id))
 
 
 def evaluation_progress(session: Session, evaluation_id: int) -> dict[str, Any]:

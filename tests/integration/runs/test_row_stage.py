@@ -15,12 +15,14 @@ from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import Sampled, Step
 from service.evaluation.slices import UNDER_FLOOR
+from service.ledger.repository import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.monitor import MonitorDocument
 from service.registry.service import put_monitor
 from service.retraining.tables import RetrainingRequest
 from service.runs import row_stage
 from service.runs.leases import LeaseKeeper
+from service.runs.queries import report_of
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, Measurement, RowFinding, Window
 from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
@@ -319,3 +321,25 @@ def test_a_window_whose_scores_never_come_is_judged_without_them(
             )
         ).all()
     assert reasons == ["Evidently gave no score"]
+
+
+def test_a_report_that_cannot_be_rendered_is_given_up(
+    bench: Bench, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.insert(DAY, bench.rows(1))
+    stage.work()
+    (window,) = bench.windows()
+    with bench.sessions.begin() as session:
+        item = Item(window.model_id, window.version_id, window.start, window.end)
+        mark(session, "report", [item])
+
+    def call(*_: Any) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr(stage.stage, "_call", call)
+    stage.work()
+    assert bench.count(DueWork) == 0
+    with bench.sessions() as session:
+        report = report_of(session, window.id)
+        assert report is not None
+        assert report.error == "TimeoutError"
