@@ -59,6 +59,7 @@ def instrument(
     bench.pipeline._row_stage = True
     leases = LeaseKeeper(bench.sessions, "test", LEASE)
     made = RowStage(bench.sessions, database_url, leases, worker="test", lease=LEASE)
+    monkeypatch.setattr("service.evaluation.rows.STEPS", ())
     monkeypatch.setattr("service.runs.row_material.measure", lambda *_, **__: [MEASURED])
     monkeypatch.setattr(made, "_call", lambda function, *arguments: function(*arguments))
     yield made
