@@ -117,7 +117,10 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/v1/incidents"): ("422 invalid-document",),
     ("post", "/v1/incidents/{incident_id}/{deed}"): ("409 conflict",),
     ("post", "/v1/retraining-requests/{request_id}/{deed}"): ("409 conflict",),
-    ("get", "/v1/models/{model}/windows/{start}/report"): ("422 no-reference",),
+    ("get", "/v1/models/{model}/windows/{start}/report"): (
+        "409 report-failed",
+        "422 no-reference",
+    ),
     ("post", "/v1/predictions"): (*_INGEST, "404 unknown-version", "422 too-many-features"),
     ("post", "/v1/labels"): _INGEST,
 }

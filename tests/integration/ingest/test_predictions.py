@@ -197,7 +197,12 @@ def test_each_line_names_its_model_and_a_bad_line_costs_itself(run: Run) -> None
         (b"{}", {"content_encoding": "gzip, gzip"}, 415, "unsupported-encoding"),
         (b"{}", {"content_encoding": "gzip"}, 400, "bad-gzip"),
         (gzip.compress(b"{}" * 50, mtime=0)[:-9], {"content_encoding": "gzip"}, 400, "bad-gzip"),
-        (gzip.compress(b" " * (33 << 20), mtime=0), {"content_encoding": "gzip"}, 413, "body-too-large"),
+        (
+            gzip.compress(b" " * (33 << 20), mtime=0),
+            {"content_encoding": "gzip"},
+            413,
+            "body-too-large",
+        ),
         (b" " * ((8 << 20) + 1), {}, 413, "body-too-large"),
         (
             b'{"model":"loans","version":"7","records":[%s0]}' % (b"0," * 5000),

@@ -43,7 +43,7 @@ def test_a_model_is_registered_and_changed_in_place(client: "TestClient") -> Non
 def test_a_version_is_stored_with_its_schema(client: "TestClient") -> None:
     put(client, features=[INCOME, REGION], classes=["yes", "no"], positive_class="yes")
     stored = client.get("/v1/models/loans/versions/7").json()
-    assert stored["features"][0] == {**INCOME, "min": 0.0, "max": None}
+    assert stored["features"][0] == {**INCOME, "min": 0.0, "max": None, "length": None}
     assert (stored["classes"], stored["positive_class"]) == (["no", "yes"], "yes")
     assert not stored["inferred"]
 
@@ -149,7 +149,7 @@ def test_views_of_long_names_do_not_collide(client: "TestClient") -> None:
         ({"features": [INCOME, INCOME]}, "invalid-document"),
         ({"features": [{**REGION, "min": 0}]}, "invalid-document"),
         ({"features": [{**INCOME, "max": -1}]}, "invalid-document"),
-        ({"features": [{"name": "a", "kind": "text"}]}, "not-implemented"),
+        ({"features": [{"name": "a", "kind": "embedding"}]}, "invalid-document"),
         ({"features": [{"name": "a", "kind": "numeric", "pii": "hash"}]}, "not-implemented"),
         ({"classes": ["a", "b"]}, "invalid-document"),
         ({"classes": ["a", "b"], "positive_class": "c"}, "invalid-document"),
