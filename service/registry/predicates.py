@@ -93,6 +93,8 @@ _TOKEN = re.compile(
       | (?P<mark>[(),])""",
     re.VERBOSE,
 )
+# Tabs and the ends of lines are blanks; no value that is logged has one of the others.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _KEYWORDS = ("and", "or", "not", "in", "between", "is", "null", "true", "false")
 _SPELLING = {"==": "=", "<>": "!="}
 _HINTS = {
@@ -118,6 +120,8 @@ def parse(text: str) -> Predicate:
     if len(text) > LONGEST:
         message = f"an expression has at most {LONGEST} characters"
         raise PredicateSyntaxError(LONGEST + 1, message)
+    if control := _CONTROL.search(text):
+        raise PredicateSyntaxError(control.start() + 1, "a control character")
     return _Parser(list(_tokens(text))).all()
 
 

@@ -67,6 +67,8 @@ def test_an_expression_becomes_its_tree(text: str, tree: Predicate) -> None:
         ("a = 1; drop table prediction", 6, "no expression has this character"),
         ("a = 1e999", 5, "too large"),
         ("1 = a", 1, "expected a column"),
+        ("a = 'x\0'", 7, "control character"),
+        ('"a\x1f" = 1', 3, "control character"),
     ],
 )
 def test_a_mistake_is_named_with_its_position(text: str, position: int, said: str) -> None:
