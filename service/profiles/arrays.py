@@ -17,7 +17,7 @@ WEIGHT = "weight"
 LABEL = "label"
 TIME = "ts"
 
-LARGEST_WEIGHT = 1e100
+LARGEST_WEIGHT, SMALLEST_WEIGHT = 1e100, 1e-100
 
 
 def find_array(rows: pa.Table, name: str) -> pa.Array | None:
@@ -65,7 +65,8 @@ def find_weights(rows: pa.Table) -> Floats | None:
     """Return the rows' weights, or ``None`` if every row weighs 1.
 
     A weight that is null, not finite or negative counts as not logged, hence as 1; one above 1e100
-    as 1e100, because the sums of squares would overflow.
+    as 1e100, because the sums of squares would overflow; one below 1e-100 as 0, because they would
+    vanish.
     """
     array = find_array(rows, WEIGHT)
     if array is None or array.null_count == len(array):
@@ -73,6 +74,7 @@ def find_weights(rows: pa.Table) -> Floats | None:
     weights = to_floats(array)
     weights = np.where(np.isfinite(weights) & (weights >= 0), weights, 1.0)
     weights = np.minimum(weights, LARGEST_WEIGHT)
+    weights = np.where(weights < SMALLEST_WEIGHT, 0.0, weights)
     return None if bool((weights == 1.0).all()) else weights
 
 

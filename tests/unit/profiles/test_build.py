@@ -35,6 +35,15 @@ def test_numbers_by_hand() -> None:
     assert column.out_of_range == 1
 
 
+@pytest.mark.parametrize("weight", [5e-324, 1e-300, 1e300])
+def test_weights_whose_squares_leave_the_numbers_keep_the_sums_consistent(weight: float) -> None:
+    rows = pa.table({"score": [0.25, 0.75], "weight": [weight, weight]})
+    column = profile_features(rows, [], frozen(rows)).columns["score"]
+    sums, squares = column.weights.sum(), column.weights_squared.sum()
+    assert np.isfinite(sums)
+    assert (sums > 0) == (squares > 0), "Kish's n is the ratio of both"
+
+
 def test_a_declared_range_replaces_the_references() -> None:
     age = Column("age", Kind.NUMERIC, minimum=0.0)
     binning = frozen(pa.table({"age": [1.0, 2.0]}), age)
