@@ -128,7 +128,7 @@ class VersionDocument(Document):
     @classmethod
     def _different_classes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (
-            len(set(value)) != len(value) or not all(_is_class(name) for name in value)
+            len(set(value)) != len(value) or not all(is_class(name) for name in value)
         ):
             message = "classes are different names of at most 200 printable characters"
             raise ValueError(message)
@@ -242,5 +242,6 @@ class MonitorAnswer(MonitorDocument):
         return cls.model_validate({**content, "revision": monitor.revision})
 
 
-def _is_class(name: str) -> bool:
+def is_class(name: str) -> bool:
+    """Say whether a class may have that name: short, printable and not empty."""
     return 0 < len(name) <= LONGEST_CLASS and name.isprintable()

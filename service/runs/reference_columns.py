@@ -13,8 +13,10 @@ from service.registry.classes import class_text
 from service.registry.documents import read
 from service.registry.schemas import (
     FEWEST_CLASSES,
+    LONGEST_CLASS,
     MOST_CLASSES,
     FeatureDocument,
+    is_class,
     is_reserved,
 )
 from service.registry.values import ATTRIBUTIONS, VersionSpec
@@ -223,6 +225,11 @@ def infer_many(columns: Iterable[pa.Array]) -> tuple[str, ...] | None:
         raise InvalidDocumentError(message, code="too-many-classes")
     if 0 < len(found) < FEWEST_CLASSES:
         message = "declare the classes with the version: predictions and labels have fewer than 3"
+        raise InvalidDocumentError(message, code="unknown-classes")
+    if not all(is_class(name) for name in found):
+        message = (
+            f"a class of predictions or labels is not 1 to {LONGEST_CLASS} printable characters"
+        )
         raise InvalidDocumentError(message, code="unknown-classes")
     return tuple(sorted(found)) or None
 

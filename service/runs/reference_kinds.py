@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidDocumentError
+from service.ingest.limits import MAX_TEXT_BYTES
 from service.registry.classes import class_text
 from service.registry.documents import printable
 from service.registry.schemas import LONGEST_VECTOR
@@ -66,6 +67,8 @@ def to_kind(name: str, array: pa.Array, kind: str) -> pa.Array:
     if kind == "embedding":
         return _to_vectors(name, array)
     text = to_text(name, array)
+    fits = pc.less_equal(pc.binary_length(text), MAX_TEXT_BYTES)
+    require(name, text, fits, f"has more than {MAX_TEXT_BYTES} bytes")
     if kind == "text":
         bad = pc.match_substring_regex(text, r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
         require(name, text, pc.invert(bad), "has a control character")

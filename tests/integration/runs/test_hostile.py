@@ -78,6 +78,23 @@ def test_a_reference_whose_weights_are_zero_is_stored_without_a_calibrator(
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "", "\u202ea", "x" * 201])
+def test_classes_are_not_inferred_from_what_nobody_may_declare(
+    client: "TestClient", name: str
+) -> None:
+    client.put("/v1/models/fruit", json={"task": "multiclass"})
+    client.put("/v1/models/fruit/versions/1", json={})
+    lines = "".join(f"{json.dumps({'label': label})}\n" for label in ["b", "c", name] * 100)
+
+    answer = client.put(
+        "/v1/models/fruit/versions/1/reference",
+        content=lines,
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown-classes")
+
+
 @pytest.mark.parametrize("until", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
 def test_a_time_that_utc_does_not_have_is_no_end_of_an_evaluation(
     reader: "TestClient", until: str

@@ -183,6 +183,8 @@ def test_odd_columns_are_warned_of(client: "TestClient") -> None:
         ({"region": ["a"] * 7 + ["\x00"] + ["a"] * 1992}, "region", 7),
         ({"ts": ["2026-01-01"] * 9 + ["soon"] + ["2026-01-01"] * 1990}, "ts", 9),
         ({"income": [[1.0]] * 2000}, "income", None),
+        # A long text took minutes to summarise, and no logged row has one.
+        ({"region": ["a"] * 5 + ["é" * 4_097] + ["a"] * 1994}, "region", 5),
     ],
 )
 def test_a_bad_value_is_located(
