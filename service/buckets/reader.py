@@ -8,12 +8,11 @@ from typing import Any
 import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, over, select
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import aliased
 
 from service.ingest.tables import Label, prediction
-from service.profiles.arrays import score_column
+from service.profiles.arrays import LABEL, RELABELLED, score_column
 from service.registry.values import VersionSpec
 
 SAMPLE_ELEMENTS = 1 << 24
@@ -40,29 +39,26 @@ class RowReader:
     def labelled(
         self, version: VersionSpec, start: datetime, end: datetime
     ) -> Iterator[pa.RecordBatch]:
-        """Yield ts, prediction, score, weight and label of the labelled rows in [start, end)."""
-        return self._named(
-            replace(version, features=(), attributions=()),
-            select(*_fixed(version), _label(version))
-            .join(Label, _newest_label())
-            .where(_span(version, start, end)),
-        )
+        """Yield ts, prediction, score, weight and label of the labelled rows in [start, end).
+
+        The label is the newest; ``RELABELLED`` says whether the row was given another one, too.
+        """
+        read = replace(version, features=(), attributions=())
+        return self._named(read, _with_newest_label(version, _fixed(version), start, end))
 
     def with_labels(
         self, version: VersionSpec, start: datetime, end: datetime, names: Collection[str]
     ) -> Iterator[pa.RecordBatch]:
         """Yield all rows in [start, end), labelled or not, with the named features and tags.
 
-        A tag is named ``tags.<name>``; what the version does not have is left out.
+        A tag is named ``tags.<name>``; what the version does not have is left out.  Labels are as
+        for ``labelled``.
         """
         features = tuple(feature for feature in version.features if feature.name in names)
         tags = _tags(names)
         read = replace(version, features=features, attributions=())
-        query = (
-            select(*_columns(read), _label(version), *_tag_columns(tags))
-            .outerjoin(Label, _newest_label())
-            .where(_span(version, start, end))
-        )
+        columns = [*_columns(read), *_tag_columns(tags)]
+        query = _with_newest_label(version, columns, start, end, unlabelled=True)
         for batch in self._named(read, query):
             yield _with_tags(batch, tags)
 
@@ -182,18 +178,39 @@ def _meant(kind: str, values: pa.Array) -> pa.Array:
     return values
 
 
-def _newest_label() -> ColumnElement[bool]:
-    newer = aliased(Label)
-    superseded = exists().where(
-        newer.model_id == Label.model_id,
-        newer.prediction_id == Label.prediction_id,
-        newer.label_ts > Label.label_ts,
+def _with_newest_label(
+    version: VersionSpec,
+    columns: Collection[ColumnElement[Any]],
+    start: datetime,
+    end: datetime,
+    *,
+    unlabelled: bool = False,
+) -> Select[Any]:
+    # One sort tells which label is the newest and whether all are the same; two lookups of each
+    # label would take longer.
+    label, row = _label(version), prediction.c.prediction_id
+    of_row = and_(
+        Label.model_id == prediction.c.model_id, Label.prediction_id == prediction.c.prediction_id
     )
-    return and_(
-        Label.model_id == prediction.c.model_id,
-        Label.prediction_id == prediction.c.prediction_id,
-        ~superseded,
+    given = (
+        select(
+            *columns,
+            label.label(LABEL),
+            Label.label_ts.label("given_at"),
+            over(func.max(Label.label_ts), partition_by=row).label("newest"),
+            _differs(label, row).label(RELABELLED),
+        )
+        .join_from(prediction, Label, of_row, isouter=unlabelled)
+        .where(_span(version, start, end))
+        .subquery()
     )
+    kept = [column for column in given.c if column.name not in {"given_at", "newest"}]
+    return select(*kept).where(given.c.given_at.is_not_distinct_from(given.c.newest))
+
+
+def _differs(label: ColumnElement[Any], row: ColumnElement[str]) -> ColumnElement[bool]:
+    least, most = func.min(label), func.max(label)
+    return over(least, partition_by=row) != over(most, partition_by=row)
 
 
 def _table(batches: Iterator[pa.RecordBatch]) -> pa.Table:
@@ -222,9 +239,8 @@ def _many(version: VersionSpec) -> tuple[str, ...]:
 
 
 def _label(version: VersionSpec) -> ColumnElement[Any]:
-    if version.task == "regression":
-        return Label.label_value.label("label")
-    return Label.label.label("label")
+    table = Label.__table__
+    return table.c.label_value if version.task == "regression" else table.c.label
 
 
 def _span(version: VersionSpec, start: datetime, end: datetime) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.multivariate import DOMAIN_CLASSIFIER, MULTIVARIATE
 from service.evaluation.quality import QUALITY_METRICS, TOLD
+from service.evaluation.quality_rows import CONFLICTING_LABELS
 from service.evaluation.slices import LIMIT_BROKEN, OVER_CEILING, UNDER_FLOOR
 
 
@@ -59,7 +60,8 @@ def decide(
 ) -> tuple[Action, str]:
     """Return the action for a window, and the reason in a sentence.
 
-    Broken data wins over everything: a model must not be trained on it.  Another concept, a
+    Broken data wins over everything: a model must not be trained on it, nor on labels that
+    contradict each other.  Another concept, a
     realised loss and a critical slice beyond its limit, whatever the average, ask for retraining;
     so does an estimated loss where labels cannot tell.  Other slices and unequal groups are
     watched.  So are rows that moved as a whole,
@@ -68,7 +70,7 @@ def decide(
     reason never calls healthy what could not be judged.
     """
     if verdicts["quality"] is Verdict.ALERT:
-        return Action.FIX_DATA, f"the input is broken: {_named(alerts, 'quality')}"
+        return Action.FIX_DATA, f"{_broken(alerts)}: {_named(alerts, 'quality')}"
     loss = _loss(verdicts, alerts)
     if loss is not None:
         return Action.RETRAIN, loss
@@ -80,6 +82,13 @@ def decide(
     if verdicts.get("multivariate") is Verdict.ALERT:
         return Action.WATCH, f"the rows moved as a whole: {_named(alerts, 'multivariate')}"
     return Action.NONE, _quiet(verdicts)
+
+
+def _broken(alerts: Sequence[Measurement]) -> str:
+    metrics = {alert.metric for alert in alerts if family_of(alert) == "quality"}
+    if metrics == {CONFLICTING_LABELS}:
+        return "the labels contradict each other, and no model should learn from them"
+    return "the input is broken"
 
 
 def _loss(verdicts: Mapping[str, Verdict], alerts: Sequence[Measurement]) -> str | None:

@@ -14,12 +14,18 @@ from service.evaluation.quality_columns import (
     check_unit,
     check_unseen,
 )
-from service.evaluation.quality_rows import check_duplicates, check_rejected, check_types
+from service.evaluation.quality_rows import (
+    CONFLICTING_LABELS,
+    check_duplicates,
+    check_labels,
+    check_rejected,
+    check_types,
+)
 from service.evaluation.quality_volume import check_volume
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.columns import ATTRIBUTIONS, Column
-from service.profiles.profile import ColumnProfile, FeatureProfile
+from service.profiles.profile import ColumnProfile, FeatureProfile, Performance
 
 SCORE = "score"
 
@@ -27,10 +33,16 @@ QUALITY_METRICS = frozenset(
     {
         *("missing_ratio", "out_of_range_ratio", "unseen_ratio", "constant", "unit_change"),
         *("rows", "type_error_ratio", "rejected_ratio", "duplicate_ratio"),
+        CONFLICTING_LABELS,
     }
 )
 # What their reasons tell is plainer than their numbers.
-TOLD = frozenset({"constant", "unit_change", "rows", "rejected_ratio", "duplicate_ratio"})
+TOLD = frozenset(
+    {
+        *("constant", "unit_change", "rows", "rejected_ratio", "duplicate_ratio"),
+        CONFLICTING_LABELS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class QualityPolicy:
     type_errors: float = 0.01
     rejected: float = 0.01
     duplicates: float = 0.01
+    conflicting_labels: float = 0.01
     min_rows_per_hour: float | None = None
     min_rows: int = 100
 
@@ -60,16 +73,18 @@ def judge_quality(
     *,
     columns: Sequence[Column] = (),
     traffic: Traffic = NO_TRAFFIC,
+    performance: Performance | None = None,
 ) -> list[Measurement]:
     """Judge every column of a window, and its rows as a whole.
 
     A ratio alerts when it exceeds the reference's own by more than the tolerance *and* chance is
     ruled out: by Fisher's test for missing values (beyond the reference's own variability), by
     beta-binomial(2, n_reference - 1) beyond the reference's minimum and maximum, by the binomial
-    beyond a declared range and for what ingest counted, by Poisson's law for rows that repeat
-    another one, by Good and Turing for values that the reference has not seen.  A column that
-    varies in the reference alerts when all rows of the window have one value, and chance cannot
-    have done it; a declared numeric one when all values look multiplied, or moved, by one amount.
+    beyond a declared range, for what ingest counted and for labels that contradict, by Poisson's
+    law for rows that repeat another one, by Good and Turing for values that the reference has not
+    seen.  A column that varies in the reference alerts when all rows of the window have one value,
+    and chance cannot have done it; a declared numeric one when all values look multiplied, or
+    moved, by one amount.
 
     Parameters
     ----------
@@ -85,6 +100,8 @@ def judge_quality(
         The features with the ranges that their owner declared.
     traffic
         What ingest counted, and how many rows came before.
+    performance
+        The labelled rows, of which those that were given different labels are judged.
 
     Returns
     -------
@@ -92,8 +109,8 @@ def judge_quality(
         ``rows`` first, as information where nothing is known of earlier windows; then per column
         ``missing_ratio``, and ``out_of_range_ratio`` (numeric) or ``unseen_ratio`` (others);
         ``duplicate_ratio``; ``constant``, ``unit_change``, ``type_error_ratio`` and
-        ``rejected_ratio`` only where there is any.  ``p_value`` is adjusted for all checks, these
-        included.
+        ``rejected_ratio`` only where there is any; ``conflicting_label_ratio`` where there are
+        labels.  ``p_value`` is adjusted for all checks, these included.
 
     Examples
     --------
@@ -115,20 +132,24 @@ def judge_quality(
     checks += _check_columns(binning, reference, chunks, current, policy, columns)
     duplicates = check_duplicates(reference, current, chunks, policy.duplicates)
     checks.append(require(duplicates, policy.min_rows, "rows"))
-    checks += _check_rows(current.rows, columns, traffic, policy)
+    checks += _check_rows(current.rows, columns, traffic, policy, performance)
     return measure_checks(checks, policy.alpha)
 
 
 def judge_traffic(
-    rows: int, columns: Sequence[Column], traffic: Traffic, policy: QualityPolicy
+    rows: int,
+    columns: Sequence[Column],
+    traffic: Traffic,
+    policy: QualityPolicy,
+    performance: Performance | None = None,
 ) -> list[Measurement]:
-    """Judge what needs no reference: how many rows came, and what ingest counted of them.
+    """Judge what needs no reference: how many rows came, what ingest counted, and their labels.
 
     Parameters
     ----------
     rows
         Rows of the window that were stored.
-    columns, traffic, policy
+    columns, traffic, policy, performance
         As for :func:`judge_quality`.
 
     Returns
@@ -144,7 +165,7 @@ def judge_traffic(
     ('rejected_ratio', 0.25, '25.0 % of the rows were refused, most as unknown-feature')
     """
     checks = check_volume(rows, traffic.earlier, policy.min_rows_per_hour)
-    checks += _check_rows(rows, columns, traffic, policy)
+    checks += _check_rows(rows, columns, traffic, policy, performance)
     return measure_checks(checks, policy.alpha)
 
 
@@ -180,13 +201,21 @@ def _check_columns(
 
 
 def _check_rows(
-    rows: int, columns: Sequence[Column], traffic: Traffic, policy: QualityPolicy
+    rows: int,
+    columns: Sequence[Column],
+    traffic: Traffic,
+    policy: QualityPolicy,
+    performance: Performance | None,
 ) -> list[Check]:
     checks = [
         *check_types(columns, traffic, rows, policy.type_errors),
         check_rejected(traffic, rows, policy.rejected),
     ]
-    return [require(check, policy.min_rows, "rows") for check in checks]
+    found = [require(check, policy.min_rows, "rows") for check in checks]
+    if performance is not None:
+        labels = check_labels(performance, policy.conflicting_labels)
+        found += [require(check, policy.min_rows, "labelled rows") for check in labels]
+    return found
 
 
 def _pairs(

@@ -35,6 +35,7 @@ class Check:
     reason: str | None = None
     direction: Direction = Direction.HIGHER_IS_WORSE
     recorded: bool = True
+    interval: tuple[float, float] | None = None
 
 
 def ratio_check(
@@ -117,10 +118,13 @@ def _measure(check: Check, tests: int, alpha: float) -> Measurement:
         verdict = Verdict.ALERT if bad else Verdict.OK
         if bad:
             reason = check.finding
+    low, high = check.interval or (None, None)
     return Measurement(
         metric=check.metric,
         subject=check.subject,
         value=check.value,
+        ci_low=low,
+        ci_high=high,
         n=check.rows,
         n_reference=max(check.reference_rows, 0),
         method=check.method,

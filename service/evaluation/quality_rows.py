@@ -1,17 +1,19 @@
-"""Checks of a window's rows as a whole: what ingest could not store, or not wholly."""
+"""Checks of a window's rows as a whole: what ingest could not store, and what contradicts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from service.detection.duplicates import count_repeats, pool_repeats, repeats_tail
+from service.detection.performance import wilson
 from service.detection.quality import binomial_tail
 from service.evaluation.quality_check import Check, ratio_check, varying_tail
 from service.evaluation.traffic import Traffic
 from service.profiles.columns import Column
-from service.profiles.profile import Contents, FeatureProfile
+from service.profiles.profile import Contents, FeatureProfile, Performance
 
 # What a warning names; the rest is counted.
 NAMED = 10
+CONFLICTING_LABELS = "conflicting_label_ratio"
 
 
 def check_types(
@@ -88,6 +90,21 @@ def check_rejected(traffic: Traffic, rows: int, tolerance: float) -> Check:
     code = max(sorted(traffic.rejected), key=lambda code: traffic.rejected[code])
     finding = f"{100 * count / sent:.1f} % of the rows were refused, most as {code}"
     return replace(check, p_value=binomial_tail(count, sent, tolerance), finding=finding)
+
+
+def check_labels(performance: Performance, tolerance: float) -> Iterator[Check]:
+    """Check the rows that were given different labels at different times; none without labels.
+
+    No reference has any, so that the tolerance alone is the level that chance must exceed.
+    """
+    count, rows = performance.relabelled, performance.labelled + performance.unusable
+    if not rows:
+        return
+    check = ratio_check(CONFLICTING_LABELS, None, "binomial", (count, rows), (-1, 0.0), tolerance)
+    yield replace(
+        check, p_value=binomial_tail(count, rows, tolerance), interval=wilson(count / rows, rows),
+        finding=f"{100 * count / rows:.1f} % of the labelled rows were given different labels",
+    )  # fmt: skip
 
 
 def traffic_warnings(traffic: Traffic) -> list[dict[str, str]]:

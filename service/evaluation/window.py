@@ -154,7 +154,9 @@ def judge(
     promised: Baseline | None = None
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
-        measurements += judge_traffic(features.rows, columns, traffic, policies.quality)
+        measurements += judge_traffic(
+            features.rows, columns, traffic, policies.quality, performance
+        )
     else:
         promised = baseline.trained or baseline
         chunks = [chunk.features for chunk in baseline.chunks]
@@ -178,7 +180,7 @@ def judge(
         )
         measurements += judge_quality(
             binning, baseline.features, chunks, features, policies.quality,
-            columns=columns, traffic=traffic,
+            columns=columns, traffic=traffic, performance=performance,
         )  # fmt: skip
         measurements += judge_estimate(
             promised.performance,

@@ -16,6 +16,8 @@ SCORES = "scores."
 WEIGHT = "weight"
 LABEL = "label"
 TIME = "ts"
+# Whether a row was given another label, too; neither a feature nor a tag has such a name.
+RELABELLED = "tags.#relabelled"
 
 LARGEST_WEIGHT, SMALLEST_WEIGHT = 1e100, 1e-100
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from service.profiles.arrays import (
     LABEL,
     PREDICTION,
+    RELABELLED,
     SCORE,
     Index,
     class_codes,
@@ -97,7 +98,7 @@ def profile_performance(rows: pa.Table, binning: Binning) -> Performance:
     ----------
     rows
         ``label`` and ``prediction`` (text, or numbers where the output is one), ``score`` and
-        ``weight`` where logged.
+        ``weight`` where logged; ``RELABELLED`` where it is known.
     binning
         The frozen edges, and what the output is.
 
@@ -107,6 +108,14 @@ def profile_performance(rows: pa.Table, binning: Binning) -> Performance:
         Of the kind that the output asks for.  Rows with a label whose label or prediction is no
         output of the model are in ``unusable`` alone.
     """
+    profile = _profile_labels(rows, binning)
+    relabelled = find_array(rows, RELABELLED)
+    if relabelled is None or not pa.types.is_boolean(relabelled.type):
+        return profile
+    return replace(profile, relabelled=relabelled.true_count)
+
+
+def _profile_labels(rows: pa.Table, binning: Binning) -> Performance:
     output = binning.output
     if isinstance(output, Quantity):
         return profile_regression(rows, binning)

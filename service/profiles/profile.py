@@ -89,7 +89,8 @@ class PerformanceProfile:
     (scores clipped to [1e-15, 1 - 1e-15] for l).  Rows whose label or prediction is neither class
     are in ``unusable`` alone.  ``ranked`` are the scored rows themselves while these are at most
     ``MOST_RANKED``, ascending, shape ``(n, 3)``: score, label, weight; of so few, one pair that
-    shares a bin moves the AUC by more than 1e-4.
+    shares a bin moves the AUC by more than 1e-4.  ``relabelled`` counts rows with a label, usable
+    or not, that were given another one at another time; slices do not count them.
     """
 
     labelled: int
@@ -101,6 +102,7 @@ class PerformanceProfile:
     score_weights: Floats
     losses: Floats
     ranked: Floats | None = None
+    relabelled: int = 0
 
     @property
     def ranked_weights(self) -> Floats:
@@ -137,7 +139,8 @@ class MulticlassProfile:
     ``losses`` is ``(k, 4)``: per label Σw·l, Σw·l², Σw·b, Σw·b² of the log loss l and the squared
     error b, summed over the classes, of these rows (scores clipped to [1e-15, 1 - 1e-15] for l);
     the last two are NaN where a profile of the first release has a part in them.  Rows whose label
-    or prediction is none of the classes are in ``unusable`` alone.
+    or prediction is none of the classes are in ``unusable`` alone.  ``relabelled`` is as for a
+    binary model.
     """
 
     names: tuple[str, ...]
@@ -149,6 +152,7 @@ class MulticlassProfile:
     score_counts: Counts
     score_weights: Floats
     losses: Floats
+    relabelled: int = 0
 
     @property
     def label_score_counts(self) -> Counts:
@@ -170,7 +174,8 @@ class RegressionProfile:
     ``sums`` has the shape ``(len(REGRESSION_SUMS),)``.  ``zero_labels`` are rows whose label is 0:
     they have no relative error.  ``outside_log`` are rows whose label or prediction is -1 or less:
     they have no logarithmic error.  Rows whose label or prediction is no finite number are in
-    ``unusable`` alone.
+    ``unusable`` alone.  ``relabelled`` is as for a binary model; numbers that are equal are one
+    label.
     """
 
     labelled: int
@@ -178,6 +183,7 @@ class RegressionProfile:
     zero_labels: int
     outside_log: int
     sums: Floats
+    relabelled: int = 0
 
 
 # Σ over rows of w times: e = prediction - label; u = label less the binning's centre, because

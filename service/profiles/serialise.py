@@ -169,9 +169,12 @@ def features_from_bytes(data: bytes) -> FeatureProfile:
 
 def performance_to_bytes(profile: Performance) -> bytes:
     """Serialise a performance profile; its frame says of which kind it is."""
+    # Left out where there is none, so that the release before reads it, too.
+    known = {"relabelled": profile.relabelled} if profile.relabelled else {}
     if isinstance(profile, RegressionProfile):
         names = ("labelled", "unusable", "zero_labels", "outside_log")
-        return pack(b"R", {name: getattr(profile, name) for name in names}, [profile.sums])
+        counts = {name: getattr(profile, name) for name in names}
+        return pack(b"R", {**counts, **known}, [profile.sums])
     arrays = [
         profile.confusion.ravel(),
         profile.confusion_weights.ravel(),
@@ -184,6 +187,7 @@ def performance_to_bytes(profile: Performance) -> bytes:
         "labelled": profile.labelled,
         "unusable": profile.unusable,
         "scores": list(profile.score_counts.shape),
+        **known,
     }
     if isinstance(profile, MulticlassProfile):
         return pack(b"M", {**head, "names": profile.names}, arrays)
@@ -216,6 +220,7 @@ def performance_from_bytes(data: bytes) -> Performance:
         weights.reshape(shape),
         losses.reshape(2, -1),
         ranked,
+        head.get("relabelled", 0),
     )
 
 
@@ -236,6 +241,7 @@ def _multiclass(head: Mapping[str, Any], arrays: Sequence[Array]) -> MulticlassP
         counts,
         weights,
         _four_losses(losses, k),
+        head.get("relabelled", 0),
     )
 
 

@@ -18,4 +18,5 @@ class Quality(Document):
     type_errors: Share = 0.01
     rejected: Share = 0.01
     duplicates: Share = 0.01
+    conflicting_labels: Share = 0.01
     min_rows_per_hour: Effect | None = None

@@ -37,6 +37,7 @@ def policies_of(document: MonitorDocument, importance: Importance = ALIKE) -> Po
             type_errors=quality.type_errors,
             rejected=quality.rejected,
             duplicates=quality.duplicates,
+            conflicting_labels=quality.conflicting_labels,
             min_rows_per_hour=quality.min_rows_per_hour,
             min_rows=document.min_rows,
         ),

@@ -205,3 +205,16 @@ def test_unequal_groups_are_looked_at() -> None:
 )
 def test_the_family_of_a_slice_or_a_disparity(measurement: Measurement, family: str) -> None:
     assert family_of(measurement) == family
+
+
+def test_labels_that_contradict_are_not_called_broken_input() -> None:
+    verdicts = dict.fromkeys(("quality", "drift", "performance", "estimated_performance"), OK)
+    verdicts["quality"] = verdicts["performance"] = ALERT
+    told = "10.0 % of the labelled rows were given different labels"
+    conflict = replace(a_measurement("conflicting_label_ratio"), subject=None, reason=told)
+    action, reason = decide(verdicts, [conflict, a_measurement("roc_auc")])
+    assert action is Action.FIX_DATA
+    assert reason.startswith("the labels contradict each other")
+    assert reason.endswith(told)
+    _, reason = decide(verdicts, [conflict, a_measurement("missing_ratio")])
+    assert reason.startswith("the input is broken")

@@ -1,9 +1,11 @@
+from bisect import bisect_left
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom, binomtest
 
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
@@ -13,7 +15,7 @@ from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
 from service.profiles.merge import empty_features
-from service.profiles.profile import NO_CONTENTS
+from service.profiles.profile import NO_CONTENTS, REGRESSION_SUMS, RegressionProfile
 
 CLASSES = Classes("0", "1")
 
@@ -394,3 +396,67 @@ def test_the_owners_floor_counts_from_the_first_window_on() -> None:
     assert broken.reason == "100 rows, fewer than the floor of 240"
     assert judge_volume(239, weeks=0, floor=10).verdict is Verdict.OK
     assert judge_volume(1000, floor=10).method == "seasonal"
+
+
+def labels_with(conflicts: int, rows: int, unusable: int = 0) -> RegressionProfile:
+    return RegressionProfile(rows, unusable, 0, 0, np.zeros(len(REGRESSION_SUMS)), conflicts)
+
+
+def test_conflicting_labels_are_judged_by_the_binomial_beyond_the_tolerance() -> None:
+    policy = QualityPolicy(conflicting_labels=0.5, min_rows=2)
+    [_, found] = judge_traffic(2, [], Traffic(), policy, labels_with(2, 1, 1))
+    # Both of two rows at one in two: a quarter; of two checks, the other of refused rows.
+    assert found.p_value == pytest.approx(1 - (1 - 0.25) ** 2)
+    assert (found.metric, found.value, found.verdict) == (
+        "conflicting_label_ratio",
+        1.0,
+        Verdict.OK,
+    )
+    assert found.ci_high == 1.0
+
+
+@pytest.mark.parametrize(
+    ("conflicts", "rows", "verdict"),
+    [
+        (0, 1000, Verdict.OK),
+        (12, 1000, Verdict.OK),
+        (30, 1000, Verdict.ALERT),
+        (99, 99, Verdict.INSUFFICIENT_DATA),
+    ],
+)
+def test_more_conflicting_labels_than_tolerated_are_an_alert(
+    conflicts: int, rows: int, verdict: Verdict
+) -> None:
+    labels = labels_with(conflicts, rows)
+    [_, found] = judge_traffic(rows, [], Traffic(), QualityPolicy(), labels)
+    assert (found.value, found.n, found.verdict) == (conflicts / rows, rows, verdict)
+    own = binomtest(conflicts, rows).proportion_ci(method="wilson")
+    assert (found.ci_low, found.ci_high) == pytest.approx((own.low, own.high), abs=1e-6)
+
+
+def test_without_labels_no_conflict_is_tested() -> None:
+    found = judge_traffic(500, [], Traffic(), QualityPolicy(), labels_with(0, 0))
+    assert [m.metric for m in found] == ["rows"]
+    rejected = Traffic(rejected={"wrong-type": 10})
+    alone, beside = (
+        judge_traffic(500, [], rejected, QualityPolicy(), labels)[1].p_value
+        for labels in (labels_with(0, 0), labels_with(0, 500))
+    )
+    assert alone is not None
+    assert beside is not None
+    assert alone < beside
+
+
+@pytest.mark.parametrize("rows", [100, 300, 1_000, 10_000, 100_000, 1_000_000])
+def test_conflicts_as_frequent_as_tolerated_alarm_at_most_at_alpha_and_more_are_found(
+    rows: int,
+) -> None:
+    def alerts(conflicts: int) -> bool:
+        labels = labels_with(conflicts, rows)
+        [_, found] = judge_traffic(rows, [], Traffic(), QualityPolicy(), labels)
+        return found.verdict is Verdict.ALERT
+
+    least = bisect_left(range(rows + 1), True, key=alerts)
+    assert binom.sf(least - 1, rows, 0.01) <= QualityPolicy().alpha
+    assert binom.sf(least - 1, rows, 0.1) > 0.95
+    assert rows < 1_000 or binom.sf(least - 1, rows, 0.03) > 0.95

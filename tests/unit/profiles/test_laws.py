@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.profiles.arrays import RELABELLED
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, Column, Kind
@@ -60,6 +61,7 @@ SCHEMA = pa.schema(
         ("weight", pa.float64()),
         ("label", pa.string()),
         ("ts", pa.timestamp("us", tz="UTC")),
+        (RELABELLED, pa.bool_()),
     ]
 )
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,6 +85,7 @@ rows = st.fixed_dictionaries(
         "score": maybe(st.one_of(st.floats(0, 1), st.just(float("nan")))),
         "weight": maybe(st.floats(0, 100)),
         "label": maybe(st.sampled_from(["0", "1", "?"])),
+        RELABELLED: maybe(st.booleans()),
         "ts": maybe(st.integers(0, 5000).map(lambda hour: START + timedelta(hours=hour))),
     }
 )

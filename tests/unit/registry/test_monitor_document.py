@@ -65,6 +65,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "type_errors": 0.01,
             "rejected": 0.01,
             "duplicates": 0.01,
+            "conflicting_labels": 0.01,
             "min_rows_per_hour": None,
         },
         "performance": {
