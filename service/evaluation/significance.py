@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import chdtrc, logit, ndtr, stdtr
 
+from service.detection.estimation import METHOD as ESTIMATE
 from service.detection.metrics import HIGHER_IS_WORSE, SIGNED
 from service.detection.performance import (
     FEWEST_IN_DENOMINATOR,
@@ -59,8 +60,9 @@ def p_value_of_loss(
     Returns
     -------
     float
-        In [0, 1].  Fisher's exact test for proportions; else a z-test whose noise of the window is
-        the larger of what the window and what the reference say about that many rows.  Where the
+        In [0, 1].  Fisher's exact test for proportions; else a z-test whose noise of either side is
+        the larger of what the window and what the reference say about that many rows: a reference
+        without its rare large errors looks both better and surer than it is.  Where the
         reference's chunks disagree significantly, their variance is added and Student's t replaces
         the normal; Fisher's p, which knows nothing of it, then is a lower bound.
     """
@@ -73,8 +75,7 @@ def p_value_of_loss(
     sides = 1
     if name in SIGNED:
         loss, sides = abs(loss), 2
-    expected = before.error**2 * before.support / now.support
-    variance = max(now.error**2, expected) + before.error**2
+    variance = _noise(now, before) + _noise(before, now)
     if between is not None:
         variance += between * (1 + 1 / len(chunks))
     if variance <= 0:
@@ -83,6 +84,14 @@ def p_value_of_loss(
     # A variance from few chunks is itself uncertain, hence Student's t.
     tail = ndtr(-z) if between is None else stdtr(len(chunks) - 1, -z)
     return max(p_value, min(sides * float(tail), 1.0))
+
+
+def _noise(value: MetricValue, other: MetricValue) -> float:
+    """Return the variance of a value: its own, or what the other's says of that many rows."""
+    # The error of an estimate is its calibrator's, too, which no number of rows lessens.
+    if other.method == ESTIMATE:
+        return value.error**2
+    return max(value.error**2, other.error**2 * other.support / value.support)
 
 
 def p_value_beyond(name: str, now: MetricValue, limit: float) -> float:

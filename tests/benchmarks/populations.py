@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import expit
 
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
@@ -145,19 +146,25 @@ def _stacked(rows: Sequence[Any]) -> dict[str, Stack]:
     return found
 
 
-def binary(*, accuracy: float = 0.9) -> Population:
+def binary() -> Population:
     """Return a calibrated binary model: 200 scores, the label drawn from each."""
     grid = np.linspace(0.004, 0.996, 200)
-    density = grid ** (-accuracy) + (1 - grid) ** (-accuracy)
+    return _of_scores(grid, grid**-0.9 + (1 - grid) ** -0.9)
+
+
+def rare() -> Population:
+    """Return a calibrated binary model whose positives are about 3 % of the rows."""
+    logits = np.linspace(-9, 3, 200)
+    return _of_scores(expit(logits), np.exp(-((logits + 4.5) ** 2) / 4), at=0.1)
+
+
+def _of_scores(grid: Floats, density: Floats, at: float = 0.5) -> Population:
     scores = np.repeat(grid, 2)
     labels = np.tile([0, 1], len(grid))
     shares = np.repeat(density, 2) * np.where(labels == 1, scores, 1 - scores)
+    predicted = (scores >= at).astype(int)
     cells = pa.table(
-        {
-            "label": labels.astype(str),
-            "prediction": (scores >= 0.5).astype(int).astype(str),
-            "score": scores,
-        }
+        {"label": labels.astype(str), "prediction": predicted.astype(str), "score": scores}
     )
     return Population(
         Classes("0", "1"), cells, shares / shares.sum(), ("roc_auc", "accuracy", "recall")
@@ -186,15 +193,27 @@ def regression() -> Population:
     """Return a regression: 20 predictions, each with 15 errors of a bell's frequencies."""
     predicted = np.repeat(np.linspace(50, 500, 20), 15)
     deviations = np.tile(np.linspace(-3, 3, 15), 20)
-    cells = pa.table({"prediction": predicted, "label": predicted + 10 * deviations})
-    shares = np.exp(-(deviations**2) / 2)
+    return _of_labels(predicted, predicted + 10 * deviations, np.exp(-(deviations**2) / 2))
+
+
+def heavy() -> Population:
+    """Return a regression whose errors grow with the prediction, and are lognormal."""
+    predicted = np.repeat(np.geomspace(50, 500, 12), 61)
+    deviations = np.tile(np.linspace(-4, 4, 61), 12)
+    return _of_labels(predicted, predicted * np.exp(deviations / 2), np.exp(-(deviations**2) / 2))
+
+
+def _of_labels(predicted: Floats, label: Floats, shares: Floats) -> Population:
+    cells = pa.table({"prediction": predicted, "label": label})
     return Population(Quantity(), cells, shares / shares.sum(), ("rmse", "mae"))
 
 
 TASKS: dict[str, Callable[[], Population]] = {
     "binary": binary,
+    "rare": rare,
     "multiclass": multiclass,
     "regression": regression,
+    "heavy": heavy,
 }
 
 

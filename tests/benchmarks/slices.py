@@ -1,6 +1,6 @@
 """False alarms and power of the verdicts on slices, declared and found, and fairness.
 
-    python -m tests.benchmarks.slices [--windows 2000]
+    python -m tests.benchmarks.slices [--windows 2000] [--only declared]
 
 Every window has a fresh reference; counts of declared slices are drawn directly.
 """
@@ -178,11 +178,20 @@ def share(windows: list[list[Measurement]], only: str | None = None) -> float:
 
 
 def main() -> None:
-    """Print a table in Markdown."""
+    """Print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=2_000)
-    windows = parser.parse_args().windows
+    parser.add_argument("--only", choices=("declared", "found"))
+    options = parser.parse_args()
     draw = np.random.default_rng(1)
+    if options.only != "found":
+        declared(options.windows, draw)
+    if options.only != "declared":
+        discovery(max(options.windows // 10, 1), draw)
+
+
+def declared(windows: int, draw: np.random.Generator) -> None:
+    """Print how often declared slices alert, and groups that are equal."""
     print(f"alpha {ALPHA:.0%}, {SLICES + 1} slices, {windows} windows")
     print("| rows a slice | binary | multiclass | regression | fairness | .9 to .7 found |")
     print("|---|---|---|---|---|---|")
@@ -195,7 +204,6 @@ def main() -> None:
         ]
         cells = [*(f"{rate:.2%}" for rate in (*quiet, fair)), " ".join(f"{f:.1%}" for f in found)]
         print(f"| {n:,} | {' | '.join(cells)} |", flush=True)
-    discovery(max(windows // 10, 1), draw)
 
 
 def discovery(windows: int, draw: np.random.Generator) -> None:

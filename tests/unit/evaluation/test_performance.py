@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 from service.detection.calibrator import fit_calibrator
-from service.detection.metrics import RECORDED
+from service.detection.metrics import RECORDED, measure
 from service.detection.performance import METRICS, measure_performance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import (
@@ -20,7 +20,12 @@ from service.evaluation.significance import p_value_of_loss, sidak
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
-from service.profiles.profile import Performance, PerformanceProfile
+from service.profiles.profile import (
+    REGRESSION_SUMS,
+    Performance,
+    PerformanceProfile,
+    RegressionProfile,
+)
 
 CAR_LOAN = Path(__file__).resolve().parents[4] / "shared" / "data" / "nannyml_car_loan"
 CLASSES = Classes("0", "1")
@@ -171,6 +176,24 @@ def test_metrics_of_few_rows_keep_their_level(name: str) -> None:
             )
             values.append(measure_performance(counted, [name])[name])
         alarms += p_value_of_loss(name, values[1], values[0], []) < 0.01
+    assert alarms <= 1.7 * 0.01 * runs
+
+
+def test_a_reference_that_lacks_its_rare_large_errors_is_not_surer_for_it() -> None:
+    draw, alarms, runs = np.random.default_rng(4), 0, 2000
+    deviations = np.linspace(-4, 4, 61)
+    errors = 100 * np.expm1(deviations / 2)
+    shares = np.exp(-(deviations**2) / 2) / np.exp(-(deviations**2) / 2).sum()
+    powers = {"abs_e": np.abs(errors), "e2": errors**2, "e4": errors**4}
+    for _ in range(runs):
+        values = []
+        for n in (5_000, 1_000_000):
+            counts = draw.multinomial(n, shares)
+            sums = {name: float(counts @ power) for name, power in powers.items()}
+            sums |= {"w": float(n), "ww": float(n)}
+            made = np.array([sums.get(name, 0.0) for name in REGRESSION_SUMS])
+            values.append(measure(RegressionProfile(n, 0, 0, 0, made), ["rmse"])["rmse", None])
+        alarms += p_value_of_loss("rmse", values[1], values[0], []) < 0.01
     assert alarms <= 1.7 * 0.01 * runs
 
 
