@@ -26,7 +26,7 @@ def test_a_row_is_stored_as_it_was_sent_and_marks_its_hour(run: Run) -> None:
         [row] = logged["predictions"]
         received = row.pop("received_at")
         assert received > "2026"
-        assert row == {**record, "scores": None, "version": "7"}
+        assert row == {**record, "scores": None, "attributions": None, "version": "7"}
         assert row["features"]["owner"] is True
         [(kind, bucket, pending)] = api.query("SELECT kind, bucket::text, pending FROM arrival")
         assert (kind, bucket[:19], pending) == ("rows", "2026-01-02 03:00:00", None)
