@@ -191,7 +191,9 @@ def _single_slices(
 
 
 def sentence_of(one: Contribution) -> str:
-    """Return what one contribution says."""
+    """Return what one contribution says; more than the whole, where the rest improved, is all."""
+    share = f"{100 * min(one.share, 1):.0f} %"
     if one.kind == FEATURE:
-        return f"the shift of {one.name} explains {one.share:.0%} of the loss"
-    return f"{one.name} is {one.rows:.1%} of the rows and {one.share:.0%} of the loss"
+        return f"the shift of {one.name} explains {share} of the rise of the loss"
+    rows = f"{100 * one.rows:.1f} %"
+    return f"{one.name} is {rows} of the rows and {share} of the rise of the loss"

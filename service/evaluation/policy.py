@@ -81,7 +81,7 @@ def decide(
         return _of_drift(verdicts, alerts, importance)
     if verdicts.get("multivariate") is Verdict.ALERT:
         return Action.WATCH, f"the rows moved as a whole: {_named(alerts, 'multivariate')}"
-    return Action.NONE, _quiet(verdicts)
+    return Action.NONE, _quiet(verdicts, alerts)
 
 
 def _broken(alerts: Sequence[Measurement]) -> str:
@@ -150,7 +150,10 @@ def _excess(alert: Measurement) -> float:
     return min(over / under, _LARGEST_EXCESS) if under > 0 else _LARGEST_EXCESS
 
 
-def _quiet(verdicts: Mapping[str, Verdict]) -> str:
+def _quiet(verdicts: Mapping[str, Verdict], alerts: Sequence[Measurement]) -> str:
+    if verdicts["estimated_performance"] is Verdict.ALERT:
+        named = _named(alerts, "estimated_performance")
+        return f"labels show none of the loss that was estimated: {named}"
     unknown = [name for name, verdict in verdicts.items() if verdict is Verdict.INSUFFICIENT_DATA]
     if len(unknown) == len(verdicts):
         return "nothing could be judged: too little data"
@@ -196,8 +199,17 @@ _FAMILY_OF_PREFIX = {
 }
 _BROKEN = {UNDER_FLOOR: "under its floor", OVER_CEILING: "over its ceiling"}
 
+# What a share of a column's values is of.
+_SHARES = {
+    "missing_ratio": "missing",
+    "out_of_range_ratio": "out of range",
+    "unseen_ratio": "unseen before",
+    "type_error_ratio": "of another type",
+}
+
 # A sentence that a person can read names no more.
 SAID = 3
+FIRST_WITH_COMMA = 1000
 
 
 def _named(alerts: Sequence[Measurement], family: str) -> str:
@@ -216,13 +228,36 @@ def _sentence(alert: Measurement) -> str:
     subject = f" of {named}" if named else ""
     if alert.metric in TOLD and alert.reason is not None:
         return f"{alert.subject or ''} {alert.reason}".strip()
+    if alert.metric in _SHARES and alert.value is not None:
+        before = alert.reference_value
+        usual = "" if before is None else f" against {100 * before:.3g} %"
+        return f"{100 * alert.value:.3g} %{subject} {_SHARES[alert.metric]}{usual}"
+    return f"{alert.metric}{subject}{_numbers(alert)}"
+
+
+def _numbers(alert: Measurement) -> str:
+    """Return the value of an alert, and the one that tells that it is bad."""
     if alert.value is None:
-        return f"{alert.metric}{subject}"
+        return ""
+    how, other = "", None
     if alert.reason in _BROKEN:
-        how = _BROKEN[alert.reason]
-        return f"{alert.metric}{subject} {alert.value:.3g} {how} {alert.threshold:.3g}"
-    if alert.reference_value is not None:
-        return f"{alert.metric}{subject} {alert.value:.3g} against {alert.reference_value:.3g}"
-    if alert.metric == "drift" and alert.threshold is not None:
-        return f"drift{subject} {alert.value:.2f} over {alert.threshold:.2f}"
-    return f"{alert.metric}{subject} {alert.value:.3g}"
+        how, other = _BROKEN[alert.reason], alert.threshold
+    elif alert.reference_value is not None:
+        how, other = "against", alert.reference_value
+    elif alert.metric == "drift":
+        # Of some of Evidently's tests the score is a p-value.
+        lower = alert.direction is Direction.LOWER_IS_WORSE
+        how, other = "under" if lower else "over", alert.threshold
+    return f" {figure(alert.value)}" + ("" if other is None else f" {how} {figure(other)}")
+
+
+def figure(value: float) -> str:
+    """Return a number as a person reads it: three digits that count, thousands set apart.
+
+    Examples
+    --------
+    >>> figure(0.10449), figure(58_012.3), figure(-1_649.2)
+    ('0.104', '58,000', '-1,650')
+    """
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= FIRST_WITH_COMMA else f"{rounded:.3g}"

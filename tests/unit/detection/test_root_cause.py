@@ -50,7 +50,7 @@ def test_a_decomposition_by_hand() -> None:
     assert (only.kind, only.name, only.n) == ("feature", "income", 200)
     assert only.share == pytest.approx(1.0)
     assert only.ci_low < 1 < only.ci_high
-    assert sentence_of(only) == "the shift of income explains 100% of the loss"
+    assert sentence_of(only) == "the shift of income explains 100 % of the rise of the loss"
     assert shift_of(np.array([0.5, 0.5]), np.array([0.1, 0.9]), np.array([0.1, 0.3])) == 0.08
 
 

@@ -67,7 +67,8 @@ def test_the_shift_of_one_feature_ranks_first_with_labels_and_without() -> None:
         assert first.value is not None
         # Some of it is within the lowest bin, where most values are lower than they were.
         assert 0.6 < first.value < 1.1
-        assert first.reason == f"the shift of x explains {first.value:.0%} of the loss"
+        share = f"{100 * min(first.value, 1):.0f} %"
+        assert first.reason == f"the shift of x explains {share} of the rise of the loss"
         assert "z" not in {one.subject for one in found}
     assert (family_of(by_labels[0]), family_of(by_scores[0])) == ("performance", "performance")
 

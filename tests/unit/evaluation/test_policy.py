@@ -6,7 +6,14 @@ import pytest
 
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
-from service.evaluation.policy import Action, decide, family_of, family_verdict, ranked
+from service.evaluation.policy import (
+    Action,
+    decide,
+    describe,
+    family_of,
+    family_verdict,
+    ranked,
+)
 
 OK, ALERT, THIN = Verdict.OK, Verdict.ALERT, Verdict.INSUFFICIENT_DATA
 
@@ -106,6 +113,24 @@ def test_the_strongest_drift_comes_first_and_where_importance_is_known_its_produ
     assert subjects(ranked([*alerts, p_value], ALIKE))[0] == "p"
 
 
+def test_numbers_in_a_sentence_are_those_of_a_person() -> None:
+    lost = replace(a_measurement("rmse"), value=58_012.3, reference_value=34_800.1, subject=None)
+    assert describe([lost]) == "rmse 58,000 against 34,800"
+    (near,) = drifts(score=0.1045)
+    assert describe([near]) == "drift of score 0.104 over 0.1"
+    p_value = replace(near, value=3.2e-9, threshold=0.05, direction=Direction.LOWER_IS_WORSE)
+    assert describe([p_value]) == "drift of score 3.2e-09 under 0.05"
+    broken = replace(lost, metric="missing_ratio", subject="age", value=0.3151, reference_value=0.0)
+    assert describe([broken]) == "31.5 % of age missing against 0 %"
+
+
+def test_an_estimated_loss_that_labels_deny_is_not_called_nothing() -> None:
+    verdicts = {"quality": OK, "drift": OK, "estimated_performance": ALERT, "performance": OK}
+    action, reason = decide(verdicts, [a_measurement("estimated_recall")])
+    assert action is Action.NONE
+    assert reason.startswith("labels show none of the loss that was estimated: estimated_recall")
+
+
 def test_broken_features_are_named_by_their_importance() -> None:
     alerts = [replace(a_measurement("missing_ratio"), subject=name) for name in ("a", "b")]
     assert subjects(ranked(alerts, Importance({"a": 1.0, "b": 2.0}))) == ["b", "a"]
@@ -117,7 +142,7 @@ def test_drift_of_what_the_model_hardly_uses_asks_for_nothing() -> None:
     known = Importance({"income": 0.6, "row_hash": 0.0})
     action, reason = decide({**verdicts, "drift": ALERT}, drifts(row_hash=0.5), known)
     assert action is Action.NONE
-    assert reason == "only what the model hardly uses has moved: drift of row_hash 0.50 over 0.10"
+    assert reason == "only what the model hardly uses has moved: drift of row_hash 0.5 over 0.1"
     both = drifts(row_hash=0.5, income=0.2)
     assert decide({**verdicts, "drift": ALERT}, both, known)[0] is Action.WATCH
 
