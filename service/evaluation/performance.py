@@ -224,7 +224,9 @@ def _judge(
     name, subject = key
     policy = context.policy
     baseline = None if before is None else before.value
-    threshold = None if before is None else threshold_of(name, before, policy.tolerance, now.value)
+    threshold = None
+    if before is not None and name not in RECORDED:
+        threshold = threshold_of(name, before, policy.tolerance, now.value)
     judged = name in policy.metrics
     reason = now.reason or context.blocked or _thin(now, before) if judged else now.reason
     p_value, verdict = None, Verdict.INSUFFICIENT_DATA if judged else None

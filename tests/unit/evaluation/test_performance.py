@@ -324,6 +324,14 @@ def test_missing_scores_do_not_keep_accuracy_from_being_judged() -> None:
     assert (measured["roc_auc"].value, measured["roc_auc"].reason) == (None, "no_scores")
 
 
+def test_what_is_never_judged_has_no_threshold() -> None:
+    measured = judge(some_rows(5000), some_rows(1000, 1))
+    assert measured["accuracy"].threshold is not None
+    for name in ("label_rate", "expected_calibration_error"):
+        assert measured[name].reference_value is not None
+        assert measured[name].threshold is None
+
+
 def test_an_estimate_alerts_when_scores_move_to_where_the_model_is_unsure() -> None:
     reference = some_rows(5000)
     calibrator = fit_calibrator(
