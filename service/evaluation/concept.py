@@ -102,8 +102,7 @@ def judge_concept(
     possible = ESTIMATED if isinstance(current, PerformanceProfile) else ESTIMATED_OVERALL
     names = [name for name in dict.fromkeys(policy.metrics) if name in possible]
     if isinstance(current, RegressionProfile):
-        metrics = [CONCEPT_DRIFT + name for name in dict.fromkeys(policy.metrics)]
-        return [_nothing(metric, current.labelled, "no_estimator") for metric in metrics]
+        return []
     if calibrators is None or context.blocked is not None:
         reason = context.blocked or "no_calibrator"
         metrics = [*(CONCEPT_DRIFT + name for name in names), CALIBRATION_DRIFT]

@@ -38,7 +38,7 @@ from service.evaluation.quality_rows import traffic_warnings
 from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
 from service.evaluation.traffic import NO_TRAFFIC, Traffic
 from service.profiles.binning import Binning
-from service.profiles.columns import Column
+from service.profiles.columns import Column, Quantity
 from service.profiles.merge import empty_performance
 from service.profiles.profile import FeatureProfile, Performance
 from service.profiles.segments import Segment
@@ -226,10 +226,16 @@ def judge(
         or evidently_test(finding.subject or "", policies.drift) is None
     ]
     judgement = conclude(
-        features.rows, performance.labelled, measurements, warnings, policies.families,
+        features.rows, performance.labelled, measurements, warnings, _families(binning, policies),
         policies.drift.importance,
     )  # fmt: skip
     return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
+
+
+def _families(binning: Binning, policies: Policies) -> tuple[str, ...]:
+    """Return what there is a verdict on; numbers have no scores that promise anything."""
+    scored = not isinstance(binning.output, Quantity)
+    return tuple(family for family in policies.families if scored or family != "concept")
 
 
 def _withhold(finding: Measurement, reason: str | None) -> Measurement:
