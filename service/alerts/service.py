@@ -29,13 +29,15 @@ def record_signals(
     """Store what a window says about every cause, and bring the incidents up to date.
 
     An open incident of which the window says nothing is unknown while more is ``pending``, and
-    else calm: nobody watches its cause any more.  The caller holds the version's lock: two workers
-    that judge neighbours would not see each other's window otherwise.
+    else calm: nobody watches its cause any more, or a check of quality found nothing to record.
+    The caller holds the version's lock: two workers that judge neighbours would not see each
+    other's window otherwise.
     """
     told = [signal for signal in signals if signal.state is not State.CALM]
     going_on = repository.causes_open_at(session, timeline.version_id, window.start)
     if pending:
-        silent = going_on - {signal.cause for signal in signals}
+        spoken = {signal.cause for signal in signals}
+        silent = {cause for cause in going_on - spoken if cause.kind != "quality"}
         told += [Signal(cause, State.UNKNOWN) for cause in sorted(silent)]
     before = repository.replace_signals(session, timeline.version_id, window, told)
     news: dict[str, Signal | None] = dict.fromkeys(before)

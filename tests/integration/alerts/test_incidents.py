@@ -198,6 +198,18 @@ def test_what_nobody_watches_any_more_closes_but_not_while_findings_are_awaited(
     assert days(sessions) == [(0, 1, 4, "closed")]
 
 
+def test_a_check_of_quality_that_found_nothing_closes_while_findings_are_awaited(
+    sessions: Sessions,
+) -> None:
+    version = register(sessions, "7")
+    unit = Cause("quality", metric="unit_change", subject="height")
+    for day in range(2):
+        judge(sessions, version, day, A, causes=[unit])
+    for day in (2, 3):
+        judge(sessions, version, day, pending=True)
+    assert days(sessions) == [(0, 1, 3, "closed")]
+
+
 def test_a_silent_window_neither_opens_nor_closes(sessions: Sessions) -> None:
     version = register(sessions, "7")
     for day in range(2):
