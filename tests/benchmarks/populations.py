@@ -42,7 +42,9 @@ class Stack:
     def times(self, counts: Counts) -> Any:
         """Return the sum over rows."""
         total = np.asarray(counts.astype(np.float64) @ self.cells).reshape(self.shape)
-        return np.rint(total).astype(np.int64) if self.whole else total
+        if self.whole:
+            total = np.rint(total).astype(np.int64)
+        return total if self.shape else total.item()
 
     @property
     def values(self) -> Floats:
@@ -98,9 +100,6 @@ class Population:
         """Return the profile of labelled rows."""
         first, stacks = self._performance
         found: dict[str, Any] = {name: stack.times(counts) for name, stack in stacks.items()}
-        for name in ("labelled", "unusable", "zero_labels", "outside_log"):
-            if name in found:
-                found[name] = int(found[name])
         if hasattr(first, "ranked"):
             found["ranked"] = None
         return replace(first, **found)
