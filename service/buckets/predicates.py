@@ -4,7 +4,7 @@ Null is unknown, as in SQL, and so is what cannot be compared; a row is in a sli
 is true.  No value of a row can make it fail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -58,7 +58,7 @@ def _evaluate(rows: pa.Table, predicate: Predicate) -> pa.Array:
     if isinstance(predicate, IsNull):
         return pc.is_null(array, nan_is_null=True)
     if isinstance(predicate, OneOf):
-        return reduce(pc.or_kleene, (_compare(array, "=", value) for value in predicate.values))
+        return _one_of(array, predicate.values)
     return _test(array, predicate)
 
 
@@ -72,17 +72,50 @@ def _compare(array: pa.Array, operator: str, value: Value) -> pa.Array:
         return _compare_times(array, operator, value)
     if pa.types.is_nested(array.type):
         return pa.nulls(len(array), pa.bool_())
-    is_text = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-    if is_text and isinstance(value, bool):
-        value = str(value).lower()
-    if is_text and isinstance(value, str):
-        return _OPERATORS[operator](to_text(array), pa.scalar(value, array.type))
-    number = _number(value, boolean=pa.types.is_boolean(array.type))
-    if number is None:
+    given = _value_for(array, value)
+    if given is None:
         return pa.nulls(len(array), pa.bool_())
-    numbers = _numbers_of_texts(array) if is_text else to_floats(array)
-    known = pa.array(numbers, pa.float64(), mask=~np.isfinite(numbers))
-    return _OPERATORS[operator](known, pa.scalar(number))
+    if isinstance(given, str):
+        return _OPERATORS[operator](to_text(array), pa.scalar(given, array.type))
+    return _OPERATORS[operator](_numbers(array), pa.scalar(given))
+
+
+def _one_of(array: pa.Array, values: Sequence[Value]) -> pa.Array:
+    """Say which are equal to one of the values; a thousand of them are one look-up."""
+    if pa.types.is_timestamp(array.type) or pa.types.is_nested(array.type):
+        return reduce(pc.or_kleene, (_compare(array, "=", value) for value in values))
+    given = {_value_for(array, value) for value in values}
+    texts = [value for value in given if isinstance(value, str)]
+    numbers = [value + 0.0 for value in given if isinstance(value, float)]
+    found = [pa.nulls(len(array), pa.bool_())] if None in given else []
+    if texts:
+        found.append(_is_in(to_text(array), pa.array(texts, array.type)))
+    if numbers:
+        found.append(_is_in(pc.add(_numbers(array), 0.0), pa.array(numbers)))
+    return reduce(pc.or_kleene, found)
+
+
+def _is_in(array: pa.Array, values: pa.Array) -> pa.Array:
+    return pc.if_else(pc.is_valid(array), pc.is_in(array, value_set=values), None)
+
+
+def _value_for(array: pa.Array, value: Value) -> str | float | None:
+    """Return the text or the number that the column is compared with, if it can be."""
+    if _is_text(array):
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, str):
+            return value
+    return _number(value, boolean=pa.types.is_boolean(array.type))
+
+
+def _is_text(array: pa.Array) -> bool:
+    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+
+
+def _numbers(array: pa.Array) -> pa.Array:
+    numbers = _numbers_of_texts(array) if _is_text(array) else to_floats(array)
+    return pa.array(numbers, pa.float64(), mask=~np.isfinite(numbers))
 
 
 def _compare_times(array: pa.Array, operator: str, value: Value) -> pa.Array:

@@ -17,7 +17,7 @@ from service.profiles.freeze import freeze_binning
 from service.profiles.profile import Performance, PerformanceProfile, RegressionProfile
 from service.profiles.serialise import performance_to_bytes
 from service.profiles.slices import merge_slices, slices_from_bytes, slices_to_bytes
-from service.registry.predicates import parse
+from service.registry.predicates import Comparison, Either, Not, OneOf, Predicate, parse
 
 COLUMNS = [Column("region", Kind.CATEGORICAL), Column("amount", Kind.NUMERIC)]
 SLICING = Slicing(
@@ -161,6 +161,49 @@ ROWS = pa.table(
 )
 def test_a_predicate_by_hand(text: str, expected: list[int]) -> None:
     assert np.flatnonzero(rows_where(ROWS, parse(text))).tolist() == expected
+
+
+VALUES = (
+    "0",
+    "-0.0",
+    "1",
+    "10",
+    "1e999",
+    "x",
+    "a",
+    "true",
+    "2026-01-01",
+    "",
+    0.0,
+    -0.0,
+    10.0,
+    1e300,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([*VALUES, True, False]), min_size=1, max_size=8),
+    st.sampled_from(["n", "t", "b", "nothing", "at", "vectors"]),
+    st.booleans(),
+)
+def test_one_of_many_values_is_what_comparing_with_each_gives(
+    values: list[str | float | bool], column: str, negated: bool
+) -> None:
+    rows = pa.table(
+        {
+            "n": [0.0, -0.0, 10.0, None, float("nan"), 1e300],
+            "t": ["0", "-0.0", "a", None, "1e1", "true"],
+            "b": [True, False, None, True, False, None],
+            "nothing": pa.nulls(6),
+            "at": pa.array([0, None, 1, 2, 3, 1_767_225_600_000_000], pa.timestamp("us", "UTC")),
+            "vectors": [[1.0], None, [], [0.0], [10.0], [1e300]],
+        }
+    )
+    each = Either(tuple(Comparison(column, "=", value) for value in values))
+    one_of: Predicate = OneOf(column, tuple(values))
+    expected = rows_where(rows, Not(each) if negated else each)
+    assert rows_where(rows, Not(one_of) if negated else one_of).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("rows", [ROWS.slice(0, 0), ROWS.slice(2, 1), pa.table({"x": pa.nulls(3)})])
