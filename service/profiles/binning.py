@@ -58,6 +58,17 @@ class CategoricalBins:
         return len(self.categories) + 2
 
 
+def is_of_kind(bins: NumericBins | CategoricalBins, kind: Kind) -> bool:
+    """Say whether a column of that kind has such edges: numbers have numeric ones, and only they.
+
+    Examples
+    --------
+    >>> is_of_kind(CategoricalBins(("a", "b"), frozenset()), Kind.NUMERIC)
+    False
+    """
+    return isinstance(bins, NumericBins) == (kind is Kind.NUMERIC)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A feature that other columns are derived from, and that itself is only there or missing.

@@ -26,7 +26,7 @@ from service.profiles.arrays import (
     to_floats,
     to_text,
 )
-from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins
+from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins, is_of_kind
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
 from service.profiles.contents import profile_contents
 from service.profiles.derive import derive
@@ -60,7 +60,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
         The features to profile; times, texts and vectors by what is derived from them, and
         themselves by one bin of all rows that have a value.  Those that neither the rows nor the
         binning know are left out, so that a version that lacks a feature does not report it as
-        missing.
+        missing; so are those whose edges are of another kind, for another version's feature.
     binning
         The frozen edges.
 
@@ -80,7 +80,7 @@ def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning
     for column in (*columns, *output_columns(binning.output)):
         array = find_array(rows, column.name)
         bins = binning.columns.get(column.name)
-        if array is not None and bins is not None:
+        if array is not None and bins is not None and is_of_kind(bins, column.kind):
             profiles[column.name] = _profile_column(array, weights, column, bins)
     scores = find_floats(rows, SCORE)
     if binning.score_bins is not None and find_array(rows, SCORE) is not None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.profiles.arrays import SCORES, output_columns
-from service.profiles.binning import Binning, CategoricalBins, NumericBins, Source
+from service.profiles.binning import Binning, CategoricalBins, NumericBins, Source, is_of_kind
 from service.profiles.build import profile_features
 from service.profiles.columns import Column, Kind, Output
 from service.profiles.derive import derive
@@ -100,13 +100,13 @@ def derive_reference(
 
 def _has_kind(known: Binning, column: Column) -> bool:
     bins = known.columns.get(column.name)
-    return bins is not None and isinstance(bins, NumericBins) == (column.kind is Kind.NUMERIC)
+    return bins is not None and is_of_kind(bins, column.kind)
 
 
 def _still_fits(name: str, bins: NumericBins | CategoricalBins, columns: Sequence[Column]) -> bool:
     """Say whether no column of this version needs other edges; other versions' may be kept."""
     kinds = [column.kind for column in columns if column.name == name]
-    return all(isinstance(bins, NumericBins) == (kind is Kind.NUMERIC) for kind in kinds)
+    return all(is_of_kind(bins, kind) for kind in kinds)
 
 
 def _is_stale(bins: NumericBins | CategoricalBins, profile: ColumnProfile) -> bool:

@@ -44,6 +44,23 @@ def test_weights_whose_squares_leave_the_numbers_keep_the_sums_consistent(weight
     assert (sums > 0) == (squares > 0), "Kish's n is the ratio of both"
 
 
+@pytest.mark.parametrize("was", [Kind.NUMERIC, Kind.CATEGORICAL])
+@pytest.mark.parametrize("now", list(Kind))
+def test_a_feature_of_another_kind_than_its_edges_is_left_out(was: Kind, now: Kind) -> None:
+    before = pa.array([1.0, 2.0] if was is Kind.NUMERIC else ["a", "b"])
+    binning = frozen(pa.table({"x": before}), Column("x", was))
+    given = {
+        Kind.NUMERIC: pa.array([1.0, 2.0]),
+        Kind.BOOLEAN: pa.array([True, False]),
+        Kind.DATETIME: pa.array([1, 2], pa.timestamp("us", "UTC")),
+        Kind.EMBEDDING: pa.array([[1.0], [2.0]]),
+    }
+    rows = pa.table({"x": given.get(now, pa.array(["a", "b"]))})
+    profile = profile_features(rows, [Column("x", now)], binning)
+    groups = {Kind.CATEGORICAL, Kind.BOOLEAN}
+    assert ("x" in profile.columns) == (now is was or {was, now} <= groups)
+
+
 def test_a_declared_range_replaces_the_references() -> None:
     age = Column("age", Kind.NUMERIC, minimum=0.0)
     binning = frozen(pa.table({"age": [1.0, 2.0]}), age)
