@@ -42,6 +42,9 @@ _REFUSALS = """In `rejected` of an answer to predictions and labels, each with `
 `prediction_id`, `field` and `detail`. The other rows of the request are stored; when there are
 none, the answer is the problem `all-rejected`."""
 
+_REASONS = """The `reason` of a measurement is a sentence, or one of these; after a colon it names
+the windows that are compared with."""
+
 
 def document() -> str:
     """Return the section, between its markers."""
@@ -68,6 +71,9 @@ def document() -> str:
         _table(("code", "meaning"), _meanings(codes.REFERENCE_WARNINGS)),
         "Of a judged window:",
         _table(("code", "meaning"), _meanings(codes.WINDOW_WARNINGS)),
+        "### Reasons",
+        _REASONS,
+        _table(("code", "meaning"), _meanings(codes.REASONS)),
     )
     return "\n\n".join((START, *parts, END))
 

@@ -59,25 +59,36 @@ class MeasurementOut(BaseModel):
     """One number of one window."""
 
     metric: str
-    subject: str | None
-    slice: str | None
+    subject: str | None = Field(description="a feature, a class or a protected column, else null")
+    slice: str | None = Field(description="a slice, or a group of a protected column")
     value: float | None
     ci_low: float | None
     ci_high: float | None
-    n: int
-    n_eff: float | None
+    n: int = Field(description="rows that it rests on")
+    n_eff: float | None = Field(description="as many rows of weight 1")
     n_reference: int | None
     method: str
-    engine: str
-    direction: str
-    reference_value: float | None
-    threshold: float | None
-    p_value: float | None
-    detectable_effect: float | None = Field(
-        description="the value from which on 80 % of such windows would alert; drift alone has it"
+    engine: str = Field(
+        description="profile (all rows), rows or labelled_rows (a sample), evidently"
     )
-    verdict: str | None
-    reason: str | None
+    direction: str = Field(
+        description="higher_is_worse, lower_is_worse, either_is_worse or information"
+    )
+    reference_value: float | None = Field(description="what the reference has")
+    threshold: float | None = Field(description="beyond it the value matters")
+    p_value: float | None = Field(
+        description="adjusted for all tests of its verdict: compare it with alpha"
+    )
+    detectable_effect: float | None = Field(
+        description=(
+            "how large a true change (its score were there rows without end) four of five such"
+            " windows would alert about; drift alone has it"
+        )
+    )
+    verdict: str | None = Field(
+        description="ok, alert or insufficient_data; null: recorded, not judged"
+    )
+    reason: str | None = Field(description="a sentence, or a code of the table in the README")
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -104,7 +104,9 @@ def values_of_code(path: str) -> set[str]:
 def test_every_warning_is_documented() -> None:
     of_references = literals("runs/reference_warnings.py") | values_of_code("runs/references.py")
     assert codes.REFERENCE_WARNINGS.keys() == of_references
-    assert codes.WINDOW_WARNINGS.keys() == values_of_code("evaluation/window.py")
+    names = ("evaluation/window", "evaluation/maturity", "evaluation/quality_rows", "runs/overfit")
+    of_windows = (f"{name}.py" for name in names)
+    assert codes.WINDOW_WARNINGS.keys() == set().union(*map(values_of_code, of_windows))
     given = {
         node.args[2].value
         for tree in trees()
@@ -115,6 +117,35 @@ def test_every_warning_is_documented() -> None:
         and isinstance(node.args[2], ast.Constant)
     }
     assert codes.ROW_WARNINGS.keys() == given
+
+
+WORDS = re.compile("[a-z]+(_[a-z]+)*")
+
+
+def statistics() -> list[ast.Module]:
+    packages = (SERVICE / "detection", SERVICE / "evaluation")
+    return [ast.parse(path.read_text()) for part in packages for path in part.glob("*.py")]
+
+
+def texts(node: ast.AST) -> set[str]:
+    literals = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+    return {value for value in literals if isinstance(value, str) and WORDS.fullmatch(value)}
+
+
+def reasons(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield what is given as a reason, or kept in a variable of that name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "reason":
+            yield node.value
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("reason", "missing"):
+            yield node.value
+
+
+def test_every_code_of_a_reason_is_documented_and_given() -> None:
+    known = statistics()
+    given = set().union(*(texts(reason) for tree in known for reason in reasons(tree)))
+    assert given <= codes.REASONS.keys()
+    assert codes.REASONS.keys() <= set().union(*map(texts, known))
 
 
 def blocks(path: Path, language: str) -> list[str]:
