@@ -110,7 +110,7 @@ def _value_for(array: pa.Array, value: Value) -> str | float | None:
 
 
 def _is_text(array: pa.Array) -> bool:
-    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+    return any(is_kind(array.type) for is_kind in (pa.types.is_string, pa.types.is_large_string))
 
 
 def _numbers(array: pa.Array) -> pa.Array:
