@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from service.detection.performance import MetricValue, Z
 from service.profiles.arrays import (
     LABEL,
     PREDICTION,
@@ -26,8 +25,7 @@ from service.profiles.arrays import (
 from service.profiles.binning import Floats
 from service.profiles.columns import Column, Kind
 
-METHOD = "dle"
-FOLDS = 3
+FOLDS = 4
 FEWEST_ROWS = 100
 # What the library's trees can tell apart.
 MOST_CATEGORIES = 250
@@ -83,19 +81,22 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LossModel:
-    """The loss of a row by its features and its prediction.
+    """The loss of a row by its features and its prediction: the mean of cross-fitted models.
 
     ``realised`` is the reference's mean loss, ``doubt`` the variance of a mean over as many rows,
-    and ``optimism`` by how much cross-fitted estimates exceed it.  ``spread`` is the variance of a
-    row's estimate, and ``noise`` that of its loss about the estimate, both cross-fitted.
+    and ``optimism`` by how much the estimates of rows that a model has not seen exceed it.
+    ``spread`` is the variance of these, ``noise`` that of the losses about them, and ``unseen``
+    what ``noise`` is of a mean over the reference.  ``levels`` are the models' own means there.
     """
 
-    model: Any
+    models: tuple[Any, ...]
     realised: float
     doubt: float
     optimism: float
     spread: float
     noise: float
+    unseen: float
+    levels: Floats
     rows: int
 
 
@@ -107,22 +108,14 @@ class DirectLoss:
     models: Mapping[str, LossModel | str]
 
 
-@dataclass(frozen=True, slots=True)
-class LossEstimate:
-    """A metric without labels, beside the reference's own; ``z`` is how far above that it is."""
-
-    value: MetricValue
-    baseline: float
-    z: float
-
-
 def fit_direct_loss(
     reference: pa.Table, columns: Sequence[Column], names: Sequence[str]
 ) -> DirectLoss:
     """Fit a model of the loss on the labelled reference, for each metric.
 
-    Gradient boosting with the settings that NannyML takes of LightGBM; three-fold cross-fitting
-    tells how much its mean is off and how well it tells rows apart.
+    Gradient boosting with the settings that NannyML takes of LightGBM, cross-fitted: each model
+    tells of the rows that it has not seen how much its mean is off, and how well it tells rows
+    apart; their average judges windows.
 
     Parameters
     ----------
@@ -141,7 +134,8 @@ def fit_direct_loss(
 
     References
     ----------
-    NannyML, "Direct Loss Estimation", https://nannyml.readthedocs.io.
+    NannyML, "Direct Loss Estimation", https://nannyml.readthedocs.io.  T. Zrnic and E. Candès,
+    "Cross-prediction-powered inference", 2024.
     """
     label, predicted = find_floats(reference, LABEL), find_floats(reference, PREDICTION)
     known = np.isfinite(label) & np.isfinite(predicted)
@@ -185,31 +179,42 @@ def _encoding(rows: pa.Table, columns: Sequence[Column]) -> Encoding:
 def _fit(inputs: Floats, loss: Floats, weight: Floats, encoding: Encoding) -> LossModel:
     n = len(loss)
     crossed = np.empty(n)
+    share = weight / float(weight.sum())
+    models, levels = [], []
     for fold in np.array_split(np.random.default_rng(0).permutation(n), FOLDS):
         rest = np.ones(n, dtype=bool)
         rest[fold] = False
-        crossed[fold] = _boosted(inputs[rest], loss[rest], weight[rest], encoding).predict(
-            inputs[fold]
-        )
-    total = float(weight.sum())
-    share = weight / total
-    realised = float(share @ loss)
-    estimated = float(share @ crossed)
+        model = _boosted(inputs[rest], loss[rest], weight[rest], encoding)
+        own = predict_losses(model, inputs)
+        crossed[fold] = own[fold]
+        models.append(model)
+        levels.append(float(share @ own))
+    realised, estimated = float(share @ loss), float(share @ crossed)
     n_eff = 1 / float(share @ share)
+    noise = variance_of(loss - crossed, share)
     return LossModel(
-        model=_boosted(inputs, loss, weight, encoding),
+        models=tuple(models),
         realised=realised,
-        doubt=float(share @ (loss - realised) ** 2) / n_eff,
+        doubt=variance_of(loss, share) / n_eff,
         optimism=estimated - realised,
-        spread=float(share @ (crossed - estimated) ** 2),
-        noise=float(share @ (loss - crossed) ** 2),
+        spread=variance_of(crossed, share),
+        noise=noise,
+        unseen=noise / n_eff,
+        levels=np.array(levels),
         rows=n,
     )
+
+
+def variance_of(values: Floats, share: Floats) -> float:
+    """Return the variance of values with these shares, which sum to 1."""
+    return float(share @ (values - share @ values) ** 2)
 
 
 def _boosted(inputs: Floats, loss: Floats, weight: Floats, encoding: Encoding) -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - see above
 
+    # The library bins no column without a value; a constant one is as useless, and is binned.
+    inputs = np.where(np.isnan(inputs).all(axis=0), 0.0, inputs)
     categorical = [column.kind is Kind.CATEGORICAL for column in encoding.columns]
     model = HistGradientBoostingRegressor(
         early_stopping=False, categorical_features=[*categorical, False], random_state=0
@@ -217,52 +222,7 @@ def _boosted(inputs: Floats, loss: Floats, weight: Floats, encoding: Encoding) -
     return model.fit(inputs, loss, sample_weight=weight)
 
 
-def estimate_losses(fitted: DirectLoss, rows: pa.Table) -> dict[str, LossEstimate | str]:
-    """Estimate the errors of rows without labels, assuming that the loss given a row is the same.
-
-    Parameters
-    ----------
-    fitted
-        On the reference.
-    rows
-        The features and ``prediction``, and ``weight`` where logged.
-
-    Returns
-    -------
-    dict of str to LossEstimate or str
-        By metric; the reason where there is no estimate.  The interval (95 %) is for the value that
-        labels will show: their noise, and that of the model, taken for the reference's mean loss.
-        ``z`` compares means of losses: the noise is that of the rows drawn, and of the reference.
-    """
-    inputs = fitted.encoding.apply(rows)
-    known = np.isfinite(inputs[:, -1])
-    weights = find_weights(rows)
-    weight = (np.ones(len(inputs)) if weights is None else weights)[known]
-    if not weight.sum() > 0:
-        return dict.fromkeys(fitted.models, "no_rows")
-    inputs, share = inputs[known], weight / weight.sum()
-    return {
-        name: model if isinstance(model, str) else _estimate(name, model, inputs, share)
-        for name, model in fitted.models.items()
-    }
-
-
-def _estimate(name: str, model: LossModel, inputs: Floats, share: Floats) -> LossEstimate:
-    losses = np.maximum(model.model.predict(inputs), 0.0)
-    n_eff = 1 / float(share @ share)
-    raw = float(share @ losses)
-    mean = max(raw - model.optimism, 0.0)
-    spread = max(float(share @ (losses - raw) ** 2), model.spread)
-    drawn = spread / n_eff + model.doubt
-    z = (mean - model.realised) / float(np.sqrt(drawn)) if drawn > 0 else 0.0
-    # Losses that are larger scatter more, as their size does.
-    scale = max(mean / model.realised, 1.0) ** 2 if model.realised > 0 else 1.0
-    unseen = float(np.sqrt(scale * model.noise / n_eff + model.doubt))
-    value, baseline, error = mean, model.realised, unseen
-    if name in ROOTS:
-        value, baseline = float(np.sqrt(mean)), float(np.sqrt(model.realised))
-        error = unseen / (2 * value) if value > 0 else 0.0
-    low, high = max(value - Z * error, 0.0), value + Z * error
-    n = len(losses)
-    found = MetricValue(value, n, METHOD, n_eff, n, None, low, high, value, error)
-    return LossEstimate(found, baseline, z)
+def predict_losses(model: Any, inputs: Floats) -> Floats:
+    """Return the losses that one model expects of rows; none is negative."""
+    losses: Floats = np.maximum(model.predict(inputs), 0.0)
+    return losses

@@ -7,14 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 from scipy.special import ndtr
 
-from service.detection.direct_loss import (
-    LOSSES,
-    METHOD,
-    DirectLoss,
-    LossEstimate,
-    estimate_losses,
-    fit_direct_loss,
-)
+from service.detection.direct_loss import LOSSES, DirectLoss, fit_direct_loss
+from service.detection.expected_loss import METHOD, LossEstimate, estimate_losses
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.significance import sidak

@@ -44,7 +44,9 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
 
 # What says that the model must learn again, and what asks for attention, each the worst first.
 _LOST = {
-    "concept": "what scores mean has changed, or the input moved where the reference has few rows",
+    "concept": (
+        "the output means something else, or the input moved where the reference has few rows"
+    ),
     "performance": "the model got worse",
 }
 _WATCHED = {

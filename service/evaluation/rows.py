@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from service.evaluation.concept_losses import STEP as CONCEPT
+from service.evaluation.concept_losses import judge_loss_surprises
 from service.evaluation.direct_loss import STEP as DIRECT_LOSS
 from service.evaluation.direct_loss import Fitted, judge_direct_loss
 from service.evaluation.discovery import SUMMARY as DISCOVERED
@@ -89,11 +91,20 @@ def _estimate_losses(sampled: Sampled, policies: Policies) -> list[Measurement]:
     )
 
 
+def _compare_losses(sampled: Sampled, policies: Policies) -> list[Measurement]:
+    if not isinstance(sampled.binning.output, Quantity):
+        return []
+    return judge_loss_surprises(
+        sampled.reference, sampled.current, sampled.columns, policies.performance, _FITTED
+    )
+
+
 STEPS: tuple[Step, ...] = (
     Step(DIRECT_LOSS, _estimate_losses),
     Step(CLASSIFIER, judge_classifier),
     Step(RECONSTRUCTION, judge_reconstruction),
     Step(EMBEDDINGS, judge_embeddings),
+    Step(CONCEPT, _compare_losses, uses_labels=True),
     Step(DISCOVERED, _discover, uses_labels=True),
     Step(ESTIMATED, _explain),
 )

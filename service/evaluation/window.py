@@ -45,6 +45,7 @@ from service.profiles.segments import Segment
 from service.profiles.slices import SliceProfile, Slices
 
 FAMILIES = ("quality", "drift", "estimated_performance", "performance", "concept")
+_LABELLED = frozenset({"slices", "concept"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +234,14 @@ def judge(
 
 
 def _families(binning: Binning, policies: Policies) -> tuple[str, ...]:
-    """Return what there is a verdict on; numbers have no scores that promise anything."""
+    """Return what there is a verdict on; it takes rows to tell what was expected of numbers."""
     scored = not isinstance(binning.output, Quantity)
     return tuple(family for family in policies.families if scored or family != "concept")
 
 
 def _withhold(finding: Measurement, reason: str | None) -> Measurement:
-    """Return what was found in rows; a slice that is worse rests on their labels."""
-    if reason is None or finding.verdict is None or family_of(finding) != "slices":
+    """Return what was found in rows; a slice that is worse, and a concept, rest on their labels."""
+    if reason is None or finding.verdict is None or family_of(finding) not in _LABELLED:
         return finding
     return replace(finding, verdict=Verdict.INSUFFICIENT_DATA, reason=reason)
 

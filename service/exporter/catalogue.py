@@ -102,7 +102,8 @@ PER_VERSION = (
     ),
     _of_version(
         "concept_drift_ratio",
-        "Realised performance less what the scores of the same rows promised.",
+        "Realised performance less what was promised of the same rows; of a regression's errors a "
+        "share of the reference's.",
         "metric",
     ),
     _of_version(

@@ -99,7 +99,7 @@ WINDOW_WARNINGS: Mapping[str, str] = {
 }
 
 REASONS: Mapping[str, str] = {
-    "better_than_promised": "The labels are better than the scores promised: no loss.",
+    "better_than_promised": "The labels are better than was promised: no loss.",
     "class_not_predicted": "No row was predicted to be of the class.",
     "constant_labels": "All labels are the same number.",
     "constant_reference": "The column has one value only in the reference.",
@@ -108,7 +108,7 @@ REASONS: Mapping[str, str] = {
     "fewer_than_two_groups": "Fewer than two groups have `min_rows` rows.",
     "immature": "Labels are still coming (`performance.label_horizon`).",
     "label_coverage": "Fewer rows have a label than `performance.min_label_coverage`.",
-    "less_than_promised": "The labels are worse than the scores of the same rows promised.",
+    "less_than_promised": "The labels are worse than was promised of the same rows.",
     "method_does_not_apply": "Evidently's test is not for such a column.",
     "missing_class": "A class has no labelled row.",
     "negative_values": "The metric is not for numbers as small as that.",
@@ -127,6 +127,7 @@ REASONS: Mapping[str, str] = {
     "not_finite": "The number is too large to be told.",
     "over_ceiling": "The critical slice is significantly over its ceiling.",
     "reference_insufficient": "The reference has too few rows to compare with.",
+    "reference_without_errors": "The reference has no error that others could be a share of.",
     "selected_labels": "Labels that came are of other rows than those that are missing.",
     "shares_of_labels_left_their_scores": "Shares of labels are not what their scores say.",
     "single_class": "All labelled rows are of one class.",

@@ -96,7 +96,7 @@ def test_a_concept_that_changes_asks_for_retraining_once_labels_land(bench: Benc
     assert after.verdicts["performance"] is Verdict.ALERT
     assert after.verdicts["concept"] is Verdict.ALERT
     assert after.action is Action.RETRAIN
-    assert "what scores mean has changed" in after.reason
+    assert "the output means something else" in after.reason
 
 
 def test_a_loss_that_easier_input_hides_asks_for_retraining(bench: Bench) -> None:

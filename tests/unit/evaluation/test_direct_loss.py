@@ -8,13 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.detection.direct_loss import (
-    LOSSES,
-    LossEstimate,
-    LossModel,
-    estimate_losses,
-    fit_direct_loss,
-)
+from service.detection.direct_loss import LOSSES, LossModel, fit_direct_loss
+from service.detection.expected_loss import LossEstimate, estimate_losses
 from service.evaluation.direct_loss import Fitted, judge_direct_loss
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
@@ -123,6 +118,14 @@ def test_what_cannot_be_estimated_says_why(reference: pa.Table, fitted: Fitted) 
     assert isinstance(models["mae"], LossModel)
     estimated = estimate_losses(fit_direct_loss(reference, COLUMNS, ("mae",)), pa.table({}))
     assert estimated == {"mae": "no_rows"}
+
+
+def test_a_column_with_one_value_costs_no_estimate(reference: pa.Table) -> None:
+    known = np.full(4000, np.nan)
+    known[7] = 1.0
+    rare = reference.set_column(3, "nothing", pa.array(known, from_pandas=True)).slice(0, 300)
+    found = estimate_losses(fit_direct_loss(rare, COLUMNS, ("mae",)), rare)
+    assert isinstance(found["mae"], LossEstimate)
 
 
 def test_a_reference_is_fitted_once(reference: pa.Table) -> None:

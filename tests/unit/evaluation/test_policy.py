@@ -162,7 +162,7 @@ def test_another_concept_asks_for_retraining_and_is_said_with_the_loss() -> None
     assert family_of(shift) == family_of(a_measurement("calibration_drift")) == "concept"
     action, reason = decide({**verdicts, "concept": ALERT}, [shift])
     assert action is Action.RETRAIN
-    assert reason.startswith("what scores mean has changed, or the input moved where")
+    assert reason.startswith("the output means something else, or the input moved where")
     assert reason.endswith(": concept_drift_accuracy 0.31 against 0.9")
     loss = {**verdicts, "concept": ALERT, "performance": ALERT}
     action, reason = decide(loss, [shift, a_measurement("accuracy")])
