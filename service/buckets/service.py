@@ -19,7 +19,7 @@ from service.profiles.columns import Column, Kind
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.profile import Performance, PerformanceProfile
 from service.profiles.serialise import features_to_bytes, performance_to_bytes
-from service.profiles.slices import Slices, merge_slices, slices_to_bytes
+from service.profiles.slices import Slices, merge_slices, slices_from_bytes, slices_to_bytes
 from service.registry.values import VersionSpec
 
 # A window of busier buckets has so many rows that the bins are exact enough.
@@ -101,9 +101,9 @@ def profile_slices(
     wanted = {item.start for item in items}
     end = max(item.end for item in items)
     performances: defaultdict[Key, list[Any]] = defaultdict(list)
-    slices: dict[Key, Slices] = {
-        (binning_id, start): {} for binning_id in binnings for start in wanted
-    }
+    # As bytes they are a hundredth of their size, and there may be a week of buckets.
+    nothing = slices_to_bytes({})
+    slices = {(binning_id, start): nothing for binning_id in binnings for start in wanted}
     rows: defaultdict[datetime, int] = defaultdict(int)
     labelled: defaultdict[datetime, int] = defaultdict(int)
     for batch in reader.with_labels(version, min(wanted), end, slicing.reads):
@@ -117,12 +117,15 @@ def profile_slices(
                 key = (binning_id, start)
                 if known:
                     performances[key].append(profile_performance(table, binning))
-                found = slicing.profile(table, binning)
-                slices[key] = merge_slices((slices[key], found), slicing.limits)
+                slices[key] = _with_slices(slices[key], slicing.profile(table, binning), slicing)
     return (
         {key: (labelled[key[1]], _performance_bytes(found)) for key, found in performances.items()},
-        {key: (rows[key[1]], slices_to_bytes(found)) for key, found in slices.items()},
+        {key: (rows[key[1]], found) for key, found in slices.items()},
     )
+
+
+def _with_slices(known: bytes, found: Slices, slicing: Slicing) -> bytes:
+    return slices_to_bytes(merge_slices((slices_from_bytes(known), found), slicing.limits))
 
 
 def _performance_bytes(found: Sequence[Performance]) -> bytes:

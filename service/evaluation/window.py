@@ -270,7 +270,7 @@ def _judge_groups(
     found: list[Measurement] = []
     if policies.slices is not None:
         before, pieces = (baseline.slices, baseline.pieces) if baseline else (None, {})
-        found += judge_slices(before, pieces, slices, policies.slices, binning.score_edges)
+        found += judge_slices(before, pieces, slices, policies.slices, binning.slice_edges)
     if policies.fairness is not None:
         # A protected column that is declared as slices, too, is measured once.
         known = {(m.metric, m.slice) for m in found}

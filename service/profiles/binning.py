@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.profiles.columns import Kind, Output, parts_of
+from service.profiles.columns import Kind, ManyClasses, Output, parts_of
 
 Floats = NDArray[np.float64]
+
+# Of the score histograms of one slice; a binary model's has a third of it.
+MOST_SLICE_CELLS = 32_768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +101,17 @@ class Binning:
     score_edges: Floats
     score_bins: NumericBins | None
     sources: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def slice_edges(self) -> Floats:
+        """Return the inner edges of the score histograms of slices: all, or every so manieth.
+
+        There may be 200 slices, and each has histograms of every one of many classes.
+        """
+        if not isinstance(self.output, ManyClasses):
+            return self.score_edges
+        most = MOST_SLICE_CELLS // (4 * len(self.output.names))
+        return self.score_edges[:: -(-len(self.score_edges) // most) or 1]
 
     @property
     def parts(self) -> dict[str, str]:

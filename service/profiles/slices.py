@@ -78,13 +78,14 @@ def profile_slices(
     members
         The slices' rows by name.  One without rows is left out.
     binning
-        The frozen edges, and what the output is.
+        The frozen edges, and what the output is; scores have its ``slice_edges``.
 
     Returns
     -------
     dict of str to SliceProfile
         Independent of the order of the rows: exactly in counts, to rounding in sums.
     """
+    binning = replace(binning, score_edges=binning.slice_edges)
     needed = {LABEL, PREDICTION, SCORE, WEIGHT}
     table = rows.select([n for n in rows.column_names if n in needed or n.startswith(SCORES)])
     predicted, size = _predicted(rows, binning.output)

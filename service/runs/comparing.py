@@ -131,7 +131,7 @@ def load_baseline(
         segments if several else [],
         None,
         slices,
-        pieces_of((period.slices for period in filled), slices, metrics, binning.score_edges)
+        pieces_of((period.slices for period in filled), slices, metrics, binning.slice_edges)
         if several
         else {},
         period=compared.name,

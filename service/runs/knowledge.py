@@ -210,7 +210,7 @@ def _pieces(
         groups.slicing.profile(rows.filter(pa.array(keys == key)), groups.binning)
         for key in np.unique(keys).tolist()
     )
-    return pieces_of(chunks, groups.whole, metrics, groups.binning.score_edges)
+    return pieces_of(chunks, groups.whole, metrics, groups.binning.slice_edges)
 
 
 def pieces_of(
