@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.profiles.arrays import TIME, find_array
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
-from service.profiles.columns import Column
+from service.profiles.columns import Column, ManyClasses
 from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.profile import FeatureProfile, Performance
@@ -24,6 +24,8 @@ from service.profiles.serialise import (
 )
 
 MOST_SEGMENTS = 1000
+# Of all the score histograms together, which many classes have a lot of: 16 bytes each.
+MOST_CELLS = 50_000_000
 SEGMENTS_WITHOUT_TIME = 100
 HOUR = 3600
 DAY = 24 * HOUR
@@ -31,6 +33,7 @@ WEEK = 7 * DAY
 # 1970-01-01 was a Thursday; weeks start on Monday.
 FIRST_MONDAY = 4 * DAY
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = ((HOUR, 0), (DAY, 0), *((WEEK << power, FIRST_MONDAY) for power in range(14)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +53,10 @@ def segment_reference(
     Parameters
     ----------
     rows
-        The reference; with a ``ts`` column the pieces are hours if at most 1,000 of them have rows,
-        else days, else weeks (UTC, from Monday); otherwise 100 equal pieces in row order.  Rows
-        whose ``ts`` is null form one piece without a start.
+        The reference; with a ``ts`` column the pieces are hours if at most 1,000 of them have rows
+        (some 130 of a model of 50 classes), else days, else weeks (UTC, from Monday), else 2, 4, 8
+        … weeks; otherwise 100 equal pieces in row order.  Rows whose ``ts`` is null form one piece
+        without a start.
     columns, binning
         As for ``profile_features``.
 
@@ -69,7 +73,7 @@ def segment_reference(
         keys = np.arange(rows.num_rows) * pieces // rows.num_rows
         starts: dict[int, datetime | None] = dict.fromkeys(range(pieces))
     else:
-        keys = _floors(seconds)
+        keys = _floors(seconds, most_segments(binning))
         starts = {
             key: None if key < 0 else EPOCH + timedelta(seconds=key)
             for key in np.unique(keys).tolist()
@@ -89,6 +93,15 @@ def segment_reference(
     )
 
 
+def most_segments(binning: Binning) -> int:
+    """Return into how many pieces a reference is cut at most."""
+    if not isinstance(binning.output, ManyClasses):
+        return MOST_SEGMENTS
+    # By label and prediction, and by prediction alone.
+    cells = len(binning.output.names) * (2 * 2 + 2) * (len(binning.score_edges) + 1)
+    return min(MOST_SEGMENTS, MOST_CELLS // cells)
+
+
 def _seconds(rows: pa.Table) -> NDArray[np.int64] | None:
     """Return seconds since 1970 with -1 for null, or ``None`` if no row has a time."""
     array = find_array(rows, TIME)
@@ -99,11 +112,10 @@ def _seconds(rows: pa.Table) -> NDArray[np.int64] | None:
     return seconds
 
 
-def _floors(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    floors = seconds
-    for unit, offset in ((HOUR, 0), (DAY, 0), (WEEK, FIRST_MONDAY)):
+def _floors(seconds: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    for unit, offset in _UNITS:
         floors = np.where(seconds < 0, -1, (seconds - offset) // unit * unit + offset)
-        if len(np.unique(floors)) <= MOST_SEGMENTS:
+        if len(np.unique(floors)) <= most:
             break
     return floors
 

@@ -1,9 +1,10 @@
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
 
-from service.profiles.columns import Classes
+from service.profiles.columns import Classes, ManyClasses
 from service.profiles.freeze import freeze_binning
 from service.profiles.segments import segment_reference, segments_from_bytes
 
@@ -32,6 +33,22 @@ def test_many_hours_become_days() -> None:
 def test_many_days_become_weeks_from_monday() -> None:
     found = starts([MONDAY + timedelta(days=i) for i in range(1001)])
     assert found == [MONDAY + timedelta(weeks=i) for i in range(143)]
+
+
+def test_centuries_become_a_thousand_pieces_at_most() -> None:
+    found = starts([MONDAY + timedelta(weeks=i) for i in range(7_900)])
+    assert 500 <= len(found) <= 1_000
+    lengths = {later - start for start, later in pairwise(found) if start and later}
+    assert lengths == {timedelta(weeks=8)}
+
+
+def test_the_histograms_of_many_classes_are_in_fewer_pieces() -> None:
+    names = tuple(f"c{i}" for i in range(50))
+    scores: dict[str, object] = {f"scores.{name}": [0.1, 0.5, 0.9] * 100 for name in names}
+    times = pa.array([MONDAY + timedelta(hours=i) for i in range(300)], pa.timestamp("us", "UTC"))
+    rows = pa.table({"ts": times, **scores})
+    segments = segment_reference(rows, [], freeze_binning(rows, [], ManyClasses(names)))
+    assert [s.start for s in segments] == [MONDAY + timedelta(days=i) for i in range(13)]
 
 
 def test_rows_without_a_time_form_one_piece() -> None:
