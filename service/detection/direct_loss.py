@@ -185,10 +185,10 @@ def _fit(inputs: Floats, loss: Floats, weight: Floats, encoding: Encoding) -> Lo
         rest = np.ones(n, dtype=bool)
         rest[fold] = False
         model = _boosted(inputs[rest], loss[rest], weight[rest], encoding)
-        own = predict_losses(model, inputs)
-        crossed[fold] = own[fold]
+        crossed[fold] = predict_losses(model, inputs[fold])
         models.append(model)
-        levels.append(float(share @ own))
+        # Boosting of squares leaves no residual on average: on its own rows its mean is theirs.
+        levels.append(float(share[rest] @ loss[rest] + share[fold] @ crossed[fold]))
     realised, estimated = float(share @ loss), float(share @ crossed)
     n_eff = 1 / float(share @ share)
     noise = variance_of(loss - crossed, share)

@@ -120,6 +120,14 @@ def test_what_cannot_be_estimated_says_why(reference: pa.Table, fitted: Fitted) 
     assert estimated == {"mae": "no_rows"}
 
 
+def test_models_agree_on_the_rows_that_they_were_fitted_on(reference: pa.Table) -> None:
+    fitted = fit_direct_loss(reference, COLUMNS, ("mae",))
+    model, inputs = fitted.models["mae"], fitted.encoding.apply(reference)
+    assert isinstance(model, LossModel)
+    means = [np.mean(one.predict(inputs)) for one in model.models]
+    assert model.levels == pytest.approx(means, rel=1e-3)
+
+
 def test_a_column_with_one_value_costs_no_estimate(reference: pa.Table) -> None:
     known = np.full(4000, np.nan)
     known[7] = 1.0
