@@ -24,8 +24,10 @@ from service.profiles.columns import Column
 METHOD = "discovered"
 TAGS = "tags."
 SUMMARY = "discovered_slices"
-# Searching is possible with fewer rows than confirming.
-SEARCHED = 0.4
+# Searching is possible with fewer rows than confirming, most of all with fewer of the reference,
+# whose losses are shrunk to their mean there.
+SEARCHED = 0.35
+SEARCHED_REFERENCE = 0.2
 # The first slice that a search gives is the likeliest; each has its share of the level.
 LEVELS = (0.6, 0.3, 0.1)
 SPLITS = 2
@@ -83,12 +85,13 @@ def discover(
 ) -> Discovery:
     """Find the slices in which the model got worse, more than in the rest, and confirm them.
 
-    Reference and window are split at random, twice: two fifths are searched, the rest confirms, and
-    no row is searched twice.  The three slices of at most three predicates are searched whose loss
-    (errors; squared errors of a regression) rose most against the same slice of the reference *and*
-    against all other rows: a slice that was always hard is no news, and a loss everywhere is not a
-    slice's.  One alerts if on the *other* rows its accuracy (or RMSE) is worse than its reference's
-    by more than the tolerance, and than if it had changed like the rest, and both beyond chance.
+    Reference and window are split at random, twice: a fifth and a third are searched, the rest
+    confirms, and no row is searched twice.  The three slices of at most three predicates are
+    searched whose loss (errors; squared errors of a regression) rose most against the same slice of
+    the reference *and* against all other rows: a slice that was always hard is no news, and a loss
+    everywhere is not a slice's.  One alerts if on the *other* rows its accuracy (or RMSE) is worse
+    than its reference's by more than the tolerance, and than if it had changed like the rest, and
+    both beyond chance.
     The level is divided between the splits, and among the slices of a search in advance.
 
     Parameters
@@ -113,9 +116,8 @@ def discover(
     vocabulary = vocabulary_of(reference, current, columns)
     sides = [_labelled(rows, vocabulary, binning) for rows in (reference, current)]
     n = len(sides[1].losses.loss)
-    before, now = (
-        _split(side, most) for side, most in zip(sides, (MOST_REFERENCE, n), strict=True)
-    )
+    before = _split(sides[0], SEARCHED_REFERENCE, MOST_REFERENCE)
+    now = _split(sides[1], SEARCHED, n)
     fewest = max(policy.performance.min_rows // 2, FEWEST_IN_DENOMINATOR)
     reason = _blocked(current, sides, vocabulary, policy, fewest)
     if reason is not None:
@@ -157,11 +159,11 @@ def _labelled(rows: pa.Table, vocabulary: Vocabulary, binning: Binning) -> _Half
     return _Half(rows.select(own), Losses(vocabulary.codes(rows), loss[known]))
 
 
-def _split(side: _Half, most: int) -> tuple[tuple[_Half, _Half], ...]:
+def _split(side: _Half, searched: float, most: int) -> tuple[tuple[_Half, _Half], ...]:
     """Return two splits into rows to search and rows to confirm on; no row is searched twice."""
     n = len(side.losses.loss)
     order = np.random.default_rng(n).permutation(n)[:most]
-    cut = round(len(order) * SEARCHED)
+    cut = round(len(order) * searched)
     return tuple(
         (_taken(side, turned[:cut]), _taken(side, turned[cut:])) for turned in (order, order[::-1])
     )
