@@ -40,7 +40,7 @@ class EvaluationOut(BaseModel):
     """How far an evaluation has come."""
 
     evaluation: int
-    state: str
+    state: Literal["queued", "running", "done", "failed"]
     done: int
     of: int
     evaluated: int
