@@ -25,6 +25,10 @@ class Action(StrEnum):
     RETRAIN = "retrain"
 
 
+# Labels that do not contradict each other make no input healthy.
+_NEVER_OK_ALONE = frozenset({"conflicting_label_ratio"})
+
+
 def family_verdict(measurements: list[Measurement]) -> Verdict:
     """Return the verdict of measurements that are judged together.
 
@@ -39,7 +43,8 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
     verdicts = {measurement.verdict for measurement in measurements}
     if Verdict.ALERT in verdicts:
         return Verdict.ALERT
-    return Verdict.OK if Verdict.OK in verdicts else Verdict.INSUFFICIENT_DATA
+    said = {one.verdict for one in measurements if one.metric not in _NEVER_OK_ALONE}
+    return Verdict.OK if Verdict.OK in said else Verdict.INSUFFICIENT_DATA
 
 
 # What says that the model must learn again, and what asks for attention, each the worst first.

@@ -193,6 +193,14 @@ def test_one_alert_is_an_alert_and_nothing_judged_is_not_ok(
     assert family_verdict([a_measurement("roc_auc", each) for each in verdicts]) is verdict
 
 
+def test_labels_without_a_conflict_make_no_input_healthy() -> None:
+    calm = a_measurement("conflicting_label_ratio", Verdict.OK)
+    assert family_verdict([calm]) is Verdict.INSUFFICIENT_DATA
+    assert family_verdict([calm, a_measurement("missing_ratio", Verdict.OK)]) is Verdict.OK
+    loud = a_measurement("conflicting_label_ratio", Verdict.ALERT)
+    assert family_verdict([loud]) is Verdict.ALERT
+
+
 def a_slice_alert(reason: str | None = None) -> Measurement:
     alert = a_measurement("recall")
     return replace(alert, subject=None, slice="big-tickets", threshold=0.95, reason=reason)
