@@ -108,6 +108,9 @@ def test_only_the_relative_error_of_car_prices_gets_worse(prices: list[dict[str,
     shown = [measured(window, "rmsle")["verdict"] for window in prices]
     assert shown == ["ok"] * 5 + ["alert"] * 5
     assert [window["verdicts"]["performance"] for window in prices] == shown
+    # That moved inputs are given prices never seen before is no broken input.
+    assert {window["verdicts"]["quality"] for window in prices} == {"ok"}
+    assert [window["action"] for window in prices][LOUD] == ["retrain"] * 5
 
 
 # Three classes.

@@ -111,6 +111,18 @@ def test_beyond_a_declared_range_only_the_tolerance_counts() -> None:
     assert few["out_of_range_ratio"].verdict is Verdict.OK
 
 
+def test_scores_beyond_the_reference_are_no_broken_input() -> None:
+    before, after = (
+        pa.table({"score": [low + i / 1000 for i in range(400)], "prediction": ["0"] * 400})
+        for low in (0.1, 0.6)
+    )
+    binning = freeze_binning(before, [], CLASSES)
+    profile = partial(profile_features, columns=[], binning=binning)
+    found = judge_quality(binning, profile(before), [], profile(after), QualityPolicy(), columns=[])
+    assert "missing_ratio" in {m.metric for m in found if m.subject == "score"}
+    assert [m.metric for m in found if m.verdict is Verdict.ALERT] == []
+
+
 def test_new_values_are_an_alert() -> None:
     old, new = ["a", "b"] * 500, ["a"] * 480 + ["c"] * 20
     found = judge(old, new, TEXT)["unseen_ratio"]
