@@ -92,7 +92,7 @@ class Service:
             progress: dict[str, Any] = self.get(f"/v1/evaluations/{number}")
             return progress if progress["state"] in {"done", "failed"} else None
 
-        progress = eventually(finished, seconds=120, message="the evaluation did not end")
+        progress = eventually(finished, seconds=400, message="the evaluation did not end")
         assert progress["state"] == "done", progress
         return progress
 

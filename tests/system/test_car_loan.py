@@ -194,7 +194,7 @@ def _settle(service: Service) -> None:
             window["rows"] == window["labelled"] == CHUNK for window in windows
         )
 
-    eventually(judged, seconds=120, message="the windows were not judged on all labels")
+    eventually(judged, seconds=400, message="the windows were not judged on all labels")
 
 
 def test_realised_performance_is_what_was_published(
