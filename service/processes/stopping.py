@@ -1,5 +1,6 @@
 """One event that says stop: a signal came, or the process that started this one is gone."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -16,29 +17,31 @@ ORPHAN_SECONDS = 4.0
 class SignalPipe:
     """A pipe that becomes readable once a signal has come.
 
-    A handler that set a ``threading.Event`` itself could run while the main thread holds that
-    event's lock, and wait for itself for ever; writing a byte cannot.
+    The interpreter writes the signal's number from its own C handler: a Python handler runs at
+    the main thread's next instruction, so a signal that comes just before that thread waits
+    would not be seen until something else ends the wait.  Event loops take that way for
+    themselves, but they run Python handlers at once; so the handler writes as well.
+
+    Parameters
+    ----------
+    waking
+        Further signals that end a wait without asking to stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *waking: int) -> None:
         self.reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
-        for signum in STOP_SIGNALS:
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        for signum in (*STOP_SIGNALS, *waking):
             signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, _frame: object) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.write(self._writing, bytes([signum]))
-        except BlockingIOError:
-            return
-
-    def wake(self) -> None:
-        """Make the pipe readable without asking to stop (used for the end of a child)."""
-        self._handle(0, None)
 
     def drain(self) -> bool:
-        """Read what has come, and tell whether a signal to stop was in it."""
-        return any(os.read(self.reading, 4096))
+        """Wait for what comes, and tell whether a signal to stop was in it."""
+        return any(signum in STOP_SIGNALS for signum in os.read(self.reading, 4096))
 
 
 def stop_event(*, parent: int | None = None) -> threading.Event:

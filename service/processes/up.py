@@ -48,8 +48,7 @@ class Up:
         self._settings = settings
         self._open_pages = open_pages
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._signals = SignalPipe()
-        signal.signal(signal.SIGCHLD, lambda *_: self._signals.wake())
+        self._signals = SignalPipe(signal.SIGCHLD)
         self._stopping = False
         self._demo = demo
         self._children: list[Child] = []
