@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
+import service.access.tables
 import service.alerts.tables
 import service.buckets.tables
 import service.ingest.tables
