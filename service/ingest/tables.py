@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Table,
     Text,
+    UniqueConstraint,
     func,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
@@ -90,3 +91,26 @@ class IngestFault(Base):
     field: Mapped[str]
     code: Mapped[str]
     rows: Mapped[int]
+
+
+class DeadLetter(Base):
+    """A row that only the database refused, as the JSON of its record, until it is replayed.
+
+    ``state`` is the SQLSTATE of the refusal.  ``prediction_id`` and ``subject`` are what erasure
+    looks for; a NUL in them is replaced.  ``digest`` keeps a row that is sent again from being
+    kept twice.
+    """
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (UniqueConstraint("model_id", "digest"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    model_id: Mapped[int]
+    version_id: Mapped[int | None]
+    kind: Mapped[str]
+    prediction_id: Mapped[str | None]
+    subject: Mapped[str | None]
+    state: Mapped[str]
+    record: Mapped[bytes]
+    digest: Mapped[bytes]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
