@@ -44,6 +44,12 @@ INGEST_ROWS = Counter(
     ["model", "kind", "result"],
     registry=REGISTRY,
 )
+DEAD_LETTERS = Counter(
+    "modelwatch_ingest_dead_letters",
+    "Rows that only the database refused, each time one was kept as a dead letter.",
+    ["model", "kind"],
+    registry=REGISTRY,
+)
 INGEST_BATCHES = Counter(
     "modelwatch_ingest_batches",
     "Ingest requests, by how they were answered.",
@@ -98,6 +104,7 @@ BUILD_INFO = Gauge(
 
 PROCESS_METRICS = (
     INGEST_ROWS,
+    DEAD_LETTERS,
     INGEST_BATCHES,
     INGEST_BATCH_DURATION,
     HTTP_REQUEST_DURATION,

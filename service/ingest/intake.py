@@ -64,7 +64,9 @@ class Intake:
 
     def __post_init__(self) -> None:
         sent = self.sent
-        self.verdicts = Verdicts(sent.depth, len(sent.records), sent.model, sent.version)
+        self.verdicts = Verdicts(
+            sent.depth, len(sent.records), sent.model, sent.version, sent.records
+        )
 
     async def predictions(self) -> Batch:
         """Read prediction records; only an unknown model or version of all of them is an error."""

@@ -19,3 +19,7 @@ FUTURE = timedelta(minutes=10)
 PAST = timedelta(days=10_958)
 BODY_SECONDS = 10.0
 """A client that sends its body more slowly than this is not waited for."""
+MAX_LETTERS = 1_000
+"""Dead letters of one model: of more the oldest go."""
+LETTER_AGE = timedelta(days=30)
+"""A dead letter that nobody has replayed by then goes."""

@@ -23,7 +23,13 @@ _OPTIONS = (
 )
 _ATTEMPTS = 3
 _RECONNECT_WITHIN = 2.0
-_MAX_PIECES = 256
+_SEARCH_SECONDS = 2.5
+"""So long refused rows are searched for; then what they are among is refused with them."""
+_REFUSALS = (
+    *(errors.DataError, errors.IntegrityError),
+    *(errors.ProgramLimitExceeded, errors.RaiseException),
+)
+"""What the database says of a row, rather than of itself."""
 
 
 class Store:
@@ -61,21 +67,21 @@ class Store:
         """
         self._started = time.monotonic()
         pieces = [list(batches)]
-        tried = 0
         while pieces:
             piece = pieces.pop()
-            tried += 1
             try:
                 self._commit_piece(piece)
-            except (errors.DataError, errors.IntegrityError) as error:
+            except _REFUSALS as error:
+                late = time.monotonic() - self._started > _SEARCH_SECONDS
                 if len(piece) > 1:
                     middle = len(piece) // 2
                     pieces += [piece[:middle], piece[middle:]]
-                elif len(piece[0]) > 1 and tried < _MAX_PIECES:
+                elif len(piece[0]) > 1 and not late:
                     pieces += [[half] for half in piece[0].halves()]
                 elif len(piece[0]):
-                    _log.warning("rows refused by the database", extra={"state": error.sqlstate})
-                    pieces.append([refuse(piece[0])])
+                    state = error.sqlstate or "XX000"
+                    _log.warning("rows refused by the database", extra={"state": state})
+                    pieces.append([refuse(piece[0], state)])
                 else:
                     raise DatabaseAwayError from error
 
@@ -84,13 +90,12 @@ class Store:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._write(batches)
-            except errors.CheckViolation:
+            except _REFUSALS as error:
+                missing = isinstance(error, errors.CheckViolation) and _names_no_check(error)
+                if not missing or attempt == _ATTEMPTS:
+                    raise
                 # A partition that was there has been dropped meanwhile.
                 self._partitions.forget()
-                if attempt == _ATTEMPTS:
-                    raise
-            except (errors.DataError, errors.IntegrityError):
-                raise
             except psycopg.Error as error:
                 if attempt == _ATTEMPTS or not self._is_passing(error):
                     self.close()
@@ -131,3 +136,7 @@ class Store:
             for target in (IDENTITY, LABEL):
                 create_stage(connection, target)
         return self._connection
+
+
+def _names_no_check(error: psycopg.Error) -> bool:
+    return error.diag.constraint_name is None

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from service.ingest import copy
+from service.ingest import copy, letters
 from service.ingest.labels import PreparedLabel, mark_labels
+from service.ingest.letters import Letter, write_letter
 from service.ingest.partitions import Partitions, month_of_hour
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.staging import (
@@ -34,6 +35,10 @@ class Batch:
     verdicts: Verdicts
     rows: list[PreparedRow] = field(default_factory=list)
     labels: list[PreparedLabel] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    """Rows of it that the database refuses."""
+    replayed: int | None = None
+    """The dead letter that holds its one row."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.labels)
@@ -42,8 +47,11 @@ class Batch:
         """Split a batch of which the database refuses some row."""
         rows, labels = len(self.rows) // 2, len(self.labels) // 2
         return [
-            Batch(self.verdicts, self.rows[:rows], self.labels[:labels]),
-            Batch(self.verdicts, self.rows[rows:], self.labels[labels:]),
+            Batch(self.verdicts, part_rows, part_labels, replayed=self.replayed)
+            for part_rows, part_labels in (
+                (self.rows[:rows], self.labels[:labels]),
+                (self.rows[rows:], self.labels[labels:]),
+            )
         ]
 
 
@@ -81,8 +89,12 @@ def write(
         _mark_rows(cursor, new_rows)
         mark_labels(cursor, new_labels)
         lossy = new_rows if any(batch.verdicts.warnings for batch in batches) else []
-        _count_faults(cursor, batches, [*row_conflicts, *label_conflicts], lossy)
+        conflicts: list[PreparedRow | PreparedLabel] = [*row_conflicts, *label_conflicts]
+        _count_faults(cursor, batches, conflicts, lossy)
+        letters.keep(cursor, (letter for batch in batches for letter in batch.letters))
+        letters.remove(cursor, _delivered(batches, conflicts))
     for batch in batches:
+        letters.count(batch.letters)
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
     _tell(stored_rows, "predictions")
@@ -174,14 +186,40 @@ def _tell(kept: Kept[PreparedRow] | Kept[PreparedLabel], kind: str) -> None:
         item.owner.refuse(item.index, item.prediction_id, item.conflict, item.model)
 
 
+def _delivered(
+    batches: Iterable[Batch], conflicts: Iterable[PreparedRow | PreparedLabel]
+) -> set[int]:
+    """Return the dead letters whose rows are stored now, or were stored before."""
+    refused = {id(item.owner) for item in conflicts}
+    return {
+        batch.replayed
+        for batch in batches
+        if batch.replayed is not None and len(batch) and id(batch.verdicts) not in refused
+    }
+
+
 def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
     return [*batch.rows, *batch.labels]
 
 
-def refuse(batch: Batch) -> Batch:
-    """Refuse what is left of a batch; the rest of it only counts the faults."""
+def refuse(batch: Batch, state: str) -> Batch:
+    """Refuse what is left of a batch; the rest of it keeps the letters and counts the faults."""
     error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
+    kept: list[Letter] = []
     for item in _items(batch):
         batch.verdicts.refuse(item.index, item.prediction_id, error, item.model)
-        batch.verdicts.faults[item.fault(error.code)] += 1
-    return Batch(batch.verdicts)
+        if batch.replayed is not None:
+            continue
+        fault = item.fault(error.code)
+        batch.verdicts.faults[fault] += 1
+        kept.append(
+            write_letter(
+                item.owner.records[item.index],
+                model_id=fault.model_id,
+                version_id=fault.version_id,
+                model=item.model,
+                kind="labels" if isinstance(item, PreparedLabel) else "predictions",
+                state=state,
+            )
+        )
+    return Batch(batch.verdicts, letters=kept)

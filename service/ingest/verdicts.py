@@ -1,6 +1,7 @@
 """What became of the rows of one request."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -98,6 +99,8 @@ class Verdicts:
     model: str | None = None
     version: str | None = None
     """What a record that names neither belongs to."""
+    records: Sequence[Any] = ()
+    """What was sent, for a row that becomes a dead letter."""
     accepted: int = 0
     duplicates: int = 0
     refusals: list[Refusal] = field(default_factory=list)
