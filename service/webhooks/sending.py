@@ -1,0 +1,247 @@
+"""Sending one request to an address that was judged, within one span of time.
+
+The name is resolved once; the connection goes to the very addresses that were permitted, while
+TLS still proves the name.  No redirect is followed, no proxy is asked.
+"""
+
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+
+import certifi
+import httpcore
+
+from service import clock
+from service.webhooks.addresses import Address, Allowed, Destination, ForbiddenAddressError
+
+SECONDS = 15.0
+MAX_REPLY_BYTES = 64 << 10
+_PIECE = 16 << 10
+
+Resolve = Callable[[str, int], Sequence[Address]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one attempt: a status, or the error that took its place.
+
+    Nothing else of what was answered is kept: whoever sets up a webhook must not read by it.
+    """
+
+    status: int | None
+    error: str | None
+    retry_after: timedelta | None = None
+
+
+def trusted() -> ssl.SSLContext:
+    """Return a TLS context that trusts what the system trusts, and the well-known authorities."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Return all addresses of a name, in the order in which they should be tried."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in found))
+
+
+def resolve_within(resolve: Resolve, host: str, port: int, seconds: float) -> Sequence[Address]:
+    """Resolve a name, but for no longer than that: the system's resolver knows no deadline.
+
+    Raises
+    ------
+    OSError
+        If the name has no address, or not in time.
+    """
+    answers: queue.SimpleQueue[Sequence[Address] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(resolve(host, port))
+        # A name can be no name at all: too long a part is a UnicodeError, which is a ValueError.
+        except (OSError, ValueError) as error:
+            answers.put(OSError(str(error)))
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(seconds, 0.0))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Sends requests where it may; tests give it another resolver and other authorities."""
+
+    allowed: Allowed
+    context: ssl.SSLContext
+    resolve: Resolve = resolve
+    seconds: float = SECONDS
+
+    def post(self, destination: Destination, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Send the request and return what came of it."""
+        deadline = time.monotonic() + self.seconds
+        try:
+            addresses = resolve_within(
+                self.resolve, destination.host, destination.port, self.seconds
+            )
+            self.allowed.require(destination, addresses)
+            return self._exchange(destination, headers, body, _Pinned(addresses, deadline))
+        except (ForbiddenAddressError, OSError, *_FAILURES) as error:
+            return Reply(None, _named(error))
+
+    def _exchange(
+        self,
+        destination: Destination,
+        headers: Mapping[str, str],
+        body: bytes,
+        backend: "_Pinned",
+    ) -> Reply:
+        url = httpcore.URL(
+            scheme=destination.scheme.encode(),
+            host=destination.host.encode(),
+            port=destination.port,
+            target=destination.target.encode(),
+        )
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        with (
+            httpcore.HTTPConnection(
+                url.origin, ssl_context=self.context, network_backend=backend
+            ) as connection,
+            connection.stream(
+                "POST", url, headers=[*sent, (b"Connection", b"close")], content=body
+            ) as response,
+        ):
+            _drain(response)
+            return _reply(response)
+
+
+# Their text can hold addresses of the inside, and URLs can hold tokens: only these words are kept.
+_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+_NAMES: tuple[tuple[type[Exception], str], ...] = (
+    (ForbiddenAddressError, "forbidden-address"),
+    (TimeoutError, "resolve-timeout"),
+    (OSError, "unresolved"),
+    (httpcore.TimeoutException, "timeout"),
+    (httpcore.ConnectError, "unreachable"),
+)
+
+
+def _named(error: Exception) -> str:
+    if isinstance(error.__cause__, ssl.SSLError):
+        return "tls"
+    return next((name for kind, name in _NAMES if isinstance(error, kind)), "broken-connection")
+
+
+def _drain(response: httpcore.Response) -> None:
+    """Read what a target says, as far as it is bearable, for it may write before it is done."""
+    read = 0
+    try:
+        for piece in response.iter_stream():
+            read += len(piece)
+            if read >= MAX_REPLY_BYTES:
+                return
+    except _FAILURES:
+        return
+
+
+def _reply(response: httpcore.Response) -> Reply:
+    if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        return Reply(response.status, None)
+    asked = next((v for n, v in response.headers if n.lower() == b"retry-after"), b"")
+    return Reply(response.status, "refused", _wait(asked.decode("ascii", "replace").strip()))
+
+
+def _wait(asked: str) -> timedelta | None:
+    """Read a Retry-After, which is seconds or a date."""
+    # At most six digits: more is not a wait but an overflow.
+    if asked.isascii() and asked.isdigit() and len(asked) <= len("999999"):
+        return timedelta(seconds=int(asked))
+    try:
+        at = parsedate_to_datetime(asked)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return None if at.tzinfo is None else max(at - clock.now(), timedelta(0))
+
+
+class _Pinned(httpcore.NetworkBackend):
+    """Connects to the permitted addresses and to nothing else, whatever name is asked for."""
+
+    def __init__(self, addresses: Sequence[Address], deadline: float) -> None:
+        self._addresses = addresses
+        self._deadline = deadline
+        self._network = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,  # noqa: ARG002
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address that answers."""
+        failure: Exception = httpcore.ConnectError()
+        for position, address in enumerate(self._addresses):
+            # An address that is silent leaves time for the others.
+            share = _left(self._deadline) / (len(self._addresses) - position)
+            try:
+                stream = self._network.connect_tcp(
+                    str(address), port, share, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Timed(stream, self._deadline)
+        raise failure
+
+
+class _Timed(httpcore.NetworkStream):
+    """A stream whose reads and writes end together: a drop at a time gains a target nothing."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, _left(self._deadline))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        # The backend's timeout is of each piece that the system takes.
+        for start in range(0, len(buffer), _PIECE):
+            self._stream.write(buffer[start : start + _PIECE], _left(self._deadline))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        left = _left(self._deadline)
+        return _Timed(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout
+    return left
