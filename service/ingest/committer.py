@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from service.errors import BusyError, DatabaseAwayError, ServiceError
-from service.ingest.transaction import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -16,10 +16,14 @@ DEADLINE_SECONDS = 4.0
 GROUP_ROWS = 20_000
 
 
-class Sink(Protocol):
+Unit = TypeVar("Unit", bound=Sized)
+Taken_contra = TypeVar("Taken_contra", bound=Sized, contravariant=True)
+
+
+class Sink(Protocol[Taken_contra]):
     """Where groups of batches go; ``commit`` runs in the committer's one thread."""
 
-    def commit(self, batches: list[Batch]) -> None:
+    def commit(self, batches: Sequence[Taken_contra], /) -> None:
         """Store all batches and complete their verdicts, or raise."""
 
     def interrupt(self) -> None:
@@ -29,14 +33,16 @@ class Sink(Protocol):
         """Give back what is held."""
 
 
-class Committer:
+class Committer(Generic[Unit]):
     """Coalesces concurrent requests; one flusher, no lingering, bounded."""
 
-    def __init__(self, sink: Sink, *, max_rows: int, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self, sink: Sink[Unit], *, max_rows: int, deadline: float = DEADLINE_SECONDS
+    ) -> None:
         self._sink = sink
         self._max_rows = max_rows
         self._deadline = deadline
-        self._waiting: deque[tuple[Batch, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Unit, asyncio.Future[None]]] = deque()
         self._rows = 0
         self._arrived = asyncio.Event()
         self._stopping = False
@@ -56,7 +62,7 @@ class Committer:
         self._thread.submit(self._sink.close)
         self._thread.shutdown(wait=True)
 
-    async def submit(self, batch: Batch) -> None:
+    async def submit(self, batch: Unit) -> None:
         """Wait until the batch is committed; its verdicts are complete then."""
         size = max(1, len(batch))
         if self._stopping or self._rows + size > self._max_rows:
@@ -78,7 +84,7 @@ class Committer:
             while self._waiting:
                 await self._flush(self._take())
 
-    def _take(self) -> list[tuple[Batch, asyncio.Future[None]]]:
+    def _take(self) -> list[tuple[Unit, asyncio.Future[None]]]:
         group = [self._waiting.popleft()]
         rows = len(group[0][0])
         while self._waiting and rows + len(self._waiting[0][0]) <= GROUP_ROWS:
@@ -86,7 +92,7 @@ class Committer:
             rows += len(group[-1][0])
         return group
 
-    async def _flush(self, group: list[tuple[Batch, asyncio.Future[None]]]) -> None:
+    async def _flush(self, group: list[tuple[Unit, asyncio.Future[None]]]) -> None:
         loop = asyncio.get_running_loop()
         batches = [batch for batch, _ in group]
         commit = loop.run_in_executor(self._thread, self._sink.commit, batches)
@@ -111,8 +117,7 @@ class Committer:
 
 
 def _answer(
-    group: "list[tuple[Batch, asyncio.Future[None]]] | deque[tuple[Batch, asyncio.Future[None]]]",
-    error: BaseException | None,
+    group: Iterable[tuple[object, asyncio.Future[None]]], error: BaseException | None
 ) -> None:
     for _, answer in group:
         if answer.done():

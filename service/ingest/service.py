@@ -24,7 +24,7 @@ class Ingest:
         self,
         settings: Settings,
         sessions: sessionmaker[Session],
-        sink: Sink,
+        sink: Sink[Batch],
         clock: Callable[[], datetime] = now,
     ) -> None:
         self.settings = settings

@@ -16,9 +16,11 @@ from service.ingest.codec import Codec
 from service.ingest.labels import LabelSpec
 from service.ingest.registration import register_version
 from service.registry.repository import find_model, find_version, list_versions
+from service.registry.values import VersionSpec
 
 FRESH_SECONDS = 1.0
 LOOKUP_SECONDS = 4.0
+MOST_KNOWN = 10_000
 _THREADS = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
@@ -67,6 +69,14 @@ class Specs:
             raise UnknownModelError
         return await self._get(model, lambda: self._load_labels(model), newer_than)
 
+    async def versions(self, model: str) -> tuple[VersionSpec, ...] | None:
+        """Return a model's versions, oldest first; ``None`` if there is no such model."""
+        if not _NAME.fullmatch(model):
+            return None
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        return await self._get((model,), lambda: self._load_versions(model), 0.0)
+
     async def _get(self, key: Any, load: Callable[[], Value], newer_than: float) -> Value:
         known = self._known.get(key)
         oldest = max(newer_than, time.monotonic() - FRESH_SECONDS)
@@ -110,6 +120,14 @@ class Specs:
             codec: Codec = known[1]
             return codec
         return Codec(spec)
+
+    def _load_versions(self, model: str) -> tuple[VersionSpec, ...] | None:
+        # That there is none is remembered as well: each event of a stranger asks for two names.
+        with self._sessions() as session:
+            try:
+                return tuple(list_versions(session, model))
+            except UnknownModelError:
+                return None
 
     def _load_labels(self, model: str) -> LabelSpec:
         with self._sessions() as session:
