@@ -35,6 +35,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model_id", "pair", name=op.f("pk_pending_pair")),
     )
     op.create_index(op.f("ix_pending_pair_received_at"), "pending_pair", ["received_at"])
+    op.create_index(
+        "ix_pending_pair_waiting",
+        "pending_pair",
+        ["received_at"],
+        postgresql_where=sa.text("stored_at IS NULL"),
+    )
 
 
 def downgrade() -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index, func
+from sqlalchemy import Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.db.base import Base
@@ -19,7 +19,11 @@ class PendingPair(Base):
     """
 
     __tablename__ = "pending_pair"
-    __table_args__ = (Index(None, "received_at"),)
+    __table_args__ = (
+        Index(None, "received_at"),
+        # Of the many only few are still waiting, and those are looked for all the time.
+        Index("ix_pending_pair_waiting", "received_at", postgresql_where=text("stored_at IS NULL")),
+    )
 
     model_id: Mapped[int] = mapped_column(primary_key=True)
     pair: Mapped[bytes] = mapped_column(primary_key=True)
