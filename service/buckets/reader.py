@@ -8,7 +8,7 @@ from typing import Any
 import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, Select, and_, func, over, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, over, select
 from sqlalchemy.dialects import postgresql
 
 from service.ingest.tables import Label, prediction
@@ -189,9 +189,11 @@ def _with_newest_label(
     # One sort tells which label is the newest and whether all are the same; two lookups of each
     # label would take longer.
     label, row = _label(version), prediction.c.prediction_id
-    of_row = and_(
-        Label.model_id == prediction.c.model_id, Label.prediction_id == prediction.c.prediction_id
-    )
+    # Not as a constant: PostgreSQL would look it up among the models that its statistics know, take
+    # the labels of one that is newer than these for a single row, and search all the predictions
+    # once for each of them: minutes where it is seconds.
+    model_id = select(literal(version.model_id)).scalar_subquery()
+    of_row = and_(Label.model_id == model_id, Label.prediction_id == row)
     given = (
         select(
             *columns,
