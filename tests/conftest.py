@@ -27,6 +27,11 @@ SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES = 2 << 30
 
 
+def sized(*, default: int, full: int) -> int:
+    """Return how much of a long proof runs: MODELWATCH_TEST_SIZE is ``default`` or ``full``."""
+    return {"default": default, "full": full}[os.environ.get("MODELWATCH_TEST_SIZE", "default")]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     workers_input = getattr(config, "workerinput", None)
     if workers_input is not None:

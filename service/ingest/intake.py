@@ -227,22 +227,26 @@ class Intake:
         time_field: str,
     ) -> None:
         """List and count a record that is not stored."""
-        if not self.sent.lines and error.code in _SYNTAX_CODES:
-            # A fault of syntax costs the whole document; only lines confine it.
-            raise BadRequestError(error.detail, code=error.code)
+        self._check_syntax(error)
         prediction_id, ts = None, self.horizon.now
         try:
             record = load_record(raw, self.sent.depth)
             if isinstance(record, dict):
                 ts = _usable_time(record, time_field, self.horizon)
                 prediction_id = read_id(record)
-        except RowError:
-            pass
+        except RowError as fault:
+            # What was refused before it was read to its end may be no JSON further on.
+            self._check_syntax(fault)
         self.verdicts.refuse(index, prediction_id, error, schema.model if schema else "")
         if schema is not None:
             self.verdicts.faults[schema.fault(ts, "", error.code)] += 1
             for name in self._countable(error.unknown):
                 self.verdicts.faults[schema.fault(ts, name, error.code)] += 1
+
+    def _check_syntax(self, error: RowError) -> None:
+        """Raise if the whole document is at fault: only lines confine a fault of syntax."""
+        if not self.sent.lines and error.code in _SYNTAX_CODES:
+            raise BadRequestError(error.detail, code=error.code)
 
     def _countable(self, names: Iterable[str]) -> Iterator[str]:
         """Yield the names that can be stored, of a request only the first few."""

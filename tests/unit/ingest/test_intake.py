@@ -6,10 +6,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ServiceError, UnknownModelError, UnknownVersionError
+from service.errors import BadRequestError, ServiceError, UnknownModelError, UnknownVersionError
 from service.ingest.codec import Codec
 from service.ingest.decode import read_envelope, read_lines
 from service.ingest.intake import Intake, Sent
@@ -88,3 +89,12 @@ def test_accepted_and_refused_add_up_in_lines(
 ) -> None:
     records = read_lines("\n".join(lines).encode(errors="surrogatepass").lstrip(b"\xef\xbb\xbf"))
     take(Sent(records, model, version, 0, escapes=True, lines=True), kind)
+
+
+def test_a_document_that_is_no_utf8_is_refused_even_where_nobody_would_read_it() -> None:
+    body = b'{"records":[{"prediction_id":"a","features":{"region":"\xb2"}}]}'
+    envelope = read_envelope(body)
+    sent = Sent(envelope.records, None, None, 2, escapes=False, lines=False)
+    with pytest.raises(BadRequestError) as fault:
+        asyncio.run(Intake(OneModel(), sent, HORIZON).predictions())  # type: ignore[arg-type]
+    assert fault.value.code == "malformed-json"
