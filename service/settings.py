@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SHORTEST_KEY = 16
+
 
 class Settings(BaseSettings):
     """Every setting of the service; each is an environment variable ``MODELWATCH_<NAME>``."""
@@ -44,6 +46,12 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Standard Webhooks secret, whsec_ and base64"
+    )
+    pii_key: SecretStr | None = Field(
+        default=None,
+        min_length=SHORTEST_KEY,
+        description="what personal data is hashed under; `up` makes one and keeps it in its data"
+        " directory",
     )
     max_body_bytes: int = Field(default=8 << 20, description="wire bytes of one request")
     max_inflated_bytes: int = Field(default=32 << 20, description="bytes of one decompressed body")

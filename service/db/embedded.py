@@ -47,6 +47,9 @@ _OPTIONS: Mapping[str, str] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",
+    # What a statement was about holds what was logged, and belongs in no log.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
     "unix_socket_permissions": "0700",
 }
 

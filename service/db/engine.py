@@ -14,6 +14,8 @@ def make_engine(url: str, *, pool: int = 8) -> Engine:
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
         pool_pre_ping=True,
+        # An exception is logged; what was stored is not.
+        hide_parameters=True,
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "options": "-c timezone=UTC",

@@ -33,7 +33,9 @@ from service.ingest.examine import (
 )
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.times import Horizon, microseconds, to_seconds
+from service.ingest.treatment import treatment_of
 from service.ingest.verdicts import Code, RowError, Verdicts
+from service.registry.privacy import Pseudonyms
 from service.registry.values import ATTRIBUTIONS, FeatureSpec, VersionSpec
 
 Number = Annotated[float, msgspec.Meta(gt=-float(1 << 63), lt=float(1 << 63))]
@@ -84,10 +86,11 @@ class WrongTargetError(Exception):
 class Codec:
     """Reads the records of one version."""
 
-    def __init__(self, spec: VersionSpec) -> None:
+    def __init__(self, spec: VersionSpec, pseudonyms: Pseudonyms | None = None) -> None:
         self.spec = spec
         self.layout = Layout(spec)
-        self._features = {f.name: f for f in spec.features}
+        self._features = {f.name: f for f in (*spec.features, *spec.dropped)}
+        self._treatment = treatment_of(spec, self.layout.texts, pseudonyms)
         numbers, texts = self.layout.numbers, self.layout.texts
         self._columns = (*numbers, *texts, *self.layout.vectors)
         self._attributions = {
@@ -95,7 +98,9 @@ class Codec:
         }
         self._splits = (len(numbers), len(numbers) + len(texts))
         self._times = tuple(i for i, own in enumerate(numbers) if own.kind == "datetime")
-        self._decode = _typed_decoder(self._columns, tuple(self._attributions), spec.task)
+        dropped = tuple(own.name for own in spec.dropped)
+        self._ignored = frozenset(dropped)
+        self._decode = _typed_decoder(self._columns, tuple(self._attributions), spec.task, dropped)
         self._classes: dict[Any, str | None] = {None: None}
         self._classes.update((name, name) for name in spec.classes)
 
@@ -113,10 +118,14 @@ class Codec:
             except (ValueError, RecursionError):
                 fields = None
             if fields is not None:
+                if self._treatment is not None:
+                    self._treatment.treat(fields)
                 return self.layout.encode(index, fields, owner)
         fields, wrong = self.examine(load_record(raw, owner.depth), horizon, owner)
         for name in wrong:
             owner.warn(index, name, "wrong-type")
+        if self._treatment is not None:
+            self._treatment.treat(fields)
         row = self.layout.encode(index, fields, owner)
         row.wrong = tuple(wrong)
         return row
@@ -131,12 +140,12 @@ class Codec:
             return None
         self._check_target(row.model, row.version, owner)
         tags = None if row.tags is None else read_tags(row.tags)
-        values = msgspec.structs.astuple(row.features)
+        values = msgspec.structs.astuple(row.features)[: len(self._columns)]
         if self._times:
             values = self._with_seconds(values)
         attributions: tuple[float | None, ...] = ()
         if self._attributions:
-            attributions = msgspec.structs.astuple(row.attributions)
+            attributions = msgspec.structs.astuple(row.attributions)[: len(self._attributions)]
         said = (row.prediction_id, ts, *output, row.weight, row.subject, tags)
         return Fields(*said, *self._parted(values), attributions)
 
@@ -236,7 +245,7 @@ class Codec:
             raise RowError(Code.UNKNOWN_FIELD, ATTRIBUTIONS, message)
         if not isinstance(given, dict):
             raise RowError(Code.BAD_FEATURES, ATTRIBUTIONS, "attributions is an object")
-        if not self._attributions.keys() >= given.keys():
+        if not self._attributions.keys() | self._ignored >= given.keys():
             message = "the record has an attribution to a feature that the version's schema lacks"
             raise RowError(Code.UNKNOWN_FEATURE, ATTRIBUTIONS, message)
         return tuple(_read(given.get(name), own, wrong) for name, own in self._attributions.items())
@@ -250,11 +259,17 @@ def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> Stored:
         return None
 
 
-def _typed_decoder(columns: tuple[FeatureSpec, ...], inputs: tuple[str, ...], task: str) -> Any:
-    """Build the decoder of a version's records; ``None`` if a name has no struct field."""
+def _typed_decoder(
+    columns: tuple[FeatureSpec, ...], inputs: tuple[str, ...], task: str, dropped: tuple[str, ...]
+) -> Any:
+    """Build the decoder of a version's records; ``None`` if a name has no struct field.
+
+    What is ``dropped`` comes last and is not looked at.
+    """
+    skipped = dict.fromkeys(dropped, msgspec.Raw | None)
     try:
-        features = _struct({own.name: _type(own) for own in columns})
-        attributions = _struct(dict.fromkeys(inputs, _KINDS["attribution"]))
+        features = _struct({own.name: _type(own) for own in columns} | skipped)
+        attributions = _struct(dict.fromkeys(inputs, _KINDS["attribution"]) | skipped)
     except ValueError:
         return None
     required = [("prediction_id", Identifier), ("ts", Time), ("features", features)]

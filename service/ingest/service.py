@@ -13,6 +13,7 @@ from service.ingest.store import Store
 from service.ingest.times import Horizon
 from service.ingest.transaction import Batch
 from service.ingest.verdicts import Verdicts
+from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import INGEST_ROWS
 
@@ -29,7 +30,7 @@ class Ingest:
     ) -> None:
         self.settings = settings
         self._clock = clock
-        self._specs = Specs(sessions)
+        self._specs = Specs(sessions, pseudonyms_of(settings))
         self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
 
     def start(self) -> None:

@@ -15,7 +15,9 @@ from service.errors import DatabaseAwayError, UnknownModelError, UnknownVersionE
 from service.ingest.codec import Codec
 from service.ingest.labels import LabelSpec
 from service.ingest.registration import register_version
+from service.registry.privacy import Pseudonyms
 from service.registry.repository import find_model, find_version, list_versions
+from service.registry.service import require_key
 from service.registry.values import VersionSpec
 
 FRESH_SECONDS = 1.0
@@ -30,8 +32,11 @@ Value = TypeVar("Value")
 class Specs:
     """Codecs of versions and label schemas of models; one lookup at a time for each."""
 
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], pseudonyms: Pseudonyms | None = None
+    ) -> None:
         self._sessions = sessions
+        self._pseudonyms = pseudonyms
         self._known: dict[Any, tuple[float, Any]] = {}
         self._lookups: dict[Any, asyncio.Future[Any]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ingest-specs")
@@ -112,14 +117,15 @@ class Specs:
         return value
 
     def _load_codec(self, model: str, version: str) -> Codec:
-        with self._sessions() as session:
+        with self._sessions.begin() as session:
+            require_key(session, self._pseudonyms)
             spec = find_version(session, model, version)
         known = self._known.get((model, version))
         # Building a codec costs more than looking whether anything has changed.
         if known is not None and known[1].spec == spec:
             codec: Codec = known[1]
             return codec
-        return Codec(spec)
+        return Codec(spec, self._pseudonyms)
 
     def _load_versions(self, model: str) -> tuple[VersionSpec, ...] | None:
         # That there is none is remembered as well: each event of a stranger asks for two names.

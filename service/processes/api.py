@@ -20,6 +20,7 @@ from service.ingest.routes import mount_ingest
 from service.ingest.service import create_ingest
 from service.processes import health, overview
 from service.processes.database import required_url
+from service.processes.keys import refuse_other_key
 from service.processes.listening import open_listener
 from service.processes.openapi import DocumentedApi
 from service.processes.parameters import refuse_unknown_parameters
@@ -136,7 +137,7 @@ def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
 
 def run(settings: Settings) -> int:
     """Serve as a process of its own."""
-    required_url(settings, "serve")
     configure_logging(settings.log_level)
+    refuse_other_key(settings, required_url(settings, "serve"))
     with open_listener(settings.host, settings.port) as listener:
         return serve(settings, listener, stop_event())

@@ -95,11 +95,12 @@ _DOCUMENT = (
     *("400 malformed-json", "400 malformed-yaml", "413 too-large", "422 invalid-document"),
     "422 not-implemented",
 )
+_KEY = ("503 pii-key-missing", "503 pii-key-wrong")
 _UPLOAD = (
     *("400 bad-gzip", "409 conflict", "413 too-large", "422 bad-column"),
     *("422 derived-name", "422 duplicate-column", "422 empty-reference", "422 invalid-document"),
     *("422 malformed-reference", "422 too-many-classes", "422 too-many-features"),
-    "422 unknown-classes",
+    *("422 unknown-classes", *_KEY),
 )
 _INGEST = (
     *("400 bad-envelope", "400 bad-gzip", "400 empty-batch", "400 malformed-json", "400 too-deep"),
@@ -111,7 +112,8 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/readyz"): ("503 not-ready",),
     ("put", "/v1/models/{model}"): ("422 bad-name",),
     ("put", "/v1/models/{model}/versions/{version}"): (
-        *("409 conflict", "422 bad-name", "422 derived-name", "422 too-many-features"),
+        *("409 conflict", "409 policy-changed", "422 bad-name", "422 derived-name"),
+        *("422 pii-key-needed", "422 too-many-features", *_KEY),
     ),
     ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
     ("get", "/v1/incidents"): ("422 invalid-document",),
@@ -121,7 +123,9 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
         "409 report-failed",
         "422 no-reference",
     ),
-    ("post", "/v1/predictions"): (*_INGEST, "404 unknown-version", "422 too-many-features"),
+    ("post", "/v1/predictions"): (
+        *(*_INGEST, *_KEY, "404 unknown-version", "422 too-many-features"),
+    ),
     ("post", "/v1/labels"): _INGEST,
 }
 # What a PUT names in its last place it makes; these cannot be unknown to it.

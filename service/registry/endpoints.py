@@ -1,10 +1,11 @@
 """Routes of the catalogue: models, versions and monitors."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from service.errors import InvalidDocumentError
 from service.registry import repository, service
 from service.registry.documents import read
+from service.registry.privacy import KeyNeededError, pseudonyms_of
 from service.registry.schemas import (
     ModelAnswer,
     ModelDocument,
@@ -28,6 +29,7 @@ _VERSION = {
         {"name": "region", "kind": "categorical", "importance": 0.02},
         {"name": "signup", "kind": "datetime"},
         {"name": "comment", "kind": "text"},
+        {"name": "email", "kind": "categorical", "pii": "drop"},
         {"name": "image", "kind": "embedding", "length": 512},
     ],
     "classes": ["0", "1"],
@@ -82,9 +84,17 @@ def list_versions(model: str, session: ReadSession) -> VersionList:
 
 
 @router.put("/{model}/versions/{version}", openapi_extra=documented_body(VersionDocument, _VERSION))
-def put_version(model: str, version: str, body: Body, session: WriteSession) -> VersionAnswer:
+def put_version(
+    request: Request, model: str, version: str, body: Body, session: WriteSession
+) -> VersionAnswer:
     """Register a version, or add features to it."""
-    return _answer(service.put_version(session, model, version, read(VersionDocument, body)))
+    document = read(VersionDocument, body)
+    pseudonyms = pseudonyms_of(request.app.state.settings)
+    service.require_key(session, pseudonyms)
+    stored = service.put_version(session, model, version, document)
+    if stored.hashes and pseudonyms is None:
+        raise KeyNeededError
+    return _answer(stored)
 
 
 @router.get("/{model}/versions/{version}")

@@ -11,6 +11,7 @@ from service.registry.monitor import MonitorDocument, default_document
 from service.registry.tables import Binning, Feature, Model, Monitor, Reference, Version
 from service.registry.values import (
     ATTRIBUTION,
+    DROP,
     FeatureSpec,
     MonitorSpec,
     ReferenceSpec,
@@ -86,14 +87,17 @@ def _specs(session: Session, statement: Select[Version, Model]) -> list[VersionS
     ):
         features[row.version_id].append(
             FeatureSpec(
-                *(row.name, row.kind, row.slot, row.importance),
+                *(row.name, row.kind, row.slot or "", row.importance),
                 *(row.minimum, row.maximum, row.length, row.position),
+                pii=row.pii,
             )
         )
     return [_spec(version, model, features[version.id]) for version, model in rows]
 
 
 def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> VersionSpec:
+    policies: dict[str, str] = version.tag_policies or {}
+    stored = [feature for feature in features if feature.pii != DROP]
     return VersionSpec(
         model_id=model.id,
         model=model.name,
@@ -103,11 +107,13 @@ def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> Ve
         stage=version.stage,
         classes=tuple(version.classes),
         positive_class=version.positive_class,
-        features=tuple(feature for feature in features if feature.kind != ATTRIBUTION),
+        features=tuple(feature for feature in stored if feature.kind != ATTRIBUTION),
         inferred=version.inferred,
         auto_register=model.auto_register,
-        attributions=tuple(feature for feature in features if feature.kind == ATTRIBUTION),
+        attributions=tuple(feature for feature in stored if feature.kind == ATTRIBUTION),
         attributed=version.attributions,
+        dropped=tuple(feature for feature in features if feature.pii == DROP),
+        tags=tuple(sorted(policies.items())),
     )
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -13,11 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from service.errors import NotImplementedYetError
 from service.registry.classes import class_text
-from service.registry.documents import Document, FeatureName
+from service.registry.documents import PRINTABLE, Document, FeatureName
 from service.registry.monitor import MonitorDocument
-from service.registry.values import FeatureSpec, MonitorSpec, VersionSpec
+from service.registry.privacy import Policy
+from service.registry.values import HASH, FeatureSpec, MonitorSpec, VersionSpec
 
 __all__ = [
     "FeatureDocument",
@@ -43,8 +42,10 @@ LONGEST_CLASS = 200
 FEWEST_CLASSES, MOST_CLASSES = 3, 50
 # Of an embedding; the bytes of a request are limited as well.
 LONGEST_VECTOR = 4_096
-LATER_PII = ("hash", "drop")
 
+MOST_TAGS = 32
+
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
 
 
@@ -65,13 +66,6 @@ class ModelDocument(Document):
 Kind = Literal["numeric", "categorical", "boolean", "datetime", "text", "embedding"]
 
 
-def _pii(value: object) -> object:
-    if value in LATER_PII:
-        part = f"the pii policy {value}"
-        raise NotImplementedYetError(part)
-    return value
-
-
 class FeatureDocument(Document):
     """One feature of a version."""
 
@@ -83,7 +77,7 @@ class FeatureDocument(Document):
     min: float | None = None
     max: float | None = None
     length: Annotated[int, Field(ge=1, le=LONGEST_VECTOR)] | None = None
-    pii: Annotated[Literal["keep"], BeforeValidator(_pii)] = "keep"
+    pii: Policy | None = Field(default=None, description="keep, unless it was said before")
 
     @field_validator("name")
     @classmethod
@@ -104,6 +98,9 @@ class FeatureDocument(Document):
         if (self.kind == "embedding") != (self.length is not None):
             message = "an embedding has a length, and no other feature has one"
             raise ValueError(message)
+        if self.pii == HASH and self.kind != "categorical":
+            message = "only a categorical feature can be hashed; drop it, or declare it so"
+            raise ValueError(message)
         return self
 
 
@@ -115,6 +112,9 @@ class VersionDocument(Document):
     positive_class: str | None = None
     stage: Literal["live", "shadow", "retired"] = "live"
     attributions: bool = False
+    tags: dict[TagName, Policy] = Field(
+        default={}, max_length=MOST_TAGS, description="tags that are not kept as they are"
+    )
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -181,6 +181,7 @@ class FeatureAnswer(BaseModel):
     min: float | None
     max: float | None
     length: int | None
+    pii: str
 
     @classmethod
     def of(cls, feature: FeatureSpec) -> Self:
@@ -192,6 +193,7 @@ class FeatureAnswer(BaseModel):
             min=feature.minimum,
             max=feature.maximum,
             length=feature.length,
+            pii=feature.pii,
         )
 
 
@@ -206,6 +208,7 @@ class VersionAnswer(BaseModel):
     positive_class: str | None
     inferred: bool
     attributions: bool
+    tags: dict[str, str]
     view: str
 
     @classmethod
@@ -215,11 +218,12 @@ class VersionAnswer(BaseModel):
             model=version.model,
             version=version.version,
             stage=version.stage,
-            features=[FeatureAnswer.of(feature) for feature in version.features],
+            features=[FeatureAnswer.of(own) for own in (*version.features, *version.dropped)],
             classes=list(version.classes),
             positive_class=version.positive_class,
             inferred=version.inferred,
             attributions=version.attributed,
+            tags=dict(version.tags),
             view=view,
         )
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from service.errors import ConflictError, InvalidDocumentError, UnknownModelError
 from service.registry.documents import hint, printable
 from service.registry.monitor import MonitorDocument, fit_to_task
+from service.registry.privacy import KeyMissingError, Pseudonyms, WrongKeyError
 from service.registry.repository import (
     find_model,
     find_monitor,
@@ -25,10 +26,12 @@ from service.registry.schemas import (
 )
 from service.registry.slicing import OF_ROW, TAG
 from service.registry.slots import allocate
-from service.registry.tables import Feature, Model, Monitor, Version
+from service.registry.tables import Feature, Model, Monitor, PiiKey, Version
 from service.registry.values import (
     ATTRIBUTION,
     ATTRIBUTIONS,
+    DROP,
+    KEEP,
     PARTS,
     MonitorSpec,
     VersionSpec,
@@ -39,6 +42,16 @@ from service.registry.views import create_view
 _BINARY = 2
 # The positive one of two classes that need no explanation.
 _POSITIVE = {frozenset({"0", "1"}): "1", frozenset({"false", "true"}): "true"}
+
+
+class PolicyChangedError(ConflictError):
+    """What has been stored was treated by the policy that it came under."""
+
+    code = "policy-changed"
+    title = "Policy changed"
+
+    def __init__(self) -> None:
+        super().__init__("the pii policy of a feature or tag cannot change; register a new version")
 
 
 class BadNameError(InvalidDocumentError):
@@ -88,11 +101,37 @@ def put_version(
         session.add(row)
     row.stage = document.stage
     row.attributions = row.attributions or document.attributions
+    _declare_tags(row, document.tags)
     if document.classes is not None:
         declare_classes(row, owner.task, document.classes, document.positive_class)
     session.flush()
     add_features(session, row, document.features or ())
     return _finished(session, row)
+
+
+def require_key(session: Session, pseudonyms: Pseudonyms | None) -> None:
+    """Refuse any key but the one that personal data is hashed under; the first one becomes it."""
+    query = select(PiiKey.fingerprint)
+    known = session.scalar(query)
+    if pseudonyms is None:
+        if known is not None:
+            raise KeyMissingError
+        return
+    if known is None:
+        first = pg_insert(PiiKey).values(id=1, fingerprint=pseudonyms.fingerprint)
+        session.execute(first.on_conflict_do_nothing())
+        known = session.scalar(query)
+    if known != pseudonyms.fingerprint:
+        raise WrongKeyError
+
+
+def _declare_tags(row: Version, policies: Mapping[str, str]) -> None:
+    known: dict[str, str] = row.tag_policies or {}
+    for name, policy in policies.items():
+        if known.get(name, policy) != policy:
+            raise PolicyChangedError
+    if policies:
+        row.tag_policies = {**known, **policies}
 
 
 def declare_classes(
@@ -152,13 +191,16 @@ def add_features(session: Session, row: Version, features: Sequence[FeatureDocum
     wanted: dict[str, str] = {
         feature.name: feature.kind for feature in features if feature.name not in mine
     }
+    dropped = {feature.name for feature in features if feature.pii == DROP}
     _require_free_names({own.name: own.kind for own in every}, wanted)
     if row.attributions:
         inputs = [own.name for own in mine.values() if own.kind != ATTRIBUTION]
-        names = (f"{ATTRIBUTIONS}.{name}" for name in (*inputs, *wanted))
+        dropped |= {own.name for own in mine.values() if own.pii == DROP}
+        names = (f"{ATTRIBUTIONS}.{name}" for name in (*inputs, *wanted) if name not in dropped)
         wanted |= {name: ATTRIBUTION for name in names if name not in mine}
     slots = allocate(
-        ((feature.name, feature.kind, feature.slot) for feature in every), wanted.items()
+        ((own.name, own.kind, own.slot) for own in every if own.slot is not None),
+        ((name, kind) for name, kind in wanted.items() if name not in dropped),
     )
     for name, kind in wanted.items():
         mine[name] = Feature(
@@ -167,7 +209,7 @@ def add_features(session: Session, row: Version, features: Sequence[FeatureDocum
             position=len(mine),
             name=name,
             kind=kind,
-            slot=slots[name],
+            slot=slots.get(name),
         )
         session.add(mine[name])
     for feature in features:
@@ -188,6 +230,10 @@ def _declare(stored: Feature, feature: FeatureDocument, *, fresh: bool) -> None:
     stored.minimum = feature.min
     stored.maximum = feature.max
     stored.length = feature.length
+    if fresh:
+        stored.pii = feature.pii or KEEP
+    elif feature.pii not in {None, stored.pii}:
+        raise PolicyChangedError
 
 
 def _said(kind: str, length: int | None) -> str:
@@ -218,7 +264,8 @@ def infer_schema(
     """Add what a reference says to a version's schema, marked as inferred."""
     lock_model(session, version.model)
     row = session.get_one(Version, version.version_id, populate_existing=True)
-    known = {feature.name for feature in find_version_by_id(session, row.id).features}
+    stored = find_version_by_id(session, row.id)
+    known = {feature.name for feature in (*stored.features, *stored.dropped)}
     added = [feature for feature in features if feature.name not in known]
     if classes is not None and not row.classes:
         positive = None if version.task == "multiclass" else classes[-1]
@@ -260,7 +307,9 @@ def put_monitor(
 
 def _require_features(session: Session, model_id: int, document: MonitorDocument) -> None:
     # A model without features yet may be configured before its first version.
-    query = select(Feature.name, Feature.kind).where(Feature.model_id == model_id)
+    query = select(Feature.name, Feature.kind).where(
+        Feature.model_id == model_id, Feature.pii != DROP
+    )
     kinds = {row.name: row.kind for row in session.execute(query)}
     known = list(kinds)
     parts = [part for name, kind in kinds.items() for part in part_names(name, kind)]

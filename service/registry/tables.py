@@ -37,6 +37,7 @@ class Version(Base):
     positive_class: Mapped[str | None]
     inferred: Mapped[bool] = mapped_column(default=False)
     attributions: Mapped[bool] = mapped_column(default=False, server_default=false())
+    tag_policies: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -44,7 +45,7 @@ class Feature(Base):
     """One feature of a version, and the slot of the prediction table that holds it.
 
     Features of one model that share a name and a kind share the slot, so a query over
-    versions reads one column.
+    versions reads one column.  One that is dropped before it is stored has none.
     """
 
     __tablename__ = "feature"
@@ -60,11 +61,12 @@ class Feature(Base):
     position: Mapped[int]
     name: Mapped[str]
     kind: Mapped[str]
-    slot: Mapped[str]
+    slot: Mapped[str | None]
     importance: Mapped[float | None]
     minimum: Mapped[float | None]
     maximum: Mapped[float | None]
     length: Mapped[int | None]
+    pii: Mapped[str] = mapped_column(default="keep", server_default="keep")
 
 
 class Binning(Base):
@@ -115,4 +117,14 @@ class Monitor(Base):
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
     revision: Mapped[int]
     document: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class PiiKey(Base):
+    """Which key personal data is hashed under: its fingerprint, so that no other is used."""
+
+    __tablename__ = "pii_key"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -9,6 +9,9 @@ from service.registry.monitor import MonitorDocument
 ATTRIBUTION = "attribution"
 ATTRIBUTIONS = "attributions"
 
+# What becomes of a value before it is stored.
+KEEP, HASH, DROP = "keep", "hash", "drop"
+
 # What is measured of a feature in its stead; profiles derives them, and lies above in the house.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "datetime": ("hour", "weekday", "month", "age"),
@@ -26,7 +29,7 @@ def part_names(name: str, kind: str) -> tuple[str, ...]:
 class FeatureSpec:
     """One feature, and the slot that holds it; ``minimum`` and ``maximum`` are declared.
 
-    ``length`` is how many numbers an embedding has.
+    ``length`` is how many numbers an embedding has.  A feature that is dropped has no slot.
     """
 
     name: str
@@ -37,6 +40,7 @@ class FeatureSpec:
     maximum: float | None
     length: int | None = None
     position: int = 0
+    pii: str = KEEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class VersionSpec:
     """One version of a model with its schema; no classes are known before they are declared.
 
     ``attributions`` are stored like features, under ``attributions.<feature>``, but are none;
-    an ``attributed`` version has one for every feature.
+    an ``attributed`` version has one for every feature.  ``dropped`` features may be sent and are
+    never stored; ``tags`` are the policies of tags that are not kept as they are.
     """
 
     model_id: int
@@ -60,6 +65,14 @@ class VersionSpec:
     auto_register: bool
     attributions: tuple[FeatureSpec, ...] = ()
     attributed: bool = False
+    dropped: tuple[FeatureSpec, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hashes(self) -> bool:
+        """Say whether anything of it is hashed, which takes a key."""
+        policies = (*(own.pii for own in self.features), *(policy for _, policy in self.tags))
+        return HASH in policies
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from service.errors import InvalidDocumentError
 from service.profiles.arrays import score_column
 from service.registry.classes import class_text
 from service.registry.documents import read
+from service.registry.privacy import SUBJECT, Pseudonyms
 from service.registry.schemas import (
     FEWEST_CLASSES,
     LONGEST_CLASS,
@@ -31,6 +32,7 @@ from service.runs.reference_kinds import (
     to_times,
     vector_length,
 )
+from service.runs.reference_privacy import hash_columns, without_dropped
 
 # What a logged row may weigh.
 MOST_WEIGHT = float(1 << 63)
@@ -53,13 +55,18 @@ class ReferenceRows:
 
 
 def conform(
-    table: pa.Table, names: Mapping[str, str], declared: Mapping[str, str], version: VersionSpec
+    table: pa.Table,
+    names: Mapping[str, str],
+    declared: Mapping[str, str],
+    version: VersionSpec,
+    pseudonyms: Pseudonyms | None = None,
 ) -> ReferenceRows:
     """Make the row table of a file.
 
     ``names`` maps our reserved columns to the file's; ``declared`` are the kinds of the
     version's features, whose classes are inferred where it has none.
     """
+    table = without_dropped(table, version)
     own = _own_columns(table, names)
     lengths = {feature.name: feature.length for feature in version.features}
     if version.task != "binary" and own.pop("score", None) is not None and "score" in names:
@@ -100,7 +107,11 @@ def conform(
             pc.less(times, pa.scalar(LATEST, TIME)),
         )
         require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
-    return ReferenceRows(pa.table(columns), tuple(features), inferred, bool(attributions))
+    # Rows are erased by their subject; whoever has no key for it does not keep it.
+    if pseudonyms is not None and SUBJECT in table.column_names and SUBJECT not in own.values():
+        columns[SUBJECT] = to_kind(SUBJECT, _plain(table, SUBJECT), "categorical")
+    treated = hash_columns(pa.table(columns), version, pseudonyms)
+    return ReferenceRows(treated, tuple(features), inferred, bool(attributions))
 
 
 def _amounts(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:

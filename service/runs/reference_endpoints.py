@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
 from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
+from service.registry.privacy import pseudonyms_of
 from service.registry.schemas import FeatureAnswer
 from service.runs.reference_files import READERS
 from service.web import body_pieces, content_type
@@ -123,4 +124,7 @@ def put_reference(
         names={ours: theirs for ours, theirs in given.items() if theirs},
         ignore=frozenset(name for each in ignore for name in (each, *each.split(",")) if name),
     )
-    return ReferenceAnswer.of(store_reference(request.app.state.sessions, model, version, upload))
+    state = request.app.state
+    pseudonyms = pseudonyms_of(state.settings)
+    stored = store_reference(state.sessions, model, version, upload, pseudonyms)
+    return ReferenceAnswer.of(stored)

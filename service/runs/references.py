@@ -29,13 +29,14 @@ from service.profiles.segments import (
 )
 from service.profiles.serialise import binning_from_bytes, binning_to_bytes
 from service.registry.monitor import MonitorDocument
+from service.registry.privacy import Pseudonyms
 from service.registry.repository import (
     find_monitor,
     find_version,
     latest_binning,
     next_revision,
 )
-from service.registry.service import infer_schema, lock_model
+from service.registry.service import infer_schema, lock_model, require_key
 from service.registry.tables import Binning, Reference
 from service.registry.values import ATTRIBUTION, ATTRIBUTIONS, FeatureSpec, VersionSpec
 from service.runs.binnings import output_of
@@ -80,12 +81,17 @@ class _Known:
 
 
 def store_reference(
-    sessions: sessionmaker[Session], model: str, version: str, upload: Upload
+    sessions: sessionmaker[Session],
+    model: str,
+    version: str,
+    upload: Upload,
+    pseudonyms: Pseudonyms | None = None,
 ) -> StoredReference:
     """Read, profile and store a reference; nothing of it is stored if anything is wrong."""
-    with sessions() as session:
+    with sessions.begin() as session:
+        require_key(session, pseudonyms)
         known = _load(session, model, version)
-    rows, warnings = _read(upload, known.version)
+    rows, warnings = _read(upload, known.version, pseudonyms)
     planned = _planned(known.version, rows)
     columns = profiled_columns(planned)
     edges = choose_edges(known.edges, rows.table, columns, output_of(planned))
@@ -119,14 +125,16 @@ def _load(session: Session, model: str, version: str) -> _Known:
     return _Known(spec, monitor, stored.id if stored else None, edges)
 
 
-def _read(upload: Upload, version: VersionSpec) -> tuple[ReferenceRows, list[dict[str, Any]]]:
+def _read(
+    upload: Upload, version: VersionSpec, pseudonyms: Pseudonyms | None
+) -> tuple[ReferenceRows, list[dict[str, Any]]]:
     declared = {feature.name: feature.kind for feature in version.features}
     texts = {name for name, kind in declared.items() if kind in {"categorical", "text"}}
     table, unnamed = read_file(upload.path, upload.media, upload.ignore, texts - upload.ignore)
     if not table.num_rows:
         message = "the reference has no rows"
         raise InvalidDocumentError(message, code="empty-reference")
-    rows = conform(table, upload.names, declared, version)
+    rows = conform(table, upload.names, declared, version, pseudonyms)
     return rows, [{"code": "unnamed-column", "column": name} for name in unnamed]
 
 

@@ -43,7 +43,13 @@ def test_a_model_is_registered_and_changed_in_place(client: "TestClient") -> Non
 def test_a_version_is_stored_with_its_schema(client: "TestClient") -> None:
     put(client, features=[INCOME, REGION], classes=["yes", "no"], positive_class="yes")
     stored = client.get("/v1/models/loans/versions/7").json()
-    assert stored["features"][0] == {**INCOME, "min": 0.0, "max": None, "length": None}
+    assert stored["features"][0] == {
+        **INCOME,
+        "min": 0.0,
+        "max": None,
+        "length": None,
+        "pii": "keep",
+    }
     assert (stored["classes"], stored["positive_class"]) == (["no", "yes"], "yes")
     assert not stored["inferred"]
 
@@ -150,7 +156,9 @@ def test_views_of_long_names_do_not_collide(client: "TestClient") -> None:
         ({"features": [{**REGION, "min": 0}]}, "invalid-document"),
         ({"features": [{**INCOME, "max": -1}]}, "invalid-document"),
         ({"features": [{"name": "a", "kind": "embedding"}]}, "invalid-document"),
-        ({"features": [{"name": "a", "kind": "numeric", "pii": "hash"}]}, "not-implemented"),
+        ({"features": [{"name": "a", "kind": "numeric", "pii": "hash"}]}, "invalid-document"),
+        ({"features": [{**REGION, "pii": "hash"}]}, "pii-key-needed"),
+        ({"tags": {"email": "hash"}}, "pii-key-needed"),
         ({"classes": ["a", "b"]}, "invalid-document"),
         ({"classes": ["a", "b"], "positive_class": "c"}, "invalid-document"),
         ({"classes": ["a", "a"]}, "invalid-document"),
