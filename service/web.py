@@ -32,8 +32,10 @@ log = logging.getLogger(__name__)
 MAX_DOCUMENT_BYTES = 1 << 20
 # PyYAML reads some 100 kB a second.
 MAX_YAML_BYTES = 128 << 10
-# A client that is silent for so long inside a body is not waited for.
+# A client that is silent for so long inside a body is not waited for ...
 STALL_SECONDS = 10.0
+# ... nor one that, after as long, sends fewer bytes a second than any link does.
+LEAST_RATE = 64 << 10
 LONGEST_INSTANCE = 300
 MOST_LISTED = 100
 
@@ -75,17 +77,23 @@ def content_type(request: Request) -> str:
 
 
 async def body_pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body as they come, as long as they come."""
+    """Yield the pieces of a body as they come, as long as they come and fast enough."""
     pieces = aiter(request.stream())
+    time = asyncio.get_running_loop().time
+    deadline = time() + STALL_SECONDS
     while True:
         try:
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout_at(min(deadline, time() + STALL_SECONDS)):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            message = f"the body brought nothing for {STALL_SECONDS:.0f} s"
+            message = (
+                f"the body brought nothing for {STALL_SECONDS:.0f} s, or less than"
+                f" {LEAST_RATE >> 10} KiB a second"
+            )
             raise StalledBodyError(message) from None
+        deadline += len(piece) / LEAST_RATE
         yield piece
 
 

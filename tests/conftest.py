@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -95,14 +96,21 @@ def cluster_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-@pytest.fixture
-def database_url(cluster_url: str) -> Iterator[str]:
-    """Make an empty migrated database of the test's own, and return its URL."""
+@contextmanager
+def a_database(cluster_url: str) -> Iterator[str]:
+    """Make an empty migrated database, and give its URL for a while."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(cluster_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         yield with_database(cluster_url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(cluster_url: str) -> Iterator[str]:
+    """Make an empty migrated database of the test's own, and return its URL."""
+    with a_database(cluster_url) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """Requests to records: size, time, content type and encoding, envelope or lines."""
 
-import asyncio
-
 from starlette.requests import Request
 
 from service.errors import (
     BadRequestError,
-    StalledBodyError,
     TooLargeError,
     UnsupportedTypeError,
 )
-from service.ingest.decode import content_coding, inflate, read_envelope, read_lines
+from service.ingest.decode import content_coding, read_envelope, read_lines
+from service.ingest.inflate import INFLATERS
 from service.ingest.intake import Sent
-from service.ingest.limits import BODY_SECONDS
 from service.settings import Settings
-from service.web import content_type
+from service.web import body_pieces, content_type
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -29,10 +26,11 @@ async def read_sent(request: Request, settings: Settings) -> Sent:
     if media not in {JSON, NDJSON}:
         message = f"the content type must be {JSON} or {NDJSON}"
         raise UnsupportedTypeError(message)
-    coding = content_coding(request.headers.get("content-encoding", ""))
+    # Two headers are one list, and a list of codings is not read.
+    coding = content_coding(",".join(request.headers.getlist("content-encoding")))
     body = await _read_body(request, settings.max_body_bytes)
-    if coding == "gzip":
-        body = inflate(body, settings.max_inflated_bytes)
+    if coding in INFLATERS:
+        body = INFLATERS[coding](body, settings.max_inflated_bytes)
     sent = _envelope(body) if media == JSON else _lines(body, request)
     if not sent.records:
         message = "the request has no records"
@@ -50,16 +48,11 @@ async def _read_body(request: Request, limit: int) -> bytes:
         raise _too_large(limit)
     pieces: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    raise _too_large(limit)
-                pieces.append(piece)
-    except TimeoutError:
-        message = f"the body did not arrive within {BODY_SECONDS:.0f} s"
-        raise StalledBodyError(message) from None
+    async for piece in body_pieces(request):
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
     return b"".join(pieces)
 
 

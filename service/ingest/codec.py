@@ -264,8 +264,11 @@ def _typed_decoder(
 ) -> Any:
     """Build the decoder of a version's records; ``None`` if a name has no struct field.
 
+    Nor if there are more features than a record may have, for a struct does not count them.
     What is ``dropped`` comes last and is not looked at.
     """
+    if len(columns) + len(dropped) > limits.MAX_FEATURES:
+        return None
     skipped = dict.fromkeys(dropped, msgspec.Raw | None)
     try:
         features = _struct({own.name: _type(own) for own in columns} | skipped)

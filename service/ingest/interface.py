@@ -154,7 +154,7 @@ def _operation(
         "description": (
             f"Log {what}; the answer, a verdict for each row, is given after the commit.\n\n"
             f"`{JSON}` is one envelope, `{NDJSON}` one record a line. Either may be sent with"
-            " `Content-Encoding: gzip`. A request may be repeated: a row is stored once."
+            " `Content-Encoding: gzip` or `zstd`. A request may be repeated: a row is stored once."
         ),
         "operationId": f"log_{what}",
         "parameters": [

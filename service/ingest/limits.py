@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-MAX_FEATURES = 324
+MAX_FEATURES = 320
 MAX_TEXT_BYTES = 8_192
 # Characters that can never take more bytes than that: a quick test that needs no encoding.
 SAFE_TEXT = MAX_TEXT_BYTES // 4
@@ -17,8 +17,6 @@ MAX_UNKNOWN_NAMES = 20
 FUTURE = timedelta(minutes=10)
 # Histories are replayed, but 1970 is a clock that was never set.
 PAST = timedelta(days=10_958)
-BODY_SECONDS = 10.0
-"""A client that sends its body more slowly than this is not waited for."""
 MAX_LETTERS = 1_000
 """Dead letters of one model: of more the oldest go."""
 LETTER_AGE = timedelta(days=30)

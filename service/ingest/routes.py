@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 # A body that was not read to its end cannot be followed by another request.
-_CLOSING = frozenset({408, 413})
+_CLOSING = frozenset({408, 413, 415})
 
 
 class AllRejectedError(InvalidDocumentError):
@@ -77,7 +77,7 @@ def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
 def _headers(error: ServiceError) -> dict[str, str]:
     headers = {"Connection": "close"} if error.status in _CLOSING else {}
     if error.code == "unsupported-encoding":
-        headers["Accept-Encoding"] = "gzip"
+        headers["Accept-Encoding"] = "gzip, zstd"
     return headers
 
 

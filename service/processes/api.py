@@ -24,6 +24,7 @@ from service.processes.keys import refuse_other_key
 from service.processes.listening import open_listener
 from service.processes.openapi import DocumentedApi
 from service.processes.parameters import refuse_unknown_parameters
+from service.processes.protocol import BoundedProtocol
 from service.processes.request_timer import RequestTimer
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
@@ -113,6 +114,8 @@ def serve(settings: Settings, listener: socket.socket, stop: threading.Event) ->
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             server_header=False,
+            http=BoundedProtocol,
+            ws="none",
         )
     )
 

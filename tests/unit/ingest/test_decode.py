@@ -1,18 +1,13 @@
 """Bodies to records."""
 
-import gzip
 import json
-import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
+from service.errors import BadRequestError, UnsupportedTypeError
 from service.ingest.decode import (
     content_coding,
-    inflate,
     load_record,
     read_envelope,
     read_lines,
@@ -20,61 +15,7 @@ from service.ingest.decode import (
 from service.ingest.verdicts import RowError
 
 
-@given(st.binary(max_size=300), st.integers(0, 300))
-def test_inflating_gives_back_what_was_compressed_or_says_that_it_is_too_large(
-    body: Any, limit: Any
-) -> None:
-    compressed = gzip.compress(body)
-    if len(body) > limit:
-        with pytest.raises(TooLargeError):
-            inflate(compressed, limit)
-    else:
-        assert inflate(compressed, limit) == body
-
-
-@given(st.binary(max_size=200), st.binary(max_size=200))
-def test_members_of_gzip_follow_each_other(first: Any, second: Any) -> None:
-    assert inflate(gzip.compress(first) + gzip.compress(second), 400) == first + second
-
-
-@given(st.binary(min_size=1, max_size=100), st.data())
-def test_gzip_that_ends_early_is_refused(body: Any, data: Any) -> None:
-    compressed = gzip.compress(body)
-    end = data.draw(st.integers(0, len(compressed) - 1))
-    with pytest.raises(BadRequestError):
-        inflate(compressed[:end], 1_000)
-
-
-def test_endless_empty_members_are_refused() -> None:
-    with pytest.raises(BadRequestError):
-        inflate(gzip.compress(b"") * 100_000, 1_000)
-
-
-def test_a_bomb_is_not_inflated_beyond_its_limit(monkeypatch: Any) -> None:
-    sizes = []
-    real = zlib.decompressobj
-
-    def watched(window: Any) -> Any:
-        member = real(window)
-
-        class Watched:
-            eof = property(lambda _: member.eof)
-            unused_data = property(lambda _: member.unused_data)
-
-            def decompress(self, body: Any, most: Any) -> Any:
-                piece = member.decompress(body, most)
-                sizes.append(len(piece))
-                return piece
-
-        return Watched()
-
-    monkeypatch.setattr(zlib, "decompressobj", watched)
-    with pytest.raises(TooLargeError):
-        inflate(gzip.compress(b" " * 10_000_000), 1_000)
-    assert sum(sizes) == 1_001
-
-
-@pytest.mark.parametrize("value", ["br", "zstd", "gzip, gzip", "deflate", "gzip;q=1"])
+@pytest.mark.parametrize("value", ["br", "zstd, gzip", "gzip, gzip", "deflate", "gzip;q=1"])
 def test_other_codings_are_refused(value: Any) -> None:
     with pytest.raises(UnsupportedTypeError):
         content_coding(value)
@@ -93,6 +34,14 @@ def test_blank_lines_do_not_count() -> None:
 
 def nested(levels: Any) -> Any:
     return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_an_integer_that_no_double_holds_is_no_number(sign: Any) -> None:
+    assert load_record(f'{{"a":[{sign}{10**308}]}}'.encode(), 0)
+    with pytest.raises(RowError) as caught:
+        load_record(f'{{"a":[{sign}{10**309}]}}'.encode(), 0)
+    assert caught.value.code == "malformed-json"
 
 
 def test_a_document_nests_eight_levels_and_not_nine() -> None:

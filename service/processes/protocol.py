@@ -1,0 +1,105 @@
+"""HTTP as uvicorn parses it, within bounds, and with problem documents for what is no HTTP."""
+
+import asyncio
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 << 10
+HEAD_SECONDS = 10.0
+
+_PROBLEMS = {
+    400: ("malformed-http", "Malformed HTTP", "the request is not one of HTTP/1.1"),
+    408: ("stalled-head", "Stalled head", f"the head took more than {HEAD_SECONDS:.0f} s"),
+    431: ("head-too-large", "Head too large", "the head of the request is over the limit"),
+}
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection whose request heads are small and come in time.
+
+    Upstream keeps what it has of a head for as long as the client likes.
+    """
+
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._drop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head that is not complete."""
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if not self._in_head:
+            # Line feeds between two requests are no request, and upstream waits for one no longer.
+            if self.timeout_keep_alive_task is None and self._is_idle():
+                self._wait_for_next()
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431)
+        elif self._head_timer is None:
+            self._time_head()
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Let the request begin."""
+        self._in_head = False
+        self._drop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words
+        """Answer bytes that are no request."""
+        self._refuse(400)
+
+    def _time_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)
+
+    def _drop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait_for_next(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _may_answer(self) -> bool:
+        """Say whether what is wrong belongs to no request, or to one whose body still comes."""
+        if self._is_idle():
+            return True
+        cycle = self.cycle
+        return cycle.more_body and not cycle.response_started and not self.pipeline
+
+    def _refuse(self, status: int) -> None:
+        """Answer with a problem, unless the answer would be taken for another's, and hang up."""
+        if self.transport.is_closing():
+            return
+        if self._may_answer():
+            code, title, detail = _PROBLEMS[status]
+            names = {"type": f"/problems/{code}", "title": title, "status": status}
+            content = orjson.dumps({**names, "detail": detail, "code": code})
+            self.transport.write(
+                b"%scontent-type: application/problem+json\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%s" % (STATUS_LINE[status], len(content), content)
+            )
+        self.transport.close()

@@ -1,0 +1,14 @@
+"""The catalogue of bad input, all 90 cases of it, in one table."""
+
+from tests.system.catalogue.bodies import BODIES
+from tests.system.catalogue.others import OTHERS
+from tests.system.catalogue.rows import ROWS
+
+CASES = (*BODIES, *ROWS, *OTHERS)
+
+# Cases that need more than bytes and an answer; each is tested where its set-up is.
+ELSEWHERE: dict[int, str] = {
+    **dict.fromkeys((78, 79, 80, 88), "keys, scopes and rates"),
+    **dict.fromkeys((81, 82), "Arrow streams"),
+    **dict.fromkeys((89, 90), "webhooks"),
+}

@@ -1,0 +1,126 @@
+"""The catalogue of bad input over a real socket: each case, its bytes, its answer."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import a_database
+from tests.system.catalogue.case import MODEL, VERSION, Case
+from tests.system.catalogue.table import CASES, ELSEWHERE
+from tests.system.catalogue.wire import Reply, exchange
+from tests.system.harness import Service, running
+
+FEATURES = [
+    {"name": "income", "kind": "numeric"},
+    {"name": "region", "kind": "categorical"},
+    {"name": "owner", "kind": "boolean"},
+]
+PROBLEM = {"type", "title", "status", "detail", "code"}
+
+
+class Front:
+    """A running service, and the answers that take their time, asked for all at once."""
+
+    def __init__(self, service: Service, database_url: str) -> None:
+        self.service = service
+        self._connection = psycopg.connect(database_url, autocommit=True)
+        self._pool = ThreadPoolExecutor(16)
+        self._slow = {id(case): self._pool.submit(self._ask, case) for case in CASES if case.slow}
+
+    def ask(self, case: Case) -> Reply:
+        """Return the answer to a case."""
+        coming: Future[Reply] | None = self._slow.get(id(case))
+        return self._ask(case) if coming is None else coming.result()
+
+    def _ask(self, case: Case) -> Reply:
+        port = self.service.port
+        for sent in case.before:
+            assert exchange(port, sent).status == 200
+        return exchange(port, case.sent() if callable(case.sent) else case.sent)
+
+    def close(self) -> None:
+        """Wait for what still runs."""
+        self._pool.shutdown()
+        self._connection.close()
+
+    def query(self, statement: str, *values: Any) -> list[Any]:
+        """Ask the database."""
+        return self._connection.execute(statement, values).fetchall()
+
+
+@pytest.fixture(scope="module")
+def front(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with a_database(cluster_url) as url, running(url, tmp_path_factory.mktemp("logs")) as service:
+        service.put(f"/v1/models/{MODEL}", {"task": "binary"})
+        document = {"features": FEATURES, "classes": ["0", "1"], "positive_class": "1"}
+        service.put(f"/v1/models/{MODEL}/versions/{VERSION}", document)
+        front = Front(service, url)
+        yield front
+        front.close()
+
+
+def test_every_case_is_in_the_table_or_named_as_tested_elsewhere() -> None:
+    numbers = {case.number for case in CASES}
+    assert numbers | ELSEWHERE.keys() == set(range(1, 91))
+    assert not numbers & ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_case_is_answered_as_the_catalogue_says(front: Front, case: Case) -> None:
+    if case.proxied:
+        pytest.skip("needs the proxy")
+    reply = front.ask(case)
+    assert reply.status == case.status, reply.body[:500]
+    assert case.within[0] <= reply.seconds <= case.within[1]
+    for name, value in case.headers.items():
+        assert reply.headers.get(name) == value
+    document = json.loads(reply.body)
+    if case.status >= 400:
+        check_problem(case, reply, document)
+    if case.rows:
+        check_verdicts(case, document)
+    check_stored(front, case)
+
+
+def check_problem(case: Case, reply: Reply, document: dict[str, Any]) -> None:
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert document.keys() >= PROBLEM
+    assert document["status"] == case.status
+    assert len(document["detail"]) <= 300
+    if case.code:
+        assert document["code"] == case.code
+    assert document["type"] == f"/problems/{document['code']}"
+    # The path is the one thing that RFC 9457 repeats.
+    document.pop("instance", None)
+    assert not case.secret or case.secret not in json.dumps(document).encode()
+
+
+def check_verdicts(case: Case, document: dict[str, Any]) -> None:
+    found = {row["index"]: row["code"] for row in document["rejected"]}
+    assert found == case.verdicts
+    assert all(
+        row.keys() == {"index", "prediction_id", "field", "code", "detail"}
+        for row in document["rejected"]
+    )
+    assert not case.secret or case.secret not in json.dumps(document).encode()
+    if case.status == 200:
+        accepted, duplicates = document["accepted"], document["duplicates"]
+        assert accepted + duplicates + len(found) == case.rows
+        assert duplicates == case.duplicates
+        assert tuple(f"{w['field']}/{w['code']}" for w in document["warnings"]) == case.warnings
+
+
+def check_stored(front: Front, case: Case) -> None:
+    statement = "SELECT prediction_id FROM {} WHERE starts_with(prediction_id, %s) ORDER BY 1"
+    for table in ("prediction", "prediction_identity"):
+        found = front.query(statement.format(table), case.prefix)
+        assert tuple(row[0] for row in found) == case.stored
+    if case.columns:
+        names = ", ".join(f'"{name}"' for name in case.columns)
+        statement = f'SELECT {names} FROM logs."loans@7" WHERE prediction_id = %s'
+        [row] = front.query(statement, case.stored[0])
+        assert row == tuple(case.columns.values())
