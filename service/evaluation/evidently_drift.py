@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from service.detection.evidently_methods import METHODS, PREFIX, Scale
-from service.evaluation.drift import LABEL, ColumnDriftPolicy, DriftPolicy
+from service.evaluation.drift_columns import LABEL, ColumnDriftPolicy, DriftPolicy
 from service.evaluation.measurement import Direction, Measurement, Verdict
 
 # Of the same counts as every other drift score.

@@ -4,24 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.detection.estimates import Calibrators
-from service.evaluation.causes import Signal, signals_of
 from service.evaluation.concept import judge_concept
 from service.evaluation.discovery import DiscoveryPolicy
-from service.evaluation.drift import (
-    SCORE,
-    DriftPolicy,
-    drift_warnings,
-    judge_drift,
-    judge_label_drift,
-    label_share,
-)
+from service.evaluation.drift import drift_warnings, judge_drift
+from service.evaluation.drift_columns import SCORE, DriftPolicy
 from service.evaluation.evidently_drift import (
     by_chance_alone,
     evidently_test,
     judge_by_scores,
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
-from service.evaluation.importance import ALIKE, Importance
+from service.evaluation.judgement import Judgement, conclude
+from service.evaluation.label_drift import judge_label_drift, label_share
 from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.multivariate import MultivariatePolicy
@@ -32,7 +26,7 @@ from service.evaluation.performance import (
     judge_estimate,
     judge_performance,
 )
-from service.evaluation.policy import Action, decide, family_of, family_verdict, ranked
+from service.evaluation.policy import family_of
 from service.evaluation.quality import QualityPolicy, judge_quality, judge_traffic
 from service.evaluation.quality_rows import traffic_warnings
 from service.evaluation.slices import Pieces, SlicePolicy, judge_slices
@@ -107,27 +101,6 @@ class Policies:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What is recorded of a window; ``signals`` are what it says about each cause.
-
-    One that ``awaits_labels`` is judged again once its label horizon has passed.
-    """
-
-    rows: int
-    labelled: int
-    label_coverage: float | None
-    measurements: tuple[Measurement, ...]
-    verdicts: dict[str, Verdict]
-    drifted_features: tuple[str, ...]
-    alerting_metrics: tuple[str, ...]
-    warnings: tuple[dict[str, str], ...]
-    action: Action
-    reason: str
-    signals: tuple[Signal, ...] = ()
-    awaits_labels: bool = False
-
-
 def judge(
     binning: Binning,
     columns: Sequence[Column],
@@ -149,88 +122,131 @@ def judge(
     """
     maturity = assess_labels(binning, features, performance, horizon_passed=horizon_passed)
     policies = policies.for_parts(binning.parts).withholding(maturity.withheld)
-    measurements: list[Measurement] = []
+    window = _Window(
+        binning, columns, features, performance, slices or {}, traffic, findings, policies,
+        maturity.withheld,
+    )  # fmt: skip
     warnings = [*traffic_warnings(traffic), *maturity.warnings]
-    before = baseline.labels(policies.performance) if baseline else None
-    promised: Baseline | None = None
     if baseline is None:
         warnings.append({"code": "no-reference", "detail": "nothing to compare the window with"})
-        measurements += judge_traffic(
-            features.rows, columns, traffic, policies.quality, performance
-        )
+        measurements = _judge_alone(window)
     else:
-        promised = baseline.trained or baseline
-        chunks = [chunk.features for chunk in baseline.chunks]
-        labels = before or empty_performance(binning)
-        own_drift = by_chance_alone([*binning.columns, SCORE], policies.drift)
-        share = 1 - label_share(binning, labels, own_drift)
-        measurements += judge_by_scores(
-            judge_drift(binning, baseline.features, chunks, features, own_drift, share),
-            policies.drift,
-            findings,
-        )
-        measurements += judge_label_drift(
+        warnings += _warn(baseline, features, policies.drift.min_rows)
+        measurements = _judge_against(window, baseline)
+    judgement = conclude(
+        features.rows,
+        performance.labelled,
+        [*_not_found_in_rows(measurements, findings), *_findings(window, baseline)],
+        warnings,
+        _families(binning, policies),
+        policies.drift.importance,
+    )
+    return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What is known of the window, and how it is to be judged; ``withheld`` as of its labels."""
+
+    binning: Binning
+    columns: Sequence[Column]
+    features: FeatureProfile
+    performance: Performance
+    slices: Slices
+    traffic: Traffic
+    findings: Sequence[Measurement]
+    policies: Policies
+    withheld: str | None
+
+
+def _judge_alone(window: _Window) -> list[Measurement]:
+    """Record the window's figures, and judge what needs no comparison."""
+    policies, performance = window.policies, window.performance
+    rows = window.features.rows
+    return [
+        *judge_traffic(rows, window.columns, window.traffic, policies.quality, performance),
+        *record_outputs(window.binning, None, window.features),
+        *judge_performance(
+            None, [], performance, rows, policies.performance, window.binning.score_edges
+        ),
+        *_judge_groups(window, None),
+    ]
+
+
+def _judge_against(window: _Window, baseline: Baseline) -> list[Measurement]:
+    """Compare the window with its baseline, and with what scores promised when they were fitted."""
+    binning, features, performance = window.binning, window.features, window.performance
+    policies, promised = window.policies, baseline.trained or baseline
+    before = baseline.labels(policies.performance)
+    measurements = [
+        *_judge_distributions(window, baseline, before or empty_performance(binning)),
+        *judge_quality(
+            binning, baseline.features, [chunk.features for chunk in baseline.chunks], features,
+            policies.quality, columns=window.columns, traffic=window.traffic,
+            performance=performance,
+        ),
+        *judge_estimate(
+            promised.performance, promised.calibrator, features, binning, policies.performance
+        ),
+        *record_outputs(binning, baseline.features, features),
+        *judge_performance(
+            before, [chunk.performance for chunk in baseline.chunks], performance, features.rows,
+            policies.performance, binning.score_edges,
+        ),
+        *judge_concept(
+            binning, promised.performance, [chunk.performance for chunk in promised.chunks],
+            promised.calibrator, performance, features.rows, policies.performance,
+        ),
+        *_judge_groups(window, baseline if before else None),
+    ]  # fmt: skip
+    if baseline.period is None:
+        return measurements
+    return [_name_period(measured, baseline.period) for measured in measurements]
+
+
+def _judge_distributions(
+    window: _Window, baseline: Baseline, labels: Performance
+) -> list[Measurement]:
+    """Judge the drift of features, score and label, which have one ``alpha`` together."""
+    binning, policies = window.binning, window.policies
+    own = by_chance_alone([*binning.columns, SCORE], policies.drift)
+    share = 1 - label_share(binning, labels, own)
+    chunks = [chunk.features for chunk in baseline.chunks]
+    drift = judge_drift(binning, baseline.features, chunks, window.features, own, share)
+    return [
+        *judge_by_scores(drift, policies.drift, window.findings),
+        *judge_label_drift(
             binning,
             labels,
             [chunk.performance for chunk in baseline.chunks],
-            performance,
-            features.rows,
-            own_drift,
+            window.performance,
+            window.features.rows,
+            own,
             policies.performance.min_label_coverage,
-            maturity.withheld,
-        )
-        measurements += judge_quality(
-            binning, baseline.features, chunks, features, policies.quality,
-            columns=columns, traffic=traffic, performance=performance,
-        )  # fmt: skip
-        measurements += judge_estimate(
-            promised.performance,
-            promised.calibrator,
-            features,
-            binning,
-            policies.performance,
-        )
-        warnings += _warn(baseline, features, policies.drift.min_rows)
-    measurements += record_outputs(binning, baseline.features if baseline else None, features)
-    measurements += judge_performance(
-        before,
-        [chunk.performance for chunk in baseline.chunks] if baseline else [],
-        performance,
-        features.rows,
-        policies.performance,
-        binning.score_edges,
-    )
-    if promised is not None:
-        measurements += judge_concept(
-            binning,
-            promised.performance,
-            [chunk.performance for chunk in promised.chunks],
-            promised.calibrator,
-            performance,
-            features.rows,
-            policies.performance,
-        )
-    measurements += _judge_groups(binning, baseline if before else None, slices or {}, policies)
-    if baseline is not None and baseline.period is not None:
-        measurements = [_name_period(m, baseline.period) for m in measurements]
+            window.withheld,
+        ),
+    ]
+
+
+def _not_found_in_rows(
+    measurements: Sequence[Measurement], findings: Sequence[Measurement]
+) -> list[Measurement]:
+    """Leave out what a profile cannot estimate, once rows were looked at for it."""
     found = {(m.metric, m.subject) for m in findings}
-    # What a profile cannot estimate is there once rows were looked at.
-    measurements = [
+    return [
         m for m in measurements if m.reason != NO_ESTIMATOR or (m.metric, m.subject) not in found
     ]
-    measurements += [
-        _withhold(finding, maturity.withheld)
-        for finding in findings
-        # These have been judged.
+
+
+def _findings(window: _Window, baseline: Baseline | None) -> list[Measurement]:
+    """Return what was found in rows, without the scores that the drift was judged by."""
+    return [
+        _withhold(finding, window.withheld)
+        for finding in window.findings
         if baseline is None
         or finding.engine != "evidently"
-        or evidently_test(finding.subject or "", policies.drift) is None
+        or evidently_test(finding.subject or "", window.policies.drift) is None
     ]
-    judgement = conclude(
-        features.rows, performance.labelled, measurements, warnings, _families(binning, policies),
-        policies.drift.importance,
-    )  # fmt: skip
-    return replace(judgement, awaits_labels=maturity.waits and performance.labelled > 0)
 
 
 def _families(binning: Binning, policies: Policies) -> tuple[str, ...]:
@@ -264,9 +280,8 @@ def _name_period(measurement: Measurement, period: str) -> Measurement:
     return replace(measurement, reason=f"{reason}: {period}")
 
 
-def _judge_groups(
-    binning: Binning, baseline: Baseline | None, slices: Slices, policies: Policies
-) -> list[Measurement]:
+def _judge_groups(window: _Window, baseline: Baseline | None) -> list[Measurement]:
+    binning, slices, policies = window.binning, window.slices, window.policies
     found: list[Measurement] = []
     if policies.slices is not None:
         before, pieces = (baseline.slices, baseline.pieces) if baseline else (None, {})
@@ -277,79 +292,3 @@ def _judge_groups(
         fair = judge_fairness(slices, binning.output, policies.fairness)
         found += [m for m in fair if (m.metric, m.slice) not in known]
     return found
-
-
-def conclude(
-    rows: int,
-    labelled: int,
-    measurements: Sequence[Measurement],
-    warnings: Sequence[dict[str, str]],
-    families: Sequence[str],
-    importance: Importance = ALIKE,
-) -> Judgement:
-    """Return the verdicts of each family, and what should be done.
-
-    There is a verdict on every one of ``families``, and on any other that something was measured
-    of: what is found in rows comes later, and nothing is said of it before.
-    """
-    by_family: dict[str, list[Measurement]] = {family: [] for family in families}
-    for measured in measurements:
-        by_family.setdefault(family_of(measured), []).append(measured)
-    verdicts = {family: family_verdict(found) for family, found in by_family.items()}
-    alerts = ranked([m for m in measurements if m.verdict is Verdict.ALERT], importance)
-    action, reason = decide(verdicts, alerts, importance)
-    signals = signals_of(
-        measurements,
-        realised=verdicts["performance"] is not Verdict.INSUFFICIENT_DATA,
-        importance=importance,
-    )
-    return Judgement(
-        rows=rows,
-        labelled=labelled,
-        label_coverage=labelled / rows if rows else None,
-        measurements=tuple(measurements),
-        verdicts=verdicts,
-        drifted_features=tuple(m.subject or "" for m in alerts if m.metric == "drift"),
-        alerting_metrics=tuple(
-            dict.fromkeys(m.metric for m in alerts if m.metric != "drift" and m.slice is None)
-        ),
-        warnings=tuple(warnings),
-        action=action,
-        reason=reason,
-        signals=tuple(signals),
-    )
-
-
-def require_labels(judgement: Judgement, known: int, wanted: int) -> Judgement:
-    """Return a judgement that asks for labels where a loss is estimated and nobody could retrain.
-
-    What labels show (a loss, another concept, a critical slice beyond its limit) asks for
-    retraining however few they are.
-
-    Parameters
-    ----------
-    judgement
-        What was concluded from one window.
-    known
-        Labelled rows of the version, whatever their window.
-    wanted
-        Labelled rows that a retraining needs.
-    """
-    alerting = {
-        signal.cause.kind for signal in judgement.signals if signal.action is Action.RETRAIN
-    }
-    estimated = {"estimated_performance"}
-    if judgement.action is not Action.RETRAIN or alerting != estimated or known >= wanted:
-        return judgement
-    few = f"{known:,} labelled rows are known, and a retraining needs {wanted:,}"
-    return replace(
-        judgement,
-        action=Action.COLLECT_LABELS,
-        reason=f"{judgement.reason}; {few}",
-        signals=tuple(
-            replace(signal, action=Action.COLLECT_LABELS)
-            if signal.action is Action.RETRAIN
-            else signal
-            for signal in judgement.signals
-        ),
-    )

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from service.alerts.tables import Signal
 from service.evaluation.hysteresis import State, confirmed
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.policy import Action
-from service.evaluation.window import Judgement
 from service.ledger.calendar import Interval
 from service.ledger.repository import Item
 from service.registry.monitor import MonitorDocument

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
 from service.evaluation.evidently import ENGINE as EVIDENTLY
+from service.evaluation.judgement import Judgement
 from service.evaluation.traffic import Traffic
-from service.evaluation.window import Baseline, Judgement, judge
+from service.evaluation.window import Baseline, judge
 from service.ledger.repository import Item
 from service.profiles.binning import Binning
 from service.profiles.merge import (

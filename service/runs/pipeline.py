@@ -24,8 +24,8 @@ from service.buckets.repository import (
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
 from service.buckets.slicing import UNSLICED, slicing_of
+from service.evaluation.judgement import require_labels
 from service.evaluation.policy import Action
-from service.evaluation.window import require_labels
 from service.ledger.repository import (
     BUCKET_KINDS,
     Claim,

@@ -1,7 +1,7 @@
 """From the monitor document to what the pure packages are told."""
 
 from service.evaluation.discovery import DiscoveryPolicy
-from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.fairness import DISPARITIES, FairnessPolicy, FairnessRule
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.multivariate import MultivariatePolicy

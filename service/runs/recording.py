@@ -9,10 +9,10 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.policy import Action
-from service.evaluation.window import Judgement
 from service.ledger.repository import Claim, Item, finish, mark
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec

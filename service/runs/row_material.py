@@ -13,7 +13,7 @@ from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
 from service.detection.evidently_columns import with_targets
 from service.detection.evidently_methods import METHODS
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.evidently import Subject, measure, render_report
 from service.evaluation.evidently_drift import evidently_test

@@ -25,7 +25,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.detection.methods import METHODS
-from service.evaluation.drift import DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.measurement import Verdict
 from service.profiles.binning import Binning, CategoricalBins, NumericBins
 from service.profiles.build import profile_features

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.detection.estimates import fit_calibrators
 from service.detection.metrics import METRICS_OF, RECORDED
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Verdict
 from service.evaluation.performance import PerformancePolicy, is_worse, judge_performance

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import ndtr
 
-from service.evaluation.drift import DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.measurement import Verdict
 from service.evaluation.quality import QualityPolicy, judge_quality
 from service.profiles.binning import NumericBins

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from service.detection.evidently_methods import DEFAULT_METHODS, METHODS, PREFIX
-from service.evaluation.drift import DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.evidently import measure
 from service.evaluation.evidently_drift import by_chance_alone, judge_by_scores
 from service.evaluation.measurement import Verdict

@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from service.evaluation.drift import DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.measurement import Measurement, Verdict
 from service.profiles.build import profile_features
 from service.profiles.columns import Classes, Column, Kind

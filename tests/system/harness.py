@@ -57,6 +57,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self._children: list[subprocess.Popen[bytes]] = []
+        self._log_files: list[Path] = []
 
     def start_api(self) -> None:
         """Start the API, and return when it is ready."""
@@ -80,6 +81,13 @@ class Service:
                 child.kill()
                 child.wait()
 
+    def check_alive(self) -> None:
+        """Fail, with its last words, if a process has ended by itself: nothing will come of it."""
+        for child, log in zip(self._children, self._log_files, strict=True):
+            assert child.poll() is None, (
+                f"{child.args} ended with {child.returncode}:\n{log.read_text()[-2000:]}"
+            )
+
     def evaluate(self, model: str, until: datetime, **body: Any) -> dict[str, Any]:
         """Ask for an evaluation, and return its final state."""
         answer = self.client.post(
@@ -89,6 +97,7 @@ class Service:
         number = answer.json()["evaluation"]
 
         def finished() -> dict[str, Any] | None:
+            self.check_alive()
             progress: dict[str, Any] = self.get(f"/v1/evaluations/{number}")
             return progress if progress["state"] in {"done", "failed"} else None
 
@@ -125,6 +134,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
             )
         self._children.append(child)
+        self._log_files.append(log)
         return child
 
 

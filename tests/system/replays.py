@@ -81,6 +81,7 @@ def judged(service: Service, replay: Replay) -> list[dict[str, Any]]:
     rows, labels = len(replay.rows), int(replay.rows["label"].notna().sum())
 
     def complete() -> bool:
+        service.check_alive()
         windows = service.get(path, version=VERSION)["windows"]
         counted = [sum(int(window[name]) for window in windows) for name in ("rows", "labelled")]
         return counted == [rows, labels]

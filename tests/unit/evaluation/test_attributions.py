@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from service.evaluation.causes import cause_of
-from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.policy import family_of
 from service.evaluation.quality import QualityPolicy, judge_quality
 from service.profiles.build import profile_features

@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from service.evaluation.drift import DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.measurement import Verdict
 from service.evaluation.performance import PerformancePolicy, judge_performance
 from service.profiles.build import profile_features, profile_performance

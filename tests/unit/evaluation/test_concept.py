@@ -13,12 +13,13 @@ import pytest
 
 from service.detection.estimates import fit_calibrators
 from service.evaluation.concept import CALIBRATION_DRIFT, judge_concept
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.policy import Action
 from service.evaluation.quality import QualityPolicy
-from service.evaluation.window import Baseline, Judgement, Policies, judge
+from service.evaluation.window import Baseline, Policies, judge
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, Column, Kind, Quantity

@@ -9,13 +9,14 @@ import pytest
 from service.detection.direct_loss import LOSSES, ROOTS
 from service.evaluation.concept import CONCEPT_DRIFT
 from service.evaluation.concept_losses import judge_loss_surprises
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.policy import Action
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.rows import LABELLED_ENGINE, Sampled, measure_rows
-from service.evaluation.window import Baseline, Judgement, Policies, judge
+from service.evaluation.window import Baseline, Policies, judge
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column, Kind, Quantity
 from service.profiles.freeze import freeze_binning

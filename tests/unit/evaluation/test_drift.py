@@ -10,12 +10,8 @@ import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from service.detection.methods import METHODS
-from service.evaluation.drift import (
-    ColumnDriftPolicy,
-    DriftPolicy,
-    drift_warnings,
-    judge_drift,
-)
+from service.evaluation.drift import drift_warnings, judge_drift
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.importance import Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.profiles.build import profile_features

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from service.detection.evidently_methods import METHODS, PREFIX, Scale
-from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy, judge_drift
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
 from service.evaluation.evidently_drift import (
     by_chance_alone,
     evidently_test,

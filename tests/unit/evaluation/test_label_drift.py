@@ -5,13 +5,9 @@ import pyarrow as pa
 import pytest
 
 from service.detection.methods import METHODS
-from service.evaluation.drift import (
-    ColumnDriftPolicy,
-    DriftPolicy,
-    judge_drift,
-    judge_label_drift,
-    label_share,
-)
+from service.evaluation.drift import judge_drift
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
+from service.evaluation.label_drift import judge_label_drift, label_share
 from service.evaluation.measurement import Measurement, Verdict
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance

@@ -9,13 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from service.evaluation import maturity
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.fairness import FairnessPolicy, FairnessRule
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.slices import Floor, SlicePolicy, SliceRule
-from service.evaluation.window import Baseline, Judgement, Policies, judge
+from service.evaluation.window import Baseline, Policies, judge
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning

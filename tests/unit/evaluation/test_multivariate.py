@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.evaluation.drift import ColumnDriftPolicy, DriftPolicy
+from service.evaluation.drift_columns import ColumnDriftPolicy, DriftPolicy
+from service.evaluation.judgement import conclude
 from service.evaluation.measurement import Verdict
 from service.evaluation.multivariate import MultivariatePolicy
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.policy import Action, family_of
 from service.evaluation.quality import QualityPolicy
 from service.evaluation.rows import ENGINE, Sampled, measure_rows
-from service.evaluation.window import Policies, conclude
+from service.evaluation.window import Policies
 from service.profiles.columns import Classes, Column, Kind
 from service.profiles.freeze import freeze_binning
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from service.buckets.slicing import slicing_of
 from service.detection.estimates import fit_calibrators
+from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
 from service.evaluation.rows import ENGINE, LABELLED_ENGINE, Sampled, measure_rows
-from service.evaluation.window import Baseline, Judgement, judge
+from service.evaluation.window import Baseline, judge
 from service.ledger.calendar import calendar_start
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from service.evaluation.judgement import Judgement, conclude, require_labels
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.policy import Action
-from service.evaluation.window import FAMILIES, Judgement, conclude, require_labels
+from service.evaluation.window import FAMILIES
 
 
 def a_judgement(*metrics: str, reason: str | None = None) -> Judgement:

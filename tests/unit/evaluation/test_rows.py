@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from service.evaluation.drift import DriftPolicy
+from service.evaluation.drift_columns import DriftPolicy
+from service.evaluation.judgement import conclude
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.quality import QualityPolicy
@@ -17,7 +18,7 @@ from service.evaluation.rows import (
     failures,
     measure_rows,
 )
-from service.evaluation.window import Policies, conclude
+from service.evaluation.window import Policies
 from service.profiles.columns import Classes
 from service.profiles.freeze import freeze_binning
 
