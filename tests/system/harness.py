@@ -97,7 +97,6 @@ class Service:
         number = answer.json()["evaluation"]
 
         def finished() -> dict[str, Any] | None:
-            self.check_alive()
             progress: dict[str, Any] = self.get(f"/v1/evaluations/{number}")
             return progress if progress["state"] in {"done", "failed"} else None
 
