@@ -85,7 +85,7 @@ class Service:
         """Fail, with its last words, if a process has ended by itself: nothing will come of it."""
         for child, log in zip(self._children, self._log_files, strict=True):
             assert child.poll() is None, (
-                f"{child.args} ended with {child.returncode}:\n{log.read_text()[-2000:]}"
+                f"{child.args!r} ended with {child.returncode}:\n{log.read_text()[-2000:]}"
             )
 
     def evaluate(self, model: str, until: datetime, **body: Any) -> dict[str, Any]:
