@@ -58,9 +58,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Let the request begin."""
+        """Let the request begin, unless one piece brought a head that is too large."""
         self._in_head = False
         self._drop_timer()
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refuse(431)
+            message = "the head is too large"
+            raise ValueError(message)
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import a_database
 from tests.system.catalogue.case import MODEL, VERSION, Case
+from tests.system.catalogue.proxy import WITHOUT, proxied
 from tests.system.catalogue.table import CASES, ELSEWHERE
 from tests.system.catalogue.wire import Reply, exchange
 from tests.system.harness import Service, running
@@ -19,25 +20,34 @@ FEATURES = [
     {"name": "region", "kind": "categorical"},
     {"name": "owner", "kind": "boolean"},
 ]
+# It knows no more of a head that does not fit its buffer.
+OF_HAPROXY_2 = {431: 400}
 PROBLEM = {"type", "title", "status", "detail", "code"}
 
 
 class Front:
     """A running service, and the answers that take their time, asked for all at once."""
 
-    def __init__(self, service: Service, database_url: str) -> None:
+    def __init__(self, service: Service, proxy: int | None, database_url: str) -> None:
         self.service = service
+        self.proxy = proxy
         self._connection = psycopg.connect(database_url, autocommit=True)
         self._pool = ThreadPoolExecutor(16)
-        self._slow = {id(case): self._pool.submit(self._ask, case) for case in CASES if case.slow}
+        self._slow = {
+            id(case): self._pool.submit(self._ask, case)
+            for case in CASES
+            if case.slow and (proxy or not case.proxied)
+        }
 
     def ask(self, case: Case) -> Reply:
         """Return the answer to a case."""
+        if case.proxied and self.proxy is None:
+            pytest.skip(WITHOUT)
         coming: Future[Reply] | None = self._slow.get(id(case))
         return self._ask(case) if coming is None else coming.result()
 
     def _ask(self, case: Case) -> Reply:
-        port = self.service.port
+        port = (self.proxy if case.proxied else None) or self.service.port
         for sent in case.before:
             assert exchange(port, sent).status == 200
         return exchange(port, case.sent() if callable(case.sent) else case.sent)
@@ -54,11 +64,16 @@ class Front:
 
 @pytest.fixture(scope="module")
 def front(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    with a_database(cluster_url) as url, running(url, tmp_path_factory.mktemp("logs")) as service:
+    logs = tmp_path_factory.mktemp("logs")
+    with (
+        a_database(cluster_url) as url,
+        running(url, logs) as service,
+        proxied(service.port, logs / "haproxy.log") as proxy,
+    ):
         service.put(f"/v1/models/{MODEL}", {"task": "binary"})
         document = {"features": FEATURES, "classes": ["0", "1"], "positive_class": "1"}
         service.put(f"/v1/models/{MODEL}/versions/{VERSION}", document)
-        front = Front(service, url)
+        front = Front(service, proxy, url)
         yield front
         front.close()
 
@@ -71,11 +86,12 @@ def test_every_case_is_in_the_table_or_named_as_tested_elsewhere() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_case_is_answered_as_the_catalogue_says(front: Front, case: Case) -> None:
-    if case.proxied:
-        pytest.skip("needs the proxy")
     reply = front.ask(case)
-    assert reply.status == case.status, reply.body[:500]
     assert case.within[0] <= reply.seconds <= case.within[1]
+    if case.proxied:
+        assert reply.status in {case.status, OF_HAPROXY_2.get(case.status)}
+        return
+    assert reply.status == case.status, reply.body[:500]
     for name, value in case.headers.items():
         assert reply.headers.get(name) == value
     document = json.loads(reply.body)
@@ -124,3 +140,16 @@ def check_stored(front: Front, case: Case) -> None:
         statement = f'SELECT {names} FROM logs."loans@7" WHERE prediction_id = %s'
         [row] = front.query(statement, case.stored[0])
         assert row == tuple(case.columns.values())
+
+
+def test_the_proxy_changes_no_answer(front: Front) -> None:
+    if front.proxy is None:
+        pytest.skip(WITHOUT)
+    for case in CASES:
+        # What is no HTTP it answers itself.
+        if case.status < 400 or case.slow or case.number in {47, 70, 71, 72, 73, 74, 75}:
+            continue
+        assert isinstance(case.sent, bytes)
+        reply = exchange(front.proxy, case.sent)
+        document = json.loads(reply.body)
+        assert (reply.status, document["code"]) == (case.status, case.code), case
