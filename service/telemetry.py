@@ -50,6 +50,11 @@ DEAD_LETTERS = Counter(
     ["model", "kind"],
     registry=REGISTRY,
 )
+PARSER_DEATHS = Counter(
+    "modelwatch_ingest_parser_deaths",
+    "Arrow streams that ended the process which read them; each was answered with 400.",
+    registry=REGISTRY,
+)
 INGEST_BATCHES = Counter(
     "modelwatch_ingest_batches",
     "Ingest requests, by how they were answered.",
@@ -105,6 +110,7 @@ BUILD_INFO = Gauge(
 PROCESS_METRICS = (
     INGEST_ROWS,
     DEAD_LETTERS,
+    PARSER_DEATHS,
     INGEST_BATCHES,
     INGEST_BATCH_DURATION,
     HTTP_REQUEST_DURATION,

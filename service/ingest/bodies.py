@@ -7,6 +7,7 @@ from service.errors import (
     TooLargeError,
     UnsupportedTypeError,
 )
+from service.ingest.arrow import ARROW, ArrowReader
 from service.ingest.decode import content_coding, read_envelope, read_lines
 from service.ingest.inflate import INFLATERS
 from service.ingest.intake import Sent
@@ -20,18 +21,21 @@ _ENVELOPE_DEPTH = 2
 _LONGEST_LENGTH = 30
 
 
-async def read_sent(request: Request, settings: Settings) -> Sent:
-    """Return the records of a request."""
+async def read_sent(request: Request, kind: str, settings: Settings, arrow: ArrowReader) -> Sent:
+    """Return the records of a request with predictions or labels."""
     media = content_type(request)
-    if media not in {JSON, NDJSON}:
-        message = f"the content type must be {JSON} or {NDJSON}"
+    if media not in {JSON, NDJSON, ARROW}:
+        message = f"the content type must be {JSON}, {NDJSON} or {ARROW}"
         raise UnsupportedTypeError(message)
     # Two headers are one list, and a list of codings is not read.
     coding = content_coding(",".join(request.headers.getlist("content-encoding")))
     body = await _read_body(request, settings.max_body_bytes)
     if coding in INFLATERS:
         body = INFLATERS[coding](body, settings.max_inflated_bytes)
-    sent = _envelope(body) if media == JSON else _lines(body, request)
+    if media == ARROW:
+        sent = await arrow.read(kind, body, request)
+    else:
+        sent = _envelope(body) if media == JSON else _lines(body, request)
     if not sent.records:
         message = "the request has no records"
         raise BadRequestError(message, code="empty-batch")

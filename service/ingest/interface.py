@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.ingest import limits
+from service.ingest.arrow import ARROW
 from service.ingest.bodies import JSON, NDJSON
 
 _TIME = {"type": "string", "format": "date-time", "description": "RFC 3339, with a zone"}
@@ -139,6 +140,19 @@ _LABEL_EXAMPLE = {
 }
 
 
+_COLUMNS = {
+    "predictions": (
+        "`prediction_id`, `ts`, `prediction`, `score`, `weight`, `subject`, `tags.*`, `scores.*`"
+        " and `attributions.*` are what they are in a record, every other column is a feature;"
+        " `model` and `version` stand in the metadata of the schema, in columns or in the query"
+    ),
+    "labels": (
+        "`prediction_id`, `label` and `label_ts`; `model` stands in the metadata of the schema, in"
+        " a column or in the query"
+    ),
+}
+
+
 def _operation(
     what: str, record: Mapping[str, Any], target: Mapping[str, str], example: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -153,8 +167,10 @@ def _operation(
         "tags": ["ingest"],
         "description": (
             f"Log {what}; the answer, a verdict for each row, is given after the commit.\n\n"
-            f"`{JSON}` is one envelope, `{NDJSON}` one record a line. Either may be sent with"
-            " `Content-Encoding: gzip` or `zstd`. A request may be repeated: a row is stored once."
+            f"`{JSON}` is one envelope, `{NDJSON}` one record a line, `{ARROW}` a stream of record"
+            f" batches: {_COLUMNS[what]}. Each may have `Content-Encoding: gzip` or `zstd`; buffers"
+            " of Arrow may be compressed by LZ4 or Zstandard. A request may be repeated: a row is"
+            " stored once."
         ),
         "operationId": f"log_{what}",
         "parameters": [
@@ -163,7 +179,7 @@ def _operation(
                 "in": "query",
                 "required": False,
                 "schema": {"type": "string"},
-                "description": f"{name} of the lines that name none ({NDJSON} only)",
+                "description": f"{name} of the lines or columns that name none (not for {JSON})",
             }
             for name in target
         ],
@@ -175,6 +191,7 @@ def _operation(
                     "schema": {"type": "string", "description": "one record a line"},
                     "example": json.dumps({**target, **example}) + "\n",
                 },
+                ARROW: {"schema": {"type": "string", "format": "binary"}},
             },
         },
         "responses": {

@@ -59,7 +59,8 @@ def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
         ingest: Ingest = request.app.state.ingest
         store = ingest.predictions if kind == "predictions" else ingest.labels
         try:
-            response = _answer(await store(await read_sent(request, ingest.settings)))
+            sent = await read_sent(request, kind, ingest.settings, ingest.arrow)
+            response = _answer(await store(sent))
             outcome = "stored"
         except ServiceError as error:
             response = problem(request, error, headers=_headers(error))

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.clock import now
+from service.ingest.arrow import ArrowReader
 from service.ingest.committer import Committer, Sink
 from service.ingest.intake import Intake, Sent
 from service.ingest.specs import Specs
@@ -29,6 +30,7 @@ class Ingest:
         clock: Callable[[], datetime] = now,
     ) -> None:
         self.settings = settings
+        self.arrow = ArrowReader(settings)
         self._clock = clock
         self._specs = Specs(sessions, pseudonyms_of(settings))
         self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
@@ -41,6 +43,7 @@ class Ingest:
         """Commit what waits, then let go of everything."""
         await self._committer.stop()
         self._specs.close()
+        self.arrow.close()
 
     async def predictions(self, sent: Sent) -> Verdicts:
         """Store predictions; they are committed when this returns."""

@@ -104,8 +104,8 @@ _UPLOAD = (
 )
 _INGEST = (
     *("400 bad-envelope", "400 bad-gzip", "400 bad-zstd", "400 empty-batch"),
-    *("400 malformed-json", "400 too-deep"),
-    *("404 unknown-model", "413 body-too-large", "413 too-many-rows"),
+    *("400 malformed-arrow", "400 malformed-json", "400 too-deep"),
+    *("404 unknown-model", "413 body-too-large", "413 too-many-columns", "413 too-many-rows"),
     *("415 unsupported-encoding", "422 all-rejected", "503 busy"),
 )
 # What no parameter and no type of body tells.

@@ -79,7 +79,7 @@ def serve(url: str, listener: socket.socket) -> None:
     app.state.ingest = ingest
 
     async def no_sink(request: Request) -> Response:
-        sent = await read_sent(request, ingest.settings)
+        sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow)
         batch = await ingest.read_predictions(sent)
         batch.verdicts.accepted = len(batch)
         return Response(json.dumps(batch.verdicts.document()), media_type="application/json")

@@ -95,6 +95,7 @@ def test_the_routes_of_ingest_have_all_their_answers() -> None:
         assert operation["requestBody"]["content"].keys() == {
             "application/json",
             "application/x-ndjson",
+            "application/vnd.apache.arrow.stream",
         }
     assert PREDICTION["properties"].keys() == PREDICTION_FIELDS
     assert LABEL["properties"].keys() == LABEL_FIELDS

@@ -3,12 +3,12 @@
 from tests.system.catalogue.bodies import BODIES
 from tests.system.catalogue.others import OTHERS
 from tests.system.catalogue.rows import ROWS
+from tests.system.catalogue.streams import STREAMS
 
-CASES = (*BODIES, *ROWS, *OTHERS)
+CASES = (*BODIES, *ROWS, *STREAMS, *OTHERS)
 
 # Cases that need more than bytes and an answer; each is tested where its set-up is.
 ELSEWHERE: dict[int, str] = {
     **dict.fromkeys((78, 79, 80, 88), "keys, scopes and rates"),
-    **dict.fromkeys((81, 82), "Arrow streams"),
     **dict.fromkeys((89, 90), "webhooks"),
 }

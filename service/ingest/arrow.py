@@ -1,0 +1,73 @@
+"""Arrow streams of requests, read where a hostile one harms nobody."""
+
+import msgspec
+from starlette.requests import Request
+
+from service.errors import BadRequestError, BusyError, TooLargeError
+from service.ingest.arrow_messages import Asked, Told
+from service.ingest.intake import Sent
+from service.parsing.parser import Job, ParserDiedError, ParserLateError
+from service.parsing.room import ParserRoom, RoomFullError
+from service.settings import Settings
+from service.telemetry import PARSER_DEATHS
+
+ARROW = "application/vnd.apache.arrow.stream"
+PARSERS = 2
+MOST_WAITING = 32
+JOB = Job("service.ingest.arrow_streams:parse", memory=1 << 30, processor=5, seconds=8.0)
+# JSON repeats the names of the columns in every row.
+_WRITTEN = 2
+
+_encode = msgspec.msgpack.Encoder().encode
+_told = msgspec.msgpack.Decoder(Told)
+_DETAILS = {
+    "body-too-large": "the columns, or their rows written out, are over the limit",
+    "too-many-columns": "the stream has too many columns",
+    "too-many-rows": "the request has too many records",
+}
+
+
+class ArrowReader:
+    """Turns streams into the records that JSON would have brought."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._room = ParserRoom(JOB, parsers=PARSERS, most=MOST_WAITING)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._room.close()
+
+    async def read(self, kind: str, body: bytes, request: Request) -> Sent:
+        """Return the records of a stream of predictions or of labels."""
+        told = await self._ask(kind, body)
+        if told.code in _DETAILS:
+            raise TooLargeError(_DETAILS[told.code], code=told.code, limit=told.limit)
+        if told.code is not None:
+            raise _malformed()
+        query = request.query_params
+        return Sent(
+            records=told.lines.splitlines(),
+            model=query.get("model", told.model),
+            version=query.get("version", told.version),
+            depth=0,
+            escapes=b"\\" in told.lines,
+            lines=told.named,
+        )
+
+    async def _ask(self, kind: str, body: bytes) -> Told:
+        most = self._settings.max_inflated_bytes
+        asked = Asked(kind, body, self._settings.max_batch_rows, most, _WRITTEN * most)
+        try:
+            return _told.decode(await self._room.ask(_encode(asked)))
+        except ParserDiedError:
+            PARSER_DEATHS.inc()
+            raise _malformed() from None
+        except (ParserLateError, RoomFullError):
+            message = "too many Arrow streams wait to be read; send it again later"
+            raise BusyError(message) from None
+
+
+def _malformed() -> BadRequestError:
+    message = "the body is not an Arrow stream that can be read"
+    return BadRequestError(message, code="malformed-arrow")

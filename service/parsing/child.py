@@ -1,0 +1,57 @@
+"""Entry of a parser: ``python -m service.parsing.child MODULE:FUNCTION MEMORY SECONDS``.
+
+It answers frame after frame on its standard input until that ends.  Whatever a hostile file makes
+of the libraries that read it stays in here: a crash, a loop, an allocation without end.
+"""
+
+import contextlib
+import importlib
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from service.parsing.frames import read_frame, write_frame
+
+_STATUS = Path("/proc/self/statm")
+
+
+def _limit_memory(more: int) -> None:
+    """Allow so many bytes more than the libraries have mapped already."""
+    if not _STATUS.exists():
+        return
+    mapped = int(_STATUS.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more, mapped + more))
+
+
+def _limit_processor(seconds: int) -> None:
+    """Allow so many seconds of processor more than were used already."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(usage.ru_utime + usage.ru_stime) + seconds + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY or soft <= hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def main(job: str, memory: int, seconds: int) -> int:
+    """Answer until the questions end."""
+    # The keys of a terminal are meant for the process that asks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A crash is an answer here; nobody reads its memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    module, _, name = job.partition(":")
+    work: Callable[[bytes], bytes] = getattr(importlib.import_module(module), name)
+    _limit_memory(memory)
+    with contextlib.suppress(BrokenPipeError):
+        while (request := read_frame(0)) is not None:
+            _limit_processor(seconds)
+            write_frame(answers, work(request))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
