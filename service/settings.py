@@ -60,6 +60,16 @@ class Settings(BaseSettings):
     max_rows_in_flight: int = Field(
         default=160_000, description="rows waiting for their commit before a 503"
     )
+    pending_ttl: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="how long a request or response of an inference server waits for the other",
+    )
+    max_pending: int = Field(
+        default=100_000, description="requests and responses of a model that may wait"
+    )
+    max_pending_bytes: int = Field(
+        default=256 << 20, description="bytes of them, of one model, before a 503"
+    )
     worker_metrics_port: int | None = Field(
         default=None, ge=0, le=65535, description="port of a worker's own /metrics; none when unset"
     )

@@ -68,6 +68,18 @@ INGEST_BATCH_DURATION = Histogram(
     buckets=_REQUEST_BUCKETS,
     registry=REGISTRY,
 )
+FOREIGN_EVENTS = Counter(
+    "modelwatch_foreign_events",
+    "Events of inference servers and lines of captured data, by what became of them.",
+    ["model", "result"],
+    registry=REGISTRY,
+)
+FOREIGN_ORPHANS = Counter(
+    "modelwatch_foreign_orphans",
+    "Requests and responses whose other half did not come in time.",
+    ["model", "side"],
+    registry=REGISTRY,
+)
 HTTP_REQUEST_DURATION = Histogram(
     "modelwatch_http_request_duration_seconds",
     "Time to answer a request; route is its template.",
@@ -113,6 +125,8 @@ PROCESS_METRICS = (
     PARSER_DEATHS,
     INGEST_BATCHES,
     INGEST_BATCH_DURATION,
+    FOREIGN_EVENTS,
+    FOREIGN_ORPHANS,
     HTTP_REQUEST_DURATION,
     JOB_RUNS,
     JOB_DURATION,

@@ -27,11 +27,7 @@ async def read_sent(request: Request, kind: str, settings: Settings, arrow: Arro
     if media not in {JSON, NDJSON, ARROW}:
         message = f"the content type must be {JSON}, {NDJSON} or {ARROW}"
         raise UnsupportedTypeError(message)
-    # Two headers are one list, and a list of codings is not read.
-    coding = content_coding(",".join(request.headers.getlist("content-encoding")))
-    body = await _read_body(request, settings.max_body_bytes)
-    if coding in INFLATERS:
-        body = INFLATERS[coding](body, settings.max_inflated_bytes)
+    body = await read_body(request, settings)
     if media == ARROW:
         sent = await arrow.read(kind, body, request)
     else:
@@ -43,6 +39,16 @@ async def read_sent(request: Request, kind: str, settings: Settings, arrow: Arro
         message = "the request has too many records"
         raise TooLargeError(message, code="too-many-rows", limit=settings.max_batch_rows)
     return sent
+
+
+async def read_body(request: Request, settings: Settings, inflated: int | None = None) -> bytes:
+    """Return a body, decompressed to at most ``inflated`` bytes."""
+    # Two headers are one list, and a list of codings is not read.
+    coding = content_coding(",".join(request.headers.getlist("content-encoding")))
+    body = await _read_body(request, settings.max_body_bytes)
+    if coding in INFLATERS:
+        body = INFLATERS[coding](body, inflated or settings.max_inflated_bytes)
+    return body
 
 
 async def _read_body(request: Request, limit: int) -> bytes:

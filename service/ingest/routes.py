@@ -6,7 +6,7 @@ They are the only asynchronous endpoints: group commit needs concurrent requests
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI
@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from service.errors import InvalidDocumentError, ServiceError
 from service.ingest.bodies import read_sent
+from service.ingest.truths import read_truths
 from service.ingest.verdicts import Verdicts
 from service.telemetry import INGEST_BATCH_DURATION, INGEST_BATCHES
 from service.web import problem
@@ -39,8 +40,16 @@ class AllRejectedError(InvalidDocumentError):
 
 def mount_ingest(app: FastAPI) -> None:
     """Add the routes; they find ``Ingest`` in ``app.state.ingest``."""
-    for kind in ("predictions", "labels"):
-        app.router.routes.append(_NamedRoute(f"/v1/{kind}", _endpoint(kind), methods=["POST"]))
+    mount_raw(app, "/v1/predictions", "predictions", _predictions)
+    mount_raw(app, "/v1/labels", "labels", _labels)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def mount_raw(app: FastAPI, path: str, kind: str, handler: Handler) -> None:
+    """Add a route that reads its body itself."""
+    app.router.routes.append(_NamedRoute(path, _endpoint(kind, handler), methods=["POST"]))
 
 
 class _NamedRoute(Route):
@@ -51,16 +60,13 @@ class _NamedRoute(Route):
         return match, {**found, "route": self}
 
 
-def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(kind: str, handler: Handler) -> Handler:
     duration = INGEST_BATCH_DURATION.labels(kind)
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        ingest: Ingest = request.app.state.ingest
-        store = ingest.predictions if kind == "predictions" else ingest.labels
         try:
-            sent = await read_sent(request, kind, ingest.settings, ingest.arrow)
-            response = _answer(await store(sent))
+            response = await handler(request)
             outcome = "stored"
         except ServiceError as error:
             response = problem(request, error, headers=_headers(error))
@@ -75,6 +81,19 @@ def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
     return endpoint
 
 
+async def _predictions(request: Request) -> Response:
+    ingest: Ingest = request.app.state.ingest
+    sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow)
+    return _answer(await ingest.predictions(sent))
+
+
+async def _labels(request: Request) -> Response:
+    ingest: Ingest = request.app.state.ingest
+    sent = await read_sent(request, "labels", ingest.settings, ingest.arrow)
+    sent = read_truths(sent, request.query_params)
+    return _answer(await ingest.labels(sent))
+
+
 def _headers(error: ServiceError) -> dict[str, str]:
     headers = {"Connection": "close"} if error.status in _CLOSING else {}
     if error.code == "unsupported-encoding":
@@ -86,4 +105,9 @@ def _answer(verdicts: Verdicts) -> Response:
     if len(verdicts.refusals) == verdicts.sent:
         message = "every row was rejected"
         raise AllRejectedError(message, rejected=verdicts.problem_rows())
-    return Response(_encode(verdicts.document()), media_type="application/json")
+    return json_answer(verdicts.document())
+
+
+def json_answer(document: dict[str, Any]) -> Response:
+    """Return a document as the answer."""
+    return Response(_encode(document), media_type="application/json")

@@ -31,8 +31,9 @@ class Ingest:
     ) -> None:
         self.settings = settings
         self.arrow = ArrowReader(settings)
-        self._clock = clock
-        self._specs = Specs(sessions, pseudonyms_of(settings))
+        self.clock = clock
+        self.pseudonyms = pseudonyms_of(settings)
+        self.specs = Specs(sessions, self.pseudonyms)
         self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
 
     def start(self) -> None:
@@ -42,7 +43,7 @@ class Ingest:
     async def stop(self) -> None:
         """Commit what waits, then let go of everything."""
         await self._committer.stop()
-        self._specs.close()
+        self.specs.close()
         self.arrow.close()
 
     async def predictions(self, sent: Sent) -> Verdicts:
@@ -58,7 +59,7 @@ class Ingest:
         return await self._store(await self._intake(sent).labels(), "labels")
 
     def _intake(self, sent: Sent) -> Intake:
-        return Intake(self._specs, sent, Horizon.at(self._clock()))
+        return Intake(self.specs, sent, Horizon.at(self.clock()))
 
     async def _store(self, batch: Batch, kind: str) -> Verdicts:
         if len(batch) or batch.verdicts.faults:

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -27,6 +28,17 @@ _THREADS = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """A model and its versions, oldest first."""
+
+    model_id: int
+    model: str
+    task: str
+    auto_register: bool
+    versions: tuple[VersionSpec, ...]
 
 
 class Specs:
@@ -74,8 +86,8 @@ class Specs:
             raise UnknownModelError
         return await self._get(model, lambda: self._load_labels(model), newer_than)
 
-    async def versions(self, model: str) -> tuple[VersionSpec, ...] | None:
-        """Return a model's versions, oldest first; ``None`` if there is no such model."""
+    async def versions(self, model: str) -> Versions | None:
+        """Return what versions a model has; ``None`` if there is no such model."""
         if not _NAME.fullmatch(model):
             return None
         if len(self._known) > MOST_KNOWN:
@@ -127,13 +139,15 @@ class Specs:
             return codec
         return Codec(spec, self._pseudonyms)
 
-    def _load_versions(self, model: str) -> tuple[VersionSpec, ...] | None:
+    def _load_versions(self, model: str) -> Versions | None:
         # That there is none is remembered as well: each event of a stranger asks for two names.
         with self._sessions() as session:
             try:
-                return tuple(list_versions(session, model))
+                row = find_model(session, model)
             except UnknownModelError:
                 return None
+            found = tuple(list_versions(session, model))
+            return Versions(row.id, model, row.task, row.auto_register, found)
 
     def _load_labels(self, model: str) -> LabelSpec:
         with self._sessions() as session:

@@ -15,6 +15,8 @@ from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
 from service.exporter import endpoints as exporter_endpoints
 from service.exporter.refresher import ResultsRefresher
+from service.foreign.routes import mount_foreign
+from service.foreign.service import create_foreign
 from service.ingest import endpoints as ingest_endpoints
 from service.ingest.routes import mount_ingest
 from service.ingest.service import create_ingest
@@ -56,16 +58,19 @@ def create_app(settings: Settings) -> FastAPI:
     engine = make_engine(url, pool=settings.database_pool)
     sessions = make_sessions(engine)
     ingest = create_ingest(settings, url, sessions)
+    foreign = create_foreign(settings, url, ingest)
     results = ResultsRefresher(sessions)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         ingest.start()
+        foreign.start()
         results.start()
         try:
             yield
         finally:
             # Rows that were taken are committed before anything is let go of.
+            await foreign.stop()
             await ingest.stop()
             await to_thread.run_sync(results.stop)
             engine.dispose()
@@ -83,10 +88,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine = engine
     app.state.sessions = sessions
     app.state.ingest = ingest
+    app.state.foreign = foreign
     app.state.results = results
     app.add_middleware(RequestTimer)
     install_problems(app)
     mount_ingest(app)
+    mount_foreign(app)
     for router in _ROUTERS:
         app.include_router(router)
     return app

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 
 PROBLEMS: Mapping[str, tuple[int, str]] = {
@@ -70,6 +71,25 @@ REFUSALS: Mapping[Code, str] = {
     Code.UNKNOWN_FIELD: "The record has a field that is not known.",
     Code.UNKNOWN_MODEL: "No model of that name is registered.",
     Code.UNKNOWN_VERSION: "The model has no version of that name.",
+}
+
+FOREIGN: Mapping[Trouble, str] = {
+    Trouble.BAD_CSV: "The data is not CSV, as the line says.",
+    Trouble.BAD_EVENT: "An attribute of the event is missing, too long, or no text.",
+    Trouble.BAD_SHAPE: "A shape lies, or columns, request and response differ in their rows.",
+    Trouble.BAD_TENSOR: "A tensor has no name, datatype or data of the V2 protocol.",
+    Trouble.BINARY_PAYLOAD: "gRPC and the binary tensor extension cannot be read.",
+    Trouble.COLUMN_COUNT: "A row has not as many columns as the version has features.",
+    Trouble.MALFORMED_PAYLOAD: "The payload is not JSON in UTF-8.",
+    Trouble.NO_DATA: "The payload has no rows, or the event no data.",
+    Trouble.NO_SCHEMA: "Columns have no names, and the version has no features to name them by.",
+    Trouble.TOO_DEEP: "The payload nests too deeply.",
+    Trouble.TOO_MANY_ROWS: "The payload has more than 5,000 rows.",
+    Trouble.UNKNOWN_ENCODING: "The encoding is none of CSV, JSON and BASE64.",
+    Trouble.UNKNOWN_ORDER: "The order of the probabilities must be said: `classes=`.",
+    Trouble.UNKNOWN_OUTPUT: "It cannot be told which output is what: `prediction=`, `score=`.",
+    Trouble.UNKNOWN_PAYLOAD: "The payload is of no known protocol.",
+    Trouble.UNSUPPORTED_EVENT: "The event is no request or response of an inference.",
 }
 
 ROW_WARNINGS: Mapping[str, str] = {

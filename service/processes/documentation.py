@@ -64,6 +64,8 @@ def document() -> str:
         "### Refused rows",
         _REFUSALS,
         _table(("code", "meaning"), _meanings(codes.REFUSALS)),
+        "Of an event or a line of captured data, besides:",
+        _table(("code", "meaning"), _meanings(codes.FOREIGN)),
         "### Warnings",
         "In `warnings` of an answer to predictions and labels:",
         _table(("code", "meaning"), _meanings(codes.ROW_WARNINGS)),

@@ -8,8 +8,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.ingest.interface import PATHS
+from service.foreign.interface import PATHS as FOREIGN_PATHS
+from service.ingest.interface import PATHS as INGEST_PATHS
 
+PATHS = {**INGEST_PATHS, **FOREIGN_PATHS}
 METHODS = ("get", "put", "post", "patch", "delete")
 PROBLEM = "application/problem+json"
 
@@ -108,6 +110,11 @@ _INGEST = (
     *("404 unknown-model", "413 body-too-large", "413 too-many-columns", "413 too-many-rows"),
     *("415 unsupported-encoding", "422 all-rejected", "503 busy"),
 )
+_FOREIGN = (
+    *("400 bad-gzip", "400 bad-zstd", "400 empty-batch", "400 malformed-json"),
+    *("413 body-too-large", "413 too-many-rows", "415 unsupported-encoding"),
+    *("422 all-rejected", "422 invalid-request", "503 busy"),
+)
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/readyz"): ("503 not-ready",),
@@ -128,6 +135,8 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
         *(*_INGEST, *_KEY, "404 unknown-version", "422 too-many-features"),
     ),
     ("post", "/v1/labels"): _INGEST,
+    ("post", "/v1/cloudevents"): (*_FOREIGN, "400 bad-envelope", "400 too-deep"),
+    ("post", "/v1/import/sagemaker"): _FOREIGN,
 }
 # What a PUT names in its last place it makes; these cannot be unknown to it.
 _NEVER = {
@@ -161,7 +170,7 @@ def completed(found: dict[str, Any]) -> dict[str, Any]:
         for parameter in operation.get("parameters", ()):
             example = _PARAMETERS.get(parameter["name"])
             if example is not None:
-                parameter["example"] = example
+                parameter.setdefault("example", example)
         for media, content in operation.get("requestBody", {}).get("content", {}).items():
             schemas.update(content["schema"].pop("$defs", {}))
             if media in _REFERENCE_EXAMPLES:

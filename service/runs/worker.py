@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
+from service.foreign.sweeping import Sweeper
 from service.retraining.delivery import deliver_due, make_client, target_from
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
@@ -61,6 +62,7 @@ class Worker:
             "ripen": pipeline.ripen,
             "listen": pipeline.listen,
             "judge": pipeline.judge,
+            "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
         if settings.evidently:

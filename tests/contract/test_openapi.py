@@ -135,6 +135,8 @@ IN_ORDER = (
     "put /v1/models/{model}/monitor",
     "post /v1/predictions",
     "post /v1/labels",
+    "post /v1/cloudevents",
+    "post /v1/import/sagemaker",
     "post /v1/models/{model}/evaluate",
     "post /v1/incidents/{incident_id}/{deed}",
     "post /v1/retraining-requests/{request_id}/{deed}",

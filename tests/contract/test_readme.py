@@ -14,6 +14,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 from service.processes import codes
 from service.processes.documentation import END, START, inserted, problems
@@ -77,6 +78,7 @@ def test_every_code_of_a_problem_is_documented() -> None:
 
 def test_every_verdict_that_costs_a_row_is_documented() -> None:
     assert codes.REFUSALS.keys() == set(Code)
+    assert codes.FOREIGN.keys() == set(Trouble)
 
 
 def literals(path: str) -> set[str]:
