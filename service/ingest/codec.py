@@ -32,7 +32,7 @@ from service.ingest.examine import (
     read_weight,
 )
 from service.ingest.rows import Layout, PreparedRow
-from service.ingest.times import Horizon, microseconds, to_seconds
+from service.ingest.times import Horizon, Kept, microseconds, to_seconds
 from service.ingest.treatment import treatment_of
 from service.ingest.verdicts import Code, RowError, Verdicts
 from service.registry.privacy import Pseudonyms
@@ -86,9 +86,12 @@ class WrongTargetError(Exception):
 class Codec:
     """Reads the records of one version."""
 
-    def __init__(self, spec: VersionSpec, pseudonyms: Pseudonyms | None = None) -> None:
+    def __init__(
+        self, spec: VersionSpec, pseudonyms: Pseudonyms | None = None, kept: Kept | None = None
+    ) -> None:
         self.spec = spec
-        self.layout = Layout(spec)
+        self.kept = kept
+        self.layout = Layout(spec, pseudonyms)
         self._features = {f.name: f for f in (*spec.features, *spec.dropped)}
         self._treatment = treatment_of(spec, self.layout.texts, pseudonyms)
         numbers, texts = self.layout.numbers, self.layout.texts
@@ -112,6 +115,8 @@ class Codec:
         ``escapes`` says that the body has a backslash somewhere: only an escape can bring a
         control character into a string of JSON.
         """
+        if self.kept is not None:
+            horizon = horizon.kept(self.kept)
         if self._decode is not None and not (escapes and b"\\" in bytes(raw)):
             try:
                 fields = self._plain(self._decode(raw), horizon, owner)

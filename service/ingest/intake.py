@@ -232,7 +232,8 @@ class Intake:
         try:
             record = load_record(raw, self.sent.depth)
             if isinstance(record, dict):
-                ts = _usable_time(record, time_field, self.horizon)
+                if error.code is not Code.TIMESTAMP_TOO_OLD:
+                    ts = _usable_time(record, time_field, self.horizon)
                 prediction_id = read_id(record)
         except RowError as fault:
             # What was refused before it was read to its end may be no JSON further on.

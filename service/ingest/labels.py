@@ -17,7 +17,7 @@ from service.ingest.examine import (
     read_id,
     read_time,
 )
-from service.ingest.times import HOUR, Horizon
+from service.ingest.times import HOUR, Horizon, Kept
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
 
 
@@ -29,6 +29,7 @@ class LabelSpec:
     model: str
     classes: tuple[str, ...]
     task: str = "binary"
+    kept: Kept | None = None
 
     def fault(self, ts: int, field: str, code: str) -> Fault:
         """Return where a fault of this model's labels is counted."""
@@ -57,6 +58,10 @@ class PreparedLabel(msgspec.Struct, gc=False):
         """Return the name of the model."""
         return self.spec.model
 
+    def aside(self, raw: Record) -> Record:
+        """Return the record as it may be put aside: a label is nobody's but its prediction's."""
+        return raw
+
     def fault(self, code: str) -> Fault:
         """Return where a fault that costs this label is counted."""
         return self.spec.fault(self.label_ts, "", code)
@@ -72,7 +77,8 @@ def read_label(
             Code.MODEL_MISMATCH, "model", "the record names another model than its batch"
         )
     prediction_id = read_id(record)
-    label_ts = read_time(record, "label_ts", horizon)
+    kept = horizon if spec.kept is None else horizon.kept(spec.kept)
+    label_ts = read_time(record, "label_ts", kept)
     if record.get("label") is None:
         raise RowError(Code.MISSING_FIELD, "label", "the record has no label")
     if spec.task == "regression":

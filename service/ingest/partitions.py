@@ -30,6 +30,12 @@ def _start(month: int) -> datetime:
     return datetime(month // _MONTHS, month % _MONTHS + 1, 1, tzinfo=UTC)
 
 
+def month_bounds(year: int, month: int) -> tuple[datetime, datetime]:
+    """Return the beginning of a month, and of the next."""
+    number = year * _MONTHS + month - 1
+    return _start(number), _start(number + 1)
+
+
 def partition_name(model_id: int, month: int | None = None) -> str:
     """Return the name of a model's partition, or of one of its months."""
     if month is None:

@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from service.ingest import copy
+from service.ingest.decode import Record
 from service.ingest.examine import Fields
 from service.ingest.times import HOUR
+from service.ingest.treatment import treat_raw
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.registry.privacy import Pseudonyms
 from service.registry.values import VersionSpec
 
 IDENTITY_COLUMNS = ("model_id", "version_id", "prediction_id", "ts", "content_hash")
@@ -56,6 +59,10 @@ class PreparedRow(msgspec.Struct, gc=False):
         """Return the name of the model."""
         return self.layout.spec.model
 
+    def aside(self, raw: Record) -> Record:
+        """Return the record as it may be put aside, where its row cannot be stored."""
+        return treat_raw(raw, self.layout.spec, self.layout.pseudonyms)
+
     def fault(self, code: str) -> Fault:
         """Return where a fault that costs this row is counted."""
         return self.layout.fault(self.ts, "", code)
@@ -74,8 +81,9 @@ class _EncodedTexts(dict[str | None, bytes]):
 class Layout:
     """Which columns the rows of a version fill, and how they are encoded."""
 
-    def __init__(self, spec: VersionSpec) -> None:
+    def __init__(self, spec: VersionSpec, pseudonyms: Pseudonyms | None = None) -> None:
         self.spec = spec
+        self.pseudonyms = pseudonyms
         self.model = spec.model
         self.numbers, self.texts, self.vectors = (
             tuple(f for f in spec.features if f.slot.startswith(prefix)) for prefix in "ncv"

@@ -16,8 +16,9 @@ from service.errors import DatabaseAwayError, UnknownModelError, UnknownVersionE
 from service.ingest.codec import Codec
 from service.ingest.labels import LabelSpec
 from service.ingest.registration import register_version
+from service.ingest.times import Kept
 from service.registry.privacy import Pseudonyms
-from service.registry.repository import find_model, find_version, list_versions
+from service.registry.repository import find_model, find_retention, find_version, list_versions
 from service.registry.service import require_key
 from service.registry.values import VersionSpec
 
@@ -132,12 +133,13 @@ class Specs:
         with self._sessions.begin() as session:
             require_key(session, self._pseudonyms)
             spec = find_version(session, model, version)
+            kept = Kept.of(find_retention(session, spec.model_id), spec.rows_since)
         known = self._known.get((model, version))
         # Building a codec costs more than looking whether anything has changed.
-        if known is not None and known[1].spec == spec:
+        if known is not None and (known[1].spec, known[1].kept) == (spec, kept):
             codec: Codec = known[1]
             return codec
-        return Codec(spec, self._pseudonyms)
+        return Codec(spec, self._pseudonyms, kept)
 
     def _load_versions(self, model: str) -> Versions | None:
         # That there is none is remembered as well: each event of a stranger asks for two names.
@@ -153,5 +155,6 @@ class Specs:
         with self._sessions() as session:
             row = find_model(session, model)
             versions = list_versions(session, model)
+            kept = Kept.of(find_retention(session, row.id), row.rows_since)
         classes = {name for spec in versions for name in spec.classes}
-        return LabelSpec(row.id, model, tuple(sorted(classes)), row.task)
+        return LabelSpec(row.id, model, tuple(sorted(classes)), row.task, kept)

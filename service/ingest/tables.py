@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import Mapped, mapped_column
@@ -44,6 +45,8 @@ prediction = Table(
     *(Column(slot, Text) for slot in TEXT_SLOTS),
     *(Column(slot, ARRAY(REAL)) for slot in VECTOR_SLOTS),
     Index("ix_prediction_version_id_ts", "version_id", "ts"),
+    # Most rows have no subject, and cost nothing here.
+    Index("ix_prediction_subject", "subject", postgresql_where=text("subject IS NOT NULL")),
     postgresql_partition_by="LIST (model_id)",
 )
 
@@ -114,3 +117,16 @@ class DeadLetter(Base):
     record: Mapped[bytes]
     digest: Mapped[bytes]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ErasedPrediction(Base):
+    """A prediction that was erased, by a keyed hash of its id: a late retry must not bring it back.
+
+    ``ts`` is when it was made: once rows of that time are refused, nothing needs to be remembered.
+    """
+
+    __tablename__ = "erased_prediction"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    ts: Mapped[datetime | None]

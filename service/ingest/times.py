@@ -51,6 +51,24 @@ def to_seconds(time: datetime) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """How long a model's rows are kept, and since when they are there, in microseconds."""
+
+    retention: int
+    since: int
+
+    @classmethod
+    def of(cls, retention: timedelta | None, since: datetime | None) -> "Kept | None":
+        """Return what is kept, or ``None`` if that is everything."""
+        if retention is None and since is None:
+            return None
+        return cls(
+            _LAST if retention is None else retention // timedelta(microseconds=1),
+            _FIRST if since is None else microseconds(since),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Horizon:
     """The times that are accepted at one moment."""
 
@@ -63,6 +81,11 @@ class Horizon:
         """Return what is accepted ``now``."""
         moment = microseconds(now)
         return cls(moment, microseconds(now - PAST), microseconds(now + FUTURE))
+
+    def kept(self, kept: "Kept") -> "Horizon":
+        """Return the part of it that a model keeps."""
+        earliest = max(self.earliest, self.now - kept.retention, kept.since)
+        return Horizon(self.now, earliest, self.latest)
 
     def check(self, value: int, field: str) -> None:
         """Raise unless the time is one at which something could have been logged."""

@@ -214,7 +214,7 @@ def refuse(batch: Batch, state: str) -> Batch:
         batch.verdicts.faults[fault] += 1
         kept.append(
             write_letter(
-                item.owner.records[item.index],
+                item.aside(item.owner.records[item.index]),
                 model_id=fault.model_id,
                 version_id=fault.version_id,
                 model=item.model,

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from service.ingest.decode import Record
 from service.ingest.examine import Fields
-from service.registry.privacy import SUBJECT, KeyMissingError, Pseudonyms
+from service.registry.privacy import SUBJECT, KeyMissingError, Pseudonyms, treat_record
 from service.registry.values import DROP, HASH, FeatureSpec, VersionSpec
 
 
@@ -46,6 +47,13 @@ class Treatment(NamedTuple):
                 assert self.pseudonyms is not None
                 tags[name] = self.pseudonyms.of(f"tags.{name}", tags[name])
         return msgspec.json.encode(tags, order="deterministic") if tags else None
+
+
+def treat_raw(raw: Record, version: VersionSpec, pseudonyms: Pseudonyms | None) -> Record:
+    """Return a record as it may be kept before it is a row; see ``treat_record``."""
+    if pseudonyms is None and not version.hashes and not version.dropped and not version.tags:
+        return raw
+    return msgspec.json.encode(treat_record(msgspec.json.decode(raw), version, pseudonyms))
 
 
 def treatment_of(

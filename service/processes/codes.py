@@ -61,7 +61,7 @@ REFUSALS: Mapping[Code, str] = {
     Code.STRING_TOO_LONG: "A text is over 8,192 bytes.",
     Code.TIMESTAMP_IN_FUTURE: "The time is more than ten minutes ahead.",
     Code.TIMESTAMP_OUT_OF_RANGE: "The time is outside of what can be stored.",
-    Code.TIMESTAMP_TOO_OLD: "The time is over thirty years ago.",
+    Code.TIMESTAMP_TOO_OLD: "The time is older than rows that are kept, or over thirty years ago.",
     Code.TIMESTAMP_WITHOUT_ZONE: "The time has no zone.",
     Code.TOO_DEEP: "The record nests too deeply.",
     Code.TOO_MANY_FEATURES: "The record has more than 320 features.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -19,6 +19,7 @@ from service.registry.monitor_multivariate import Multivariate
 from service.registry.monitor_performance import DEFAULT_METRICS, METRICS_OF, Performance
 from service.registry.monitor_quality import Quality
 from service.registry.monitor_reference import TRAINING, Length, Reference, require_fit
+from service.registry.monitor_retention import Retention
 from service.registry.monitor_values import Duration
 from service.registry.slicing import (
     FairnessDocument,
@@ -36,8 +37,6 @@ LONGEST_GRACE = timedelta(days=366)
 
 class MonitorDocument(Document):
     """One model's monitor with all its defaults filled in."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"retention"})
 
     model: str
     window: Length = "1d"
@@ -59,6 +58,7 @@ class MonitorDocument(Document):
         default=True, description="find slices in which the model got worse"
     )
     fairness: tuple[FairnessDocument, ...] = ()
+    retention: Retention = Field(default_factory=Retention)
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
-def read_duration(value: object) -> object:
+def read_duration(value: object) -> timedelta:
     """Read ``15m``, ``1d`` and the like."""
     if isinstance(value, timedelta):
         return value

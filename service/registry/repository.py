@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import UnknownModelError, UnknownVersionError
 from service.registry.monitor import MonitorDocument, default_document
+from service.registry.monitor_values import read_duration
 from service.registry.tables import Binning, Feature, Model, Monitor, Reference, Version
 from service.registry.values import (
     ATTRIBUTION,
@@ -114,6 +116,7 @@ def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> Ve
         attributed=version.attributions,
         dropped=tuple(feature for feature in features if feature.pii == DROP),
         tags=tuple(sorted(policies.items())),
+        rows_since=model.rows_since,
     )
 
 
@@ -131,6 +134,17 @@ def find_monitor(session: Session, model_id: int) -> MonitorSpec:
             raise UnknownModelError
         return MonitorSpec(0, default_document(found.name, found.task))
     return MonitorSpec(row.revision, MonitorDocument.model_validate(row.document))
+
+
+def find_retention(session: Session, model_id: int) -> timedelta | None:
+    """Return how long a model's rows are kept; ``None`` is for ever."""
+    text = session.scalar(
+        select(Monitor.document["retention"]["rows"].astext)
+        .where(Monitor.model_id == model_id)
+        .order_by(Monitor.revision.desc())
+        .limit(1)
+    )
+    return None if text is None else read_duration(text)
 
 
 def latest_reference(session: Session, version_id: int) -> ReferenceSpec | None:

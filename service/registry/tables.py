@@ -10,7 +10,7 @@ from service.db.base import Base
 
 
 class Model(Base):
-    """A monitored machine-learning model."""
+    """A monitored machine-learning model; rows before ``rows_since`` have been dropped."""
 
     __tablename__ = "model"
 
@@ -20,6 +20,7 @@ class Model(Base):
     owner: Mapped[str] = mapped_column(default="")
     description: Mapped[str] = mapped_column(default="")
     auto_register: Mapped[bool] = mapped_column(default=False)
+    rows_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

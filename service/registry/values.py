@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.registry.monitor import MonitorDocument
 
@@ -49,7 +50,8 @@ class VersionSpec:
 
     ``attributions`` are stored like features, under ``attributions.<feature>``, but are none;
     an ``attributed`` version has one for every feature.  ``dropped`` features may be sent and are
-    never stored; ``tags`` are the policies of tags that are not kept as they are.
+    never stored; ``tags`` are the policies of tags that are not kept as they are.  Rows before
+    ``rows_since`` have been dropped, and what was profiled of them stays as it is.
     """
 
     model_id: int
@@ -67,6 +69,7 @@ class VersionSpec:
     attributed: bool = False
     dropped: tuple[FeatureSpec, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
+    rows_since: datetime | None = None
 
     @property
     def hashes(self) -> bool:

@@ -46,6 +46,7 @@ class Inputs:
     findings: Sequence[RowFinding]
     horizon_passed: bool | None
     compared: Baseline | None = None
+    rows_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,10 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         performance.labelled,
     )
     held = held_findings(inputs.findings, basis)
-    # A silent window has no rows to see.
-    wanted = wanted_engines(inputs.item, inputs.monitor.document, basis) if features.rows else ()
+    wanted: tuple[str, ...] = ()
+    # A silent window has no rows to see, an old one has them no more.
+    if features.rows and not inputs.rows_gone:
+        wanted = wanted_engines(inputs.item, inputs.monitor.document, basis)
     judgement = judge(
         inputs.binning,
         columns_of(inputs.version),

@@ -1,7 +1,7 @@
 """The steps of the worker: arrivals, buckets, windows.  Each claims, works and records."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -56,10 +56,10 @@ from service.runs.findings import ask_for_findings, load_findings
 from service.runs.incidents import calendar_of
 from service.runs.judging import Inputs, Outcome, judge_inputs
 from service.runs.knowledge import Knowledge
-from service.runs.lacking import mark_lacking
+from service.runs.lacking import are_gone, mark_lacking, rows_since
 from service.runs.leases import LeaseKeeper
 from service.runs.planning import mark_windows, plan_evaluation
-from service.runs.recording import record, record_failure
+from service.runs.recording import record, record_failure, record_outcome
 from service.runs.silence import mark_silence
 from service.runs.tables import Window
 from service.runs.traffic import load_traffic
@@ -202,9 +202,14 @@ class Pipeline:
             contents = profile_buckets(self._reader, version, family, items, binnings)
         with self._sessions.begin() as session:
             finish(session, claims)
-            store_profiles(session, family, items, contents)
+            # Profiles outlive their rows; asked after reading, for they may have gone meanwhile.
+            since = rows_since(session, version.model_id)
+            items = [item for item in items if since is None or item.start >= since]
+            if not items:
+                return
+            store_profiles(session, family, items, _of_items(contents, items))
             if slices is not None:
-                store_slices(session, slicing.family, items, slices)
+                store_slices(session, slicing.family, items, _of_items(slices, items))
             fold_faults(session, items)
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
@@ -224,8 +229,14 @@ class Pipeline:
             else binning_id_of(self._sessions, self._reader, version)
         )
         with self._sessions.begin() as session:
-            if mark_lacking(session, item, binning_id, slicing):
+            lacking = mark_lacking(session, item, binning_id, slicing)
+            if lacking:
                 release(session, [claim], retry_in=timedelta(0))
+                return None
+            if lacking is None:
+                # What was said of it stands: nobody can read its rows again.
+                finish(session, [claim])
+                record_outcome(session, item, "evaluated", insufficient=True)
                 return None
             # What is still to come marks the window again: waiting for ever gains nothing.
             awaited = compared if claim.attempts <= WAITS else None
@@ -255,6 +266,7 @@ class Pipeline:
                 load_traffic(session, item, calendar_of(monitor.document)),
                 load_findings(session, item),
                 _horizon_passed(session, item, monitor),
+                rows_gone=are_gone(session, item.model_id, [item.start]),
             )
         if compared is None:
             return inputs
@@ -303,6 +315,11 @@ class Pipeline:
                 document=inputs.monitor.document,
                 missing=outcome.missing if self._row_stage else (),
             )
+
+
+def _of_items(contents: Contents, items: Iterable[Item]) -> Contents:
+    starts = {item.start for item in items}
+    return {key: content for key, content in contents.items() if key[1] in starts}
 
 
 def _horizon_passed(session: Session, item: Item, monitor: MonitorSpec) -> bool | None:

@@ -159,3 +159,14 @@ class Report(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Erasure(Base):
+    """The receipt of an erasure: whom it was about as a keyed hash, and how much of what went."""
+
+    __tablename__ = "erasure"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    subject: Mapped[str]
+    counts: Mapped[dict[str, Any]]
+    erased_at: Mapped[datetime] = mapped_column(server_default=func.now())

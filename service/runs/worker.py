@@ -18,6 +18,7 @@ from service.foreign.sweeping import Sweeper
 from service.retraining.delivery import deliver_due, make_client, target_from
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
+from service.runs.retention import Retention
 from service.runs.row_stage import RowStage
 from service.settings import Settings
 from service.telemetry import JOB_DURATION, JOB_LAST_SUCCESS, JOB_RUNS, serve_metrics
@@ -55,6 +56,7 @@ class Worker:
             quiet=settings.quiet,
             row_stage=settings.evidently,
         )
+        retention = Retention(self._sessions, self._url)
         steps: dict[str, Callable[[], bool]] = {
             "collect": pipeline.collect,
             "plan": pipeline.plan,
@@ -63,6 +65,7 @@ class Worker:
             "listen": pipeline.listen,
             "judge": pipeline.judge,
             "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
+            "drop": retention.drop,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
         if settings.evidently:
@@ -86,6 +89,7 @@ class Worker:
             self._leases.stop()
             stop_metrics()
             reader.close()
+            retention.close()
             self._engine.dispose()
 
     def _serve_metrics(self) -> Callable[[], None]:

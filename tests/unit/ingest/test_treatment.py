@@ -93,6 +93,16 @@ def test_a_record_that_was_put_aside_becomes_the_same_row() -> None:
     assert cells(aside) == cells(RECORD)
 
 
+def test_a_row_that_the_database_refuses_is_put_aside_without_what_is_personal() -> None:
+    raw = json.dumps(RECORD).encode()
+    verdicts = Verdicts(model="loans", version="7")
+    row = Codec(PRIVATE, KEY).read(raw, 0, HORIZON, verdicts, escapes=False)
+    aside = bytes(row.aside(raw))
+    assert not [value for value in PLANTED if value.encode() in aside]
+    assert cells(json.loads(aside)) == row.cells
+    assert Codec(SPEC).layout.pseudonyms is None
+
+
 def test_another_key_and_another_field_give_another_hash() -> None:
     assert KEY.of("email", "a") != KEY.of("subject", "a")
     assert KEY.of("email", "a") != Pseudonyms("a key of other characters").of("email", "a")

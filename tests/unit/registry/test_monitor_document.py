@@ -80,6 +80,7 @@ def test_no_document_means_the_documented_defaults() -> None:
         "slices": [],
         "discover_slices": True,
         "fairness": [],
+        "retention": {"rows": None},
     }
 
 
@@ -159,7 +160,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
     ("content", "named"),
     [
         ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
-        ({"retention": {}}, "retention"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),
