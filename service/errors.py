@@ -2,6 +2,8 @@
 
 ServiceError
 ├── BadRequestError (400)       malformed-json, bad-envelope, empty-batch, bad-gzip …
+├── UnauthenticatedError (401)  no key, or none that is known and valid
+├── ForbiddenError (403)        the key is not for this
 ├── NotFoundError (404)         unknown-model, unknown-version, unknown-window …
 ├── StalledBodyError (408)      the body did not arrive in time
 ├── ConflictError (409)         the request contradicts what is stored
@@ -9,6 +11,7 @@ ServiceError
 ├── UnsupportedTypeError (415)
 ├── InvalidDocumentError (422)  a document that can be read but not accepted
 │   └── NotImplementedYetError  a part of the interface that this release does not have
+├── RateLimitedError (429)      the key has sent its share; sent with Retry-After
 ├── BusyError (503)             too many rows in flight; sent with Retry-After
 └── DatabaseAwayError (503)     sent with Retry-After
 
@@ -51,6 +54,39 @@ class BadRequestError(ServiceError):
     status = 400
     code = "bad-request"
     title = "Bad request"
+
+
+class UnauthenticatedError(ServiceError):
+    """The request has no key, or none that is known, unexpired and not revoked."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "Unauthenticated"
+
+    def __init__(self) -> None:
+        # The same words for every reason: which one it is helps nobody but a thief.
+        super().__init__("send a valid key: Authorization: Bearer mw_…")
+
+
+class ForbiddenError(ServiceError):
+    """The key is not for this: its scopes, or the models that it is bound to, exclude it."""
+
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
+
+
+class ForeignOriginError(ForbiddenError):
+    """Without keys, only requests to this machine's own names and from no other site are taken."""
+
+    code = "foreign-origin"
+    title = "Foreign origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "`modelwatch up` without keys answers only what is addressed to localhost, 127.0.0.1 or"
+            " [::1], and no other site's pages"
+        )
 
 
 class NotFoundError(ServiceError):
@@ -149,6 +185,18 @@ class NotImplementedYetError(InvalidDocumentError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is not implemented in this release")
+
+
+class RateLimitedError(ServiceError):
+    """The key has sent what it may send a minute."""
+
+    status = 429
+    code = "rate-limited"
+    title = "Rate limited"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the key has sent what it may send a minute")
+        self.retry_after = retry_after
 
 
 class BusyError(ServiceError):

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     evidently: bool = Field(
         default=True, description="whether the worker measures windows with Evidently as well"
     )
+    api_key: SecretStr | None = Field(
+        default=None, description="key that `replay` and `up --demo` send, where one is needed"
+    )
     webhook_url: str | None = Field(
         default=None, description="where retraining requests are delivered"
     )

@@ -3,6 +3,8 @@
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.visibility import hide_other_models
+
 CONNECT_SECONDS = 3
 
 
@@ -26,4 +28,6 @@ def make_engine(url: str, *, pool: int = 8) -> Engine:
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:
     """Build the session factory; rows stay readable after the commit."""
-    return sessionmaker(engine, expire_on_commit=False)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    hide_other_models(sessions)
+    return sessions

@@ -2,9 +2,12 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.concurrency import run_in_threadpool
 
 from service import telemetry
+from service.db.visibility import visible_models
 from service.errors import DatabaseAwayError
+from service.exporter.exposition import only_of
 
 router = APIRouter(tags=["metrics"], default_response_class=Response)
 
@@ -20,8 +23,14 @@ async def process_metrics() -> Response:
 
 @router.get("/metrics/models")
 async def model_metrics(request: Request) -> Response:
-    """Newest results of every live version, in Prometheus' text format."""
+    """Newest results of every live version, in Prometheus' text format.
+
+    A key that is bound to models gets their series alone.
+    """
     content = request.app.state.results.content()
     if content is None:
         raise DatabaseAwayError
+    models = visible_models()
+    if models is not None:
+        content = await run_in_threadpool(only_of, content, models)
     return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)

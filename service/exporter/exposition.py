@@ -1,7 +1,7 @@
 """Samples to the text format, within the series budget (pure)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -57,6 +57,18 @@ def render(samples: Iterable[Sample]) -> bytes:
         message = f"not in the catalogue: {', '.join(by_name)}"
         raise KeyError(message)
     return ("\n".join(lines) + "\n").encode()
+
+
+def only_of(content: bytes, models: Collection[str]) -> bytes:
+    """Return the series of these models alone; a series without a model is the service's."""
+    # A model's name needs no escaping, and it is the first of every metric's labels.
+    wanted = tuple(f'model="{name}"' for name in models)
+    kept = [
+        line
+        for line in content.decode().splitlines()
+        if line.startswith("#") or line.partition("{")[2].startswith(wanted)
+    ]
+    return ("\n".join(kept) + "\n").encode()
 
 
 def _line(name: str, keys: tuple[str, ...], sample: Sample) -> str:

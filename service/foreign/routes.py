@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.scopes import count_rows
 from service.foreign.answers import Answer
 from service.foreign.bodies import read_captures, read_events
 from service.ingest.routes import AllRejectedError, json_answer, mount_raw
@@ -27,17 +28,18 @@ def mount_foreign(app: FastAPI) -> None:
 async def _events(request: Request) -> Response:
     foreign: Foreign = request.app.state.foreign
     found, options = await read_events(request, foreign.settings)
-    return _answer(await foreign.events(found, options))
+    return _answer(request, await foreign.events(found, options))
 
 
 async def _captures(request: Request) -> Response:
     foreign: Foreign = request.app.state.foreign
     lines, options = await read_captures(request, foreign.settings)
     label_ts = request.query_params.get("label_ts")
-    return _answer(await foreign.captures(lines, options, label_ts))
+    return _answer(request, await foreign.captures(lines, options, label_ts))
 
 
-def _answer(answer: Answer) -> Response:
+def _answer(request: Request, answer: Answer) -> Response:
+    count_rows(request, max(answer.sent, answer.stored.total()))
     if len(answer.rejected) == answer.sent:
         message = "every event was rejected"
         raise AllRejectedError(message, rejected=answer.problem_rows())

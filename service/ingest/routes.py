@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from service.access.scopes import authorize, count_rows
 from service.errors import InvalidDocumentError, ServiceError
 from service.ingest.bodies import read_sent
 from service.ingest.truths import read_truths
@@ -66,6 +67,7 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
         try:
+            await authorize(request)
             response = await handler(request)
             outcome = "stored"
         except ServiceError as error:
@@ -84,6 +86,7 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
 async def _predictions(request: Request) -> Response:
     ingest: Ingest = request.app.state.ingest
     sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow)
+    count_rows(request, len(sent.records))
     return _answer(await ingest.predictions(sent))
 
 
@@ -91,6 +94,7 @@ async def _labels(request: Request) -> Response:
     ingest: Ingest = request.app.state.ingest
     sent = await read_sent(request, "labels", ingest.settings, ingest.arrow)
     sent = read_truths(sent, request.query_params)
+    count_rows(request, len(sent.records))
     return _answer(await ingest.labels(sent))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.visibility import is_visible
 from service.errors import DatabaseAwayError, UnknownModelError, UnknownVersionError
 from service.ingest.codec import Codec
 from service.ingest.labels import LabelSpec
@@ -60,8 +61,7 @@ class Specs:
 
     async def codec(self, model: str, version: str, *, newer_than: float = 0.0) -> Codec:
         """Return the codec of a version, or raise that it or its model is unknown."""
-        if not _NAME.fullmatch(model):
-            raise UnknownModelError
+        _require_model(model)
         if not _NAME.fullmatch(version):
             raise UnknownVersionError
         key = (model, version)
@@ -83,13 +83,12 @@ class Specs:
 
     async def labels(self, model: str, *, newer_than: float = 0.0) -> LabelSpec:
         """Return what labels of a model may say."""
-        if not _NAME.fullmatch(model):
-            raise UnknownModelError
+        _require_model(model)
         return await self._get(model, lambda: self._load_labels(model), newer_than)
 
     async def versions(self, model: str) -> Versions | None:
         """Return what versions a model has; ``None`` if there is no such model."""
-        if not _NAME.fullmatch(model):
+        if not _NAME.fullmatch(model) or not is_visible(model):
             return None
         if len(self._known) > MOST_KNOWN:
             self._known.clear()
@@ -158,3 +157,9 @@ class Specs:
             kept = Kept.of(find_retention(session, row.id), row.rows_since)
         classes = {name for spec in versions for name in spec.classes}
         return LabelSpec(row.id, model, tuple(sorted(classes)), row.task, kept)
+
+
+def _require_model(model: str) -> None:
+    """Refuse what can be no model's name, and the models that the request's key is not for."""
+    if not _NAME.fullmatch(model) or not is_visible(model):
+        raise UnknownModelError

@@ -11,6 +11,9 @@ import uvicorn
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 
+from service.access.gate import Gate
+from service.access.keyring import KeyRing
+from service.access.scopes import authorize
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
 from service.exporter import endpoints as exporter_endpoints
@@ -25,11 +28,13 @@ from service.processes.database import required_url
 from service.processes.keys import refuse_other_key
 from service.processes.listening import open_listener
 from service.processes.openapi import DocumentedApi
+from service.processes.opening import require_key
 from service.processes.parameters import refuse_unknown_parameters
 from service.processes.protocol import BoundedProtocol
 from service.processes.request_timer import RequestTimer
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
+from service.registry import key_endpoints
 from service.runs import endpoints as runs_endpoints
 from service.runs import incident_endpoints, reference_endpoints, request_endpoints
 from service.settings import Settings
@@ -48,30 +53,37 @@ _ROUTERS = (
     incident_endpoints.router,
     request_endpoints.router,
     exporter_endpoints.router,
+    key_endpoints.router,
     overview.router,
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the application; it connects to the database on first use."""
+def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
+    """Build the application; it connects to the database on first use.
+
+    ``keyless`` lets in whoever reaches it: for ``modelwatch up`` on loopback, and for tests.
+    """
     url = required_url(settings, "serve")
     engine = make_engine(url, pool=settings.database_pool)
     sessions = make_sessions(engine)
     ingest = create_ingest(settings, url, sessions)
     foreign = create_foreign(settings, url, ingest)
     results = ResultsRefresher(sessions)
+    keys = KeyRing(sessions)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         ingest.start()
         foreign.start()
         results.start()
+        keys.start()
         try:
             yield
         finally:
             # Rows that were taken are committed before anything is let go of.
             await foreign.stop()
             await ingest.stop()
+            await keys.stop()
             await to_thread.run_sync(results.stop)
             engine.dispose()
 
@@ -82,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         # FastAPI's own pages load scripts from another host; `overview` has none.
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(refuse_unknown_parameters)],
+        dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
     )
     app.state.settings = settings
     app.state.engine = engine
@@ -90,6 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ingest = ingest
     app.state.foreign = foreign
     app.state.results = results
+    app.state.keys = keys
+    app.add_middleware(Gate, keys=keys, keyless=keyless)
     app.add_middleware(RequestTimer)
     install_problems(app)
     mount_ingest(app)
@@ -107,9 +121,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings, listener: socket.socket, stop: threading.Event) -> int:
+def serve(
+    settings: Settings, listener: socket.socket, stop: threading.Event, *, keyless: bool = False
+) -> int:
     """Serve on the socket until the event is set."""
-    app = create_app(settings)
+    app = create_app(settings, keyless=keyless)
     # What the imports left behind lives as long as the process; do not search it for garbage.
     gc.collect()
     gc.freeze()
@@ -142,12 +158,15 @@ def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
     """Serve as a child of ``up``, on the socket that it has opened."""
     settings = Settings.model_validate(message["settings"])
     configure_logging(settings.log_level)
-    return serve(settings, socket.socket(fileno=message["listener"]), stop)
+    listener = socket.socket(fileno=message["listener"])
+    return serve(settings, listener, stop, keyless=message["keyless"])
 
 
 def run(settings: Settings) -> int:
     """Serve as a process of its own."""
+    url = required_url(settings, "serve")
     configure_logging(settings.log_level)
-    refuse_other_key(settings, required_url(settings, "serve"))
+    refuse_other_key(settings, url)
+    require_key(url, settings.host)
     with open_listener(settings.host, settings.port) as listener:
         return serve(settings, listener, stop_event())

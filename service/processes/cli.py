@@ -217,6 +217,7 @@ def replay(
         model=given["model"],
         version=given["version"],
         url=given["url"],
+        key=secret.get_secret_value() if (secret := _settings().api_key) else None,
         options=options,
         predictions=not given["labels_only"],
         labels=given["labels"],

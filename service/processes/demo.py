@@ -37,7 +37,7 @@ _MONITOR_DOCUMENT: Final = {"model": MODEL, "window": "1d", "every": "1d", "buck
 def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
     """Run as a child of ``up``, until the request is shown."""
     screen = Screen()
-    with Sender(message["url"], trust_env=False) as sender:
+    with Sender(message["url"], key=message["key"], trust_env=False) as sender:
         try:
             Demo(sender, screen, stop).run()
         except ModelwatchSetupError as fault:

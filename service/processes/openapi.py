@@ -8,6 +8,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.access.gate import WITHOUT_KEY
+from service.access.scopes import need_of
 from service.foreign.interface import PATHS as FOREIGN_PATHS
 from service.ingest.interface import PATHS as INGEST_PATHS
 
@@ -45,6 +47,15 @@ _PROBLEM_SCHEMA = {
     },
 }
 
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": (
+        "`mw_<env>_<kid>_<secret>`; a route names the scope that it wants, and `admin` includes"
+        " the others. A key that is bound to models finds no others: they are 404 to it."
+    ),
+}
+
 # An example of every parameter, by its name.
 _PARAMETERS: dict[str, Any] = {
     "cursor": None,
@@ -53,6 +64,7 @@ _PARAMETERS: dict[str, Any] = {
     "from": "2026-11-01T00:00:00Z",
     "ignore": ["row_nr"],
     "incident_id": 3,
+    "kid": "5f3a9c0d1e2b4a68",
     "label": "repaid",
     "limit": 50,
     "metric": "drift",
@@ -91,6 +103,7 @@ _OF_PARAMETER = {
     "incident_id": ("404 unknown-incident",),
     "prediction_id": ("404 unknown-prediction",),
     "cursor": ("400 bad-cursor",),
+    "kid": ("404 unknown-key",),
 }
 _BODY = ("408 stalled-body", "415 unsupported-type")
 _DOCUMENT = (
@@ -125,6 +138,7 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("put", "/v1/models/{model}/monitor"): ("409 conflict",),
     ("get", "/v1/incidents"): ("422 invalid-document",),
+    ("post", "/v1/keys/{kid}/rotate"): ("409 conflict",),
     ("post", "/v1/incidents/{incident_id}/{deed}"): ("409 conflict",),
     ("post", "/v1/retraining-requests/{request_id}/{deed}"): ("409 conflict",),
     ("get", "/v1/models/{model}/windows/{start}/report"): (
@@ -140,10 +154,10 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
 }
 # What a PUT names in its last place it makes; these cannot be unknown to it.
 _NEVER = {
-    ("put", "/v1/models/{model}"): {"404 unknown-model"},
     ("put", "/v1/models/{model}/versions/{version}"): {"404 unknown-version"},
 }
-_WITHOUT_DATABASE = {"/healthz", "/metrics"}
+# What the gate and the scopes answer, before a route is asked.
+_KEYED = ("401 unauthenticated", "403 forbidden", "403 foreign-origin", "429 rate-limited")
 
 
 class DocumentedApi(FastAPI):
@@ -165,8 +179,11 @@ def completed(found: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM_SCHEMA
+    document["components"]["securitySchemes"] = {"key": _BEARER}
     for method, path, operation in operations(document):
         operation["summary"] = _summary(operation.setdefault("description", ""))
+        if path not in WITHOUT_KEY:
+            operation["security"] = [{"key": [need_of(method, path).scope.value]}]
         for parameter in operation.get("parameters", ()):
             example = _PARAMETERS.get(parameter["name"])
             if example is not None:
@@ -209,7 +226,9 @@ def _codes(method: str, path: str, operation: dict[str, Any]) -> set[str]:
         found.update(_DOCUMENT)
     if "text/csv" in media:
         found.update(_UPLOAD)
-    if path not in _WITHOUT_DATABASE:
+    if path not in WITHOUT_KEY:
+        found.update(_KEYED)
+    if path != "/healthz":
         found.add("503 database-away")
     return found - _NEVER.get((method, path), set())
 

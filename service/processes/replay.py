@@ -39,6 +39,7 @@ class Plan:
     version: str
     url: str
     options: Options
+    key: str | None = field(default=None, repr=False)
     predictions: bool = True
     labels: bool = True
     speed: float = 0.0
@@ -159,10 +160,10 @@ def run(plan: Plan) -> int:
     """Replay with a progress bar; return 1 when records were refused."""
     source = Source(plan.path, [plan.model, plan.version], plan.options)
     _check(plan, source)
-    with Sender(plan.url, patience=FIRST_PATIENCE) as sender:
+    with Sender(plan.url, key=plan.key, patience=FIRST_PATIENCE) as sender:
         _check_version(plan, sender, source)
     console = Console(stderr=True)
-    with Sender(plan.url) as sender, _progress(console) as progress:
+    with Sender(plan.url, key=plan.key) as sender, _progress(console) as progress:
         task = progress.add_task(plan.path.name, total=count_rows(plan.path))
         began = time.monotonic()
         totals = Replay(plan, sender).run(source, lambda rows: progress.advance(task, rows))

@@ -35,11 +35,21 @@ class AllRejectedError(RefusedError):
 class Sender:
     """A keep-alive connection; a request is retried for ``patience`` seconds."""
 
-    def __init__(self, url: str, *, patience: float = 30.0, trust_env: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        patience: float = 30.0,
+        trust_env: bool = True,
+    ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
         self._client = httpx.Client(
-            base_url=self.url, timeout=httpx.Timeout(60.0, connect=3.0), trust_env=trust_env
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(60.0, connect=3.0),
+            trust_env=trust_env,
         )
 
     def __enter__(self) -> Self:

@@ -20,6 +20,7 @@ from service.processes.children import Child, settings_message
 from service.processes.database import Provided, migrate, provided
 from service.processes.keys import own_key
 from service.processes.listening import open_listener, url_of
+from service.processes.opening import is_loopback, require_key
 from service.processes.stopping import SignalPipe
 from service.settings import Settings
 
@@ -93,7 +94,9 @@ class Up:
                 self._show(address)
                 for child in self._children:
                     if child.role == "demo":
-                        child.tell({"url": address})
+                        child.tell(
+                            {"url": address, "key": settings_message(self._settings)["api_key"]}
+                        )
                 self._supervise()
         finally:
             # Before the database, which nothing may still be using when it goes.
@@ -103,6 +106,7 @@ class Up:
         settings = settings_message(self._settings) | {"database_url": database.url}
         if self._settings.pii_key is None:
             settings["pii_key"] = own_key(self._settings.data_dir)
+        keyless = is_loopback(self._settings.host)
         given = self._settings.model_fields_set
         if "log_level" not in given:
             settings["log_level"] = "WARNING"
@@ -110,7 +114,9 @@ class Up:
             settings["quiet"] = DEMO_QUIET.total_seconds()
         for child in self._children:
             if child.role in {"api", "worker"}:
-                child.tell({"settings": settings, "listener": listener.fileno()})
+                child.tell(
+                    {"settings": settings, "listener": listener.fileno(), "keyless": keyless}
+                )
             elif child.role == "guard" and database.embedded is not None:
                 child.tell(_guarded(database.embedded.cluster))
 
@@ -184,6 +190,10 @@ class Up:
 
 def run(settings: Settings, *, demo: bool, open_pages: bool) -> int:
     """Run all of it until Ctrl-C."""
+    if not is_loopback(settings.host):
+        with provided(settings) as database:
+            migrate(database.url)
+            require_key(database.url, settings.host)
     return Up(settings, demo=demo, open_pages=open_pages).run()
 
 

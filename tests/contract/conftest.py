@@ -1,20 +1,21 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service.processes.api import create_app
 from service.settings import Settings
 
 
-@pytest.fixture
-def api(database_url: str) -> Iterator[str]:
-    """Serve the real application over the test's database, and return its address."""
-    app = create_app(Settings(database_url=SecretStr(database_url)))
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve an application over a real socket, and yield its address."""
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
     )
@@ -28,6 +29,14 @@ def api(database_url: str) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[str]:
+    """Serve the real application without keys over the test's database; return its address."""
+    app = create_app(Settings(database_url=SecretStr(database_url)), keyless=True)
+    with served(app) as url:
+        yield url
 
 
 @pytest.fixture

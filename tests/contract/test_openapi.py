@@ -140,6 +140,8 @@ IN_ORDER = (
     "post /v1/models/{model}/evaluate",
     "post /v1/incidents/{incident_id}/{deed}",
     "post /v1/retraining-requests/{request_id}/{deed}",
+    "post /v1/keys",
+    "post /v1/keys/{kid}/rotate",
 )
 
 
@@ -162,9 +164,11 @@ def test_the_examples_of_all_bodies_are_accepted(
             if example is None:
                 continue
             text = example if isinstance(example, str) else json.dumps(example)
+            # A key can be rotated once.
+            kid = client.post("/v1/keys", json={"scopes": ["read"]}).json()["kid"]
             answer = client.request(
                 method,
-                url,
+                url.replace("5f3a9c0d1e2b4a68", kid),
                 params=query,
                 headers={"Content-Type": media},
                 content=text.replace("2026-", last_year),

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from sqlalchemy.orm import Session
+
+from service.access.grants import Scope
+from service.access.service import Wish, create_key
+from service.db.engine import make_engine
 
 T = TypeVar("T")
 
@@ -39,11 +44,22 @@ def eventually(
     raise AssertionError(message)
 
 
+def admin_key(database_url: str) -> str:
+    """Make a key that may do everything, and return it."""
+    engine = make_engine(database_url, pool=1)
+    try:
+        with Session(engine) as session, session.begin():
+            return create_key(session, "cli", Wish(scopes=[Scope.ADMIN])).text
+    finally:
+        engine.dispose()
+
+
 class Service:
-    """An API on a free port, and workers, over one database."""
+    """An API on a free port, and workers, over one database; ``client`` has an admin key."""
 
     def __init__(self, database_url: str, logs: Path, **environment: str) -> None:
         self._logs = logs
+        self.key = admin_key(database_url)
         self._environment = {
             **os.environ,
             "MODELWATCH_DATABASE_URL": database_url,
@@ -51,11 +67,17 @@ class Service:
             "MODELWATCH_LEASE": "PT2S",
             "MODELWATCH_POLL": "PT0.05S",
             "MODELWATCH_EVIDENTLY": "false",
+            "MODELWATCH_API_KEY": self.key,
             **environment,
         }
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        self.client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=60,
+            trust_env=False,
+        )
         self._children: list[subprocess.Popen[bytes]] = []
         self._log_files: list[Path] = []
 

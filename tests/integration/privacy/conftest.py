@@ -26,7 +26,9 @@ def serve(database_url: str) -> Iterator[Serve]:
 
     def start(pii_key: str | None = KEY) -> httpx.Client:
         secret = None if pii_key is None else SecretStr(pii_key)
-        app = create_app(Settings(database_url=SecretStr(database_url), pii_key=secret))
+        app = create_app(
+            Settings(database_url=SecretStr(database_url), pii_key=secret), keyless=True
+        )
         options = uvicorn.Config(app, port=0, log_config=None, access_log=False)
         server = uvicorn.Server(options)
         thread = threading.Thread(target=server.run)

@@ -34,7 +34,8 @@ PARQUET = {"content-type": "application/vnd.apache.parquet"}
 
 @pytest.fixture
 def client(database_url: str) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(database_url=SecretStr(database_url)))) as client:
+    app = create_app(Settings(database_url=SecretStr(database_url)), keyless=True)
+    with TestClient(app, base_url="http://localhost") as client:
         yield client
 
 

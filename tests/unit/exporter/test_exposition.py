@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.exporter.catalogue import CATALOGUE
-from service.exporter.exposition import Sample, render, within_budget
+from service.exporter.exposition import Sample, only_of, render, within_budget
 from service.exporter.measured import feature_samples, model_samples
 
 OWN = ("loans", "7")
@@ -154,3 +154,19 @@ def test_every_metric_of_the_catalogue_has_the_prefix_and_a_sentence() -> None:
         assert name.startswith("modelwatch_")
         assert spec.meaning.endswith(".")
         assert "\n" not in spec.meaning
+
+
+def test_every_series_of_a_model_names_it_first() -> None:
+    for spec in CATALOGUE.values():
+        assert "model" not in spec.metric_labels[1:]
+
+
+def test_only_the_series_of_the_wanted_models_are_left() -> None:
+    samples = [
+        Sample("modelwatch_verdict", ("loans", "1", "drift"), 1.0),
+        Sample("modelwatch_verdict", ("loans-2", "1", "drift"), 1.0),
+        Sample("modelwatch_jobs_pending", ("window",), 3.0),
+    ]
+    text = only_of(render(samples), ["loans"]).decode()
+    (series,) = [line for line in text.splitlines() if not line.startswith("#")]
+    assert 'model="loans"' in series

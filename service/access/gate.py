@@ -1,0 +1,116 @@
+"""Every request passes here first, and says who it is before anything of it is read."""
+
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.grants import LOCAL, Grant
+from service.access.keyring import KeyRing
+from service.access.quotas import Meter
+from service.db.visibility import only
+from service.errors import ForeignOriginError, ServiceError, UnauthenticatedError
+from service.web import problem
+
+WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
+_SCHEME: Final = b"bearer "
+# A body that nobody reads is read to its end and thrown away, if it is no longer than this.
+_SHORT_BODY = 64 << 10
+# Longer ones are no sizes, and int() refuses the longest.
+_MOST_DIGITS = 18
+
+
+class Gate:
+    """Answers 401 to whoever shows no key; ``keyless`` is for ``modelwatch up`` on loopback."""
+
+    def __init__(self, app: ASGIApp, keys: KeyRing, *, keyless: bool) -> None:
+        self._app = app
+        self._keys = keys
+        self._keyless = keyless
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its grant, or refuse it."""
+        if scope["type"] != "http" or scope["path"] in WITHOUT_KEY:
+            await self._app(scope, receive, send)
+            return
+        try:
+            grant = await self._grant(scope)
+            if grant.meter is not None:
+                receive = _admitted(grant.meter, scope, receive)
+        except ServiceError as error:
+            await problem(Request(scope), error, headers=_headers(scope, error))(
+                scope, receive, send
+            )
+            return
+        scope["grant"] = grant
+        with only(grant.models):
+            await self._app(scope, receive, send)
+
+    async def _grant(self, scope: Scope) -> Grant:
+        sent = [value for name, value in scope["headers"] if name == b"authorization"]
+        if self._keyless:
+            _require_own_origin(scope)
+            if not sent:
+                return LOCAL
+        if len(sent) != 1 or sent[0][:7].lower() != _SCHEME:
+            raise UnauthenticatedError
+        return await self._keys.grant(sent[0][7:])
+
+
+def _admitted(meter: Meter, scope: Scope, receive: Receive) -> Receive:
+    """Count a request before its body is read; a body of unknown size is counted as it comes."""
+    size = _declared_size(scope)
+    meter.admit(size or 0)
+    if size is not None:
+        return receive
+
+    async def counted() -> Message:
+        message = await receive()
+        meter.take_bytes(len(message.get("body", b"")))
+        return message
+
+    return counted
+
+
+def _declared_size(scope: Scope) -> int | None:
+    """Return the size of the body; None if only its end will tell."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
+    return 0
+
+
+def _headers(scope: Scope, error: ServiceError) -> dict[str, str]:
+    size = _declared_size(scope)
+    headers = {"Connection": "close"} if size is None or size > _SHORT_BODY else {}
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="modelwatch"'
+    return headers
+
+
+def _require_own_origin(scope: Scope) -> None:
+    """Refuse what a browser sends for another site.
+
+    A page may post to loopback without asking, and one whose name was made to point here may even
+    read the answer: the first is betrayed by ``Origin``, the second by ``Host``.
+    """
+    hosts, origins = (
+        [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+        for wanted in (b"host", b"origin")
+    )
+    if len(hosts) != 1 or not _is_own_name(hosts[0]):
+        raise ForeignOriginError
+    if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
+        raise ForeignOriginError
+
+
+def _is_own_name(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,51 @@
+"""Whether an address may be opened: beyond loopback not before there is a key."""
+
+import ipaddress
+import logging
+import socket
+
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+from service.access.repository import has_live_key
+from service.db.engine import make_engine
+from service.errors import ModelwatchSetupError
+
+log = logging.getLogger(__name__)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches the address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        # Opening it will say what is wrong with it.
+        return False
+    return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
+
+
+def require_key(url: str, host: str) -> None:
+    """Raise if others could reach the address while no key is there to keep them out.
+
+    A database that does not answer holds nobody up: every request wants a key all the same.
+    """
+    if is_loopback(host):
+        return
+    engine = make_engine(url, pool=1)
+    try:
+        with Session(engine) as session:
+            found = has_live_key(session)
+    except OperationalError:
+        log.warning("the database did not say whether there is a key; starts all the same")
+        return
+    except ProgrammingError:
+        message = "the database has no tables of this release: run `modelwatch migrate`"
+        raise ModelwatchSetupError(message) from None
+    finally:
+        engine.dispose()
+    if not found:
+        message = (
+            f"{host} can be reached from elsewhere, and there is no key yet; make the first with"
+            " `modelwatch key create --scope admin`, or listen on 127.0.0.1"
+        )
+        raise ModelwatchSetupError(message)
