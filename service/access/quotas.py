@@ -25,7 +25,7 @@ class Bucket:
         at = self._clock()
         self._level = min(self._size, self._level + (at - self._at) * self._size / _MINUTE)
         self._at = at
-        return 0.0 if self._level > 0 else (1 - self._level) * _MINUTE / self._size
+        return 0.0 if self._level >= 1 else (1 - self._level) * _MINUTE / self._size
 
     def take(self, amount: int) -> None:
         """Take an amount, whether or not it is there."""

@@ -44,12 +44,12 @@ def eventually(
     raise AssertionError(message)
 
 
-def admin_key(database_url: str) -> str:
-    """Make a key that may do everything, and return it."""
+def a_key(database_url: str, wish: Wish) -> str:
+    """Make a key, and return it."""
     engine = make_engine(database_url, pool=1)
     try:
         with Session(engine) as session, session.begin():
-            return create_key(session, "cli", Wish(scopes=[Scope.ADMIN])).text
+            return create_key(session, "cli", wish).text
     finally:
         engine.dispose()
 
@@ -59,7 +59,7 @@ class Service:
 
     def __init__(self, database_url: str, logs: Path, **environment: str) -> None:
         self._logs = logs
-        self.key = admin_key(database_url)
+        self.key = a_key(database_url, Wish(scopes=[Scope.ADMIN]))
         self._environment = {
             **os.environ,
             "MODELWATCH_DATABASE_URL": database_url,

@@ -8,12 +8,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from service.access.grants import Scope
+from service.access.service import Wish
 from tests.conftest import a_database
 from tests.system.catalogue.case import MODEL, VERSION, Case
 from tests.system.catalogue.proxy import WITHOUT, proxied
 from tests.system.catalogue.table import CASES, ELSEWHERE
 from tests.system.catalogue.wire import Reply, exchange
-from tests.system.harness import Service, running
+from tests.system.harness import Service, a_key, running
 
 FEATURES = [
     {"name": "income", "kind": "numeric"},
@@ -22,6 +24,12 @@ FEATURES = [
 ]
 # It knows no more of a head that does not fit its buffer.
 OF_HAPROXY_2 = {431: 400}
+WISHES = {
+    "another": Wish(scopes=[Scope.ADMIN], models=["another"]),
+    "ingest": Wish(scopes=[Scope.INGEST]),
+    "read": Wish(scopes=[Scope.READ]),
+    "slow": Wish(scopes=[Scope.INGEST], requests_per_minute=1),
+}
 PROBLEM = {"type", "title", "status", "detail", "code"}
 
 
@@ -32,6 +40,11 @@ class Front:
         self.service = service
         self.proxy = proxy
         self._connection = psycopg.connect(database_url, autocommit=True)
+        self._keys = {
+            "admin": service.key,
+            "bad": service.key[:-1] + ("0" if service.key[-1] != "0" else "1"),
+            **{name: a_key(database_url, wish) for name, wish in WISHES.items()},
+        }
         self._pool = ThreadPoolExecutor(16)
         self._slow = {
             id(case): self._pool.submit(self._ask, case)
@@ -49,8 +62,14 @@ class Front:
     def _ask(self, case: Case) -> Reply:
         port = (self.proxy if case.proxied else None) or self.service.port
         for sent in case.before:
-            assert exchange(port, sent).status == 200
-        return exchange(port, case.sent() if callable(case.sent) else case.sent)
+            assert exchange(port, self.keyed(sent, case.key)).status == 200
+        sent = case.sent() if callable(case.sent) else case.sent
+        return exchange(port, self.keyed(sent, case.key))
+
+    def keyed(self, sent: bytes, key: str) -> bytes:
+        """Return a request with the key of that name."""
+        header = b"Authorization: Bearer " + self._keys[key].encode() + b"\r\n" if key else b""
+        return sent.replace(b"\r\nHost: x\r\n", b"\r\nHost: x\r\n" + header, 1)
 
     def close(self) -> None:
         """Wait for what still runs."""
@@ -150,6 +169,6 @@ def test_the_proxy_changes_no_answer(front: Front) -> None:
         if case.status < 400 or case.slow or case.number in {47, 70, 71, 72, 73, 74, 75}:
             continue
         assert isinstance(case.sent, bytes)
-        reply = exchange(front.proxy, case.sent)
+        reply = exchange(front.proxy, front.keyed(case.sent, case.key))
         document = json.loads(reply.body)
         assert (reply.status, document["code"]) == (case.status, case.code), case

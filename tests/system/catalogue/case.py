@@ -21,6 +21,8 @@ class Case:
     name: str
     sent: bytes | Callable[[], bytes] = field(repr=False)
     """What is large is made when it is sent."""
+    key: str = "admin"
+    """Which of the test's keys is sent; an empty one is none."""
     status: int = 200
     code: str = ""
     before: tuple[bytes, ...] = ()

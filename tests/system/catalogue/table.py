@@ -1,14 +1,14 @@
 """The catalogue of bad input, all 90 cases of it, in one table."""
 
 from tests.system.catalogue.bodies import BODIES
+from tests.system.catalogue.keys import KEYS
 from tests.system.catalogue.others import OTHERS
 from tests.system.catalogue.rows import ROWS
 from tests.system.catalogue.streams import STREAMS
 
-CASES = (*BODIES, *ROWS, *STREAMS, *OTHERS)
+CASES = (*BODIES, *ROWS, *STREAMS, *OTHERS, *KEYS)
 
 # Cases that need more than bytes and an answer; each is tested where its set-up is.
 ELSEWHERE: dict[int, str] = {
-    **dict.fromkeys((78, 79, 80, 88), "keys, scopes and rates"),
     **dict.fromkeys((89, 90), "webhooks"),
 }
