@@ -115,8 +115,10 @@ class PairStore(Link):
         if halves:
             stored = connection.execute(_UPSERT, _columns(halves)).fetchall()
             found = {(row[0], bytes(row[1])): row for row in stored}
-            for batch in batches:
-                _tell(batch, found)
+            told: set[Key] = set()
+            # Of several requests that came together the last one stores the rows of a pair.
+            for batch in reversed(batches):
+                _tell(batch, found, told)
             if time.monotonic() - self._counted > FRESH_SECONDS:
                 self._count(connection)
 
@@ -147,7 +149,7 @@ def _columns(halves: Iterable[Half]) -> list[list[Any]]:
     return [list(column) for column in zip(*table, strict=True)]
 
 
-def _tell(batch: Delivery, found: dict[Key, tuple[Any, ...]]) -> None:
+def _tell(batch: Delivery, found: dict[Key, tuple[Any, ...]], told: set[Key]) -> None:
     batch.pairs.clear()
     for half in batch.halves:
         row = found[half.key]
@@ -159,6 +161,7 @@ def _tell(batch: Delivery, found: dict[Key, tuple[Any, ...]]) -> None:
             half.result = WAITING
         else:
             half.result = DUPLICATE if digest == half.digest else CONFLICT
-        if request is not None and response is not None:
+        if request is not None and response is not None and half.key not in told:
             pair = Pair(half.key, version, correlation, subject, bytes(request), bytes(response))
             batch.pairs[half.key] = pair
+    told.update(batch.pairs)

@@ -9,7 +9,7 @@ from itertools import islice
 from service.errors import BusyError, ServiceError, TooLargeError
 from service.foreign.answers import Answer, Fault
 from service.foreign.halves import Half, Reader, capture_records, pair_records, read_half
-from service.foreign.pairing import CONFLICT, DUPLICATE, Delivery, Pair, PairStore
+from service.foreign.pairing import CONFLICT, DUPLICATE, WAITING, Delivery, Pair, PairStore
 from service.foreign.targets import Options, find_target
 from service.formats.events import Event
 from service.formats.sagemaker import TRUTH, read_capture, read_truth
@@ -114,7 +114,9 @@ class Foreign:
         of_pair: dict[tuple[int, bytes], Half] = {}
         for half in halves:
             _judge(half, answer)
-            of_pair[half.key] = half
+            # A half that is new speaks for its pair.
+            if half.result == WAITING or half.key not in of_pair:
+                of_pair[half.key] = half
         await self._complete(list(delivery.pairs.values()), of_pair, answer)
 
     async def _complete(
@@ -136,7 +138,8 @@ class Foreign:
             except PayloadError as fault:
                 _refuse(answer, half.index, fault, half.model)
                 continue
-            _count(half.model, "paired")
+            if half.result == WAITING:
+                _count(half.model, "paired")
             records += [(half.index, record) for record in found]
         await self._store_rows(records, answer)
         if pairs:

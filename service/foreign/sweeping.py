@@ -104,8 +104,8 @@ def _due(session: Session, ttl: timedelta) -> list[_Due]:
         .join(Model, Model.id == PendingPair.model_id)
         .where(
             PendingPair.stored_at.is_(None),
-            PendingPair.received_at < func.now() - ABANDONED,
-            both | (PendingPair.received_at < func.now() - ttl),
+            (both & (PendingPair.received_at < func.now() - ABANDONED))
+            | (PendingPair.received_at < func.now() - ttl),
         )
         .order_by(PendingPair.received_at)
         .limit(PAIRS)
