@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pandas as pd
 
+from service.access.grants import Scope
+from service.access.service import Wish
 from service.db.migrate import upgrade
 from tests.system.faults import roles
 from tests.system.faults.audit import is_drained
@@ -22,7 +24,7 @@ from tests.system.faults.database import Database
 from tests.system.faults.load import MODEL, VERSION, Plan, label, log_by_sdk, prediction, send
 from tests.system.faults.proxy import Proxy
 from tests.system.faults.roles import Role
-from tests.system.harness import eventually, free_port
+from tests.system.harness import a_key, eventually, free_port
 
 REFERENCE = range(-4_000, 0)
 MONITOR = {
@@ -99,7 +101,9 @@ class Rig:
             for i in range(workers)
         ]
         self.clients: list[Role] = []
-        self.plan = Plan(str(scratch), [door.port for door in self.doors])
+        key = a_key(self.database.url, Wish(scopes=[Scope.ADMIN]))
+        headers = {"Authorization": f"Bearer {key}"}
+        self.plan = Plan(str(scratch), [door.port for door in self.doors], headers=headers)
         self._due: dict[Role, float] = {}
 
     def settings(self, link: Proxy, **own: Any) -> dict[str, Any]:
