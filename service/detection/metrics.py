@@ -6,6 +6,7 @@ from types import MappingProxyType
 from service.detection import performance, regression
 from service.detection.metric_laws import EITHER, HIGHER, INFORMATION, METRIC_SPECS
 from service.detection.multiclass import MULTICLASS_METRICS, Key, measure_multiclass
+from service.detection.multiclass_joint import JointScores
 from service.detection.performance import METRICS, MetricValue, measure_performance
 from service.detection.regression import REGRESSION_METRICS, measure_regression
 from service.profiles.profile import (
@@ -34,7 +35,10 @@ RECORDED = frozenset(n for n, s in METRIC_SPECS.items() if s.direction == INFORM
 
 
 def measure(
-    profile: Performance, names: Sequence[str] | None = None, edges: Floats | None = None
+    profile: Performance,
+    names: Sequence[str] | None = None,
+    edges: Floats | None = None,
+    joint: JointScores | None = None,
 ) -> dict[Key, MetricValue]:
     """Compute metrics with 95 % intervals.
 
@@ -46,6 +50,8 @@ def measure(
         Which metrics of the task; all by default.
     edges
         Inner edges of the score histograms, for what is of the scores and not of their order.
+    joint
+        Rows of the reference, for the errors of means over many classes.
 
     Returns
     -------
@@ -58,7 +64,7 @@ def measure(
         If a name is no metric of the task.
     """
     if isinstance(profile, MulticlassProfile):
-        return measure_multiclass(profile, names, edges)
+        return measure_multiclass(profile, names, edges, joint)
     found = (
         measure_regression(profile, names)
         if isinstance(profile, RegressionProfile)

@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from service.detection.multiclass_joint import JointScores
 from service.detection.multiclass_ranking import (
     MISSING_CLASS,
+    Known,
     class_ranking,
     kish_share,
     macro_ranking,
@@ -34,6 +36,7 @@ def measure_multiclass(
     profile: MulticlassProfile,
     names: Sequence[str] | None = None,
     edges: Floats | None = None,
+    joint: JointScores | None = None,
 ) -> dict[Key, MetricValue]:
     """Compute metrics with 95 % intervals, over all classes and of each class.
 
@@ -45,6 +48,8 @@ def measure_multiclass(
         Which of ``MULTICLASS_METRICS``; all by default.
     edges
         Inner edges of the score histograms; without them there is no average precision.
+    joint
+        Rows of the reference that tell how the classes' scores go together.
 
     Returns
     -------
@@ -55,8 +60,9 @@ def measure_multiclass(
         The Brier score is the sum over the classes, 0..2, as scikit-learn has it.
         Values are weighted; Wilson intervals use Kish's effective size; those of means and of
         Matthews' coefficient come from the delta method.  The errors of the mean AUC (DeLong, on
-        the logit) and of the mean average precision are the means of the classes' errors: an upper
-        bound, reached where they are fully correlated.
+        the logit) and of the mean average precision are the means of the classes' errors, less what
+        of these cancels in ``joint``'s rows; without them an upper bound, reached where the classes
+        are fully correlated, and so named (``…_bound``).
 
     Raises
     ------
@@ -70,14 +76,15 @@ def measure_multiclass(
     K-category correlation coefficient", 2004.  E. R. DeLong et al., 1988.  L. Kish, 1965.
     """
     found: dict[Key, MetricValue] = {}
+    known = Known(edges, joint)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for name in MULTICLASS_METRICS if names is None else names:
             overall, by_class = MULTICLASS_METRICS[name]
             if overall is not None:
-                found[name, None] = finite(overall(name, profile, edges))
+                found[name, None] = finite(overall(name, profile, known))
             if by_class is not None:
                 for position, label in enumerate(profile.names):
-                    found[name, label] = finite(by_class(name, profile, position, edges))
+                    found[name, label] = finite(by_class(name, profile, position, known))
     return found
 
 
@@ -106,9 +113,7 @@ def _empty(name: str, profile: MulticlassProfile) -> str:
     return NOT_PREDICTED if name == "precision" else MISSING_CLASS
 
 
-def _class_ratio(
-    name: str, profile: MulticlassProfile, position: int, _: Floats | None
-) -> MetricValue:
+def _class_ratio(name: str, profile: MulticlassProfile, position: int, _: Known) -> MetricValue:
     top, bottom, numerator, denominator = _parts(name, profile.confusion_weights, position)
     used = denominator > 0
     n = int(profile.confusion[used].sum())
@@ -131,9 +136,7 @@ def _around(value: float, error: float, n_eff: float) -> tuple[float, float]:
     return max(value - Z * error, 0.0), min(value + Z * error, 1.0)
 
 
-def _label_rate(
-    _: str, profile: MulticlassProfile, position: int, __: Floats | None
-) -> MetricValue:
+def _label_rate(_: str, profile: MulticlassProfile, position: int, __: Known) -> MetricValue:
     weights, n = profile.confusion_weights, profile.labelled
     total = float(weights.sum())
     if not total > 0:
@@ -145,7 +148,7 @@ def _label_rate(
     return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value)
 
 
-def _accuracy(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
+def _accuracy(_: str, profile: MulticlassProfile, __: Known) -> MetricValue:
     weights, squares = profile.confusion_weights, profile.confusion_weights_squared
     total = float(weights.sum())
     if not total > 0:
@@ -159,7 +162,7 @@ def _accuracy(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricVa
     return MetricValue(value, n, WILSON, n_eff, n, successes, low, high, value, error)
 
 
-def _macro_ratio(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValue:
+def _macro_ratio(name: str, profile: MulticlassProfile, _: Known) -> MetricValue:
     """Return the mean of the classes' ratios, with the error of their sum's gradient."""
     kind = "recall" if name == "balanced_accuracy" else name
     weights, squares = profile.confusion_weights, profile.confusion_weights_squared
@@ -182,7 +185,7 @@ def _macro_ratio(name: str, profile: MulticlassProfile, _: Floats | None) -> Met
     return MetricValue(value, n, DELTA, n_eff, support, None, low, high, value, error)
 
 
-def _matthews(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricValue:
+def _matthews(_: str, profile: MulticlassProfile, __: Known) -> MetricValue:
     """Return Gorodkin's R_K, with the derivatives of its three sums."""
     n, total = profile.labelled, float(profile.confusion_weights.sum())
     support = int(profile.confusion.sum(axis=1).min(initial=n))
@@ -212,7 +215,7 @@ def _matthews(_: str, profile: MulticlassProfile, __: Floats | None) -> MetricVa
     return MetricValue(value, n, DELTA, n_eff, support, None, low, high, position, error)
 
 
-def _loss(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValue:
+def _loss(name: str, profile: MulticlassProfile, _: Known) -> MetricValue:
     n, weight = scored(profile), float(profile.score_weights[:1].sum())
     if not weight > 0:
         return MetricValue(None, n, DELTA, reason="no_scores" if profile.labelled else "no_rows")
@@ -225,8 +228,8 @@ def _loss(name: str, profile: MulticlassProfile, _: Floats | None) -> MetricValu
 
 
 _LOSS_COLUMNS: Mapping[str, int] = MappingProxyType({"log_loss": 0, "brier_score": 2})
-_Overall = Callable[[str, MulticlassProfile, Floats | None], MetricValue]
-_ByClass = Callable[[str, MulticlassProfile, int, Floats | None], MetricValue]
+_Overall = Callable[[str, MulticlassProfile, Known], MetricValue]
+_ByClass = Callable[[str, MulticlassProfile, int, Known], MetricValue]
 MULTICLASS_METRICS: Mapping[str, tuple[_Overall | None, _ByClass | None]] = MappingProxyType(
     {
         "roc_auc": (macro_ranking, class_ranking),

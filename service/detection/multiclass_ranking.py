@@ -1,9 +1,11 @@
 """How well the scores of many classes rank each of them against the rest."""
 
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
+from service.detection.multiclass_joint import JointScores
 from service.detection.performance import (
     DELONG,
     DELTA_ON_LOGIT,
@@ -16,6 +18,16 @@ from service.detection.precision_recall import precision_with_variance
 from service.profiles.profile import Counts, Floats, MulticlassProfile
 
 MISSING_CLASS = "missing_class"
+# An error that is at most too large.
+BOUND = "_bound"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside a profile: the edges of its scores, and rows of its reference."""
+
+    edges: Floats | None = None
+    joint: JointScores | None = None
 
 
 def by_label(profile: MulticlassProfile, position: int) -> tuple[Counts, Floats]:
@@ -77,11 +89,11 @@ def _ranked(
 
 
 def class_ranking(
-    name: str, profile: MulticlassProfile, position: int, edges: Floats | None
+    name: str, profile: MulticlassProfile, position: int, known: Known
 ) -> MetricValue:
     """Return how well a class's scores rank it against the rest, as ``measure_multiclass`` does."""
     n, method = int(by_label(profile, position)[0].sum()), _RANKED[name][1]
-    parts = _ranked(name, profile, position, edges)
+    parts = _ranked(name, profile, position, known.edges)
     if isinstance(parts, str):
         return MetricValue(None, n, method, reason=parts)
     value, variance, support = parts
@@ -89,12 +101,16 @@ def class_ranking(
     return auc_on_logit(value, variance, n, n_eff, support, method=method)
 
 
-def macro_ranking(name: str, profile: MulticlassProfile, edges: Floats | None) -> MetricValue:
-    """Return the mean over the classes; its error is the mean of theirs, an upper bound."""
+def macro_ranking(name: str, profile: MulticlassProfile, known: Known) -> MetricValue:
+    """Return the mean over the classes.
+
+    Its error is the mean of theirs, an upper bound; of which rows with all scores side by side tell
+    how much is left.
+    """
     n, method = scored(profile), _RANKED[name][1]
     values, errors, supports = [], [], []
     for position in range(len(profile.names)):
-        parts = _ranked(name, profile, position, edges)
+        parts = _ranked(name, profile, position, known.edges)
         if isinstance(parts, str):
             return MetricValue(None, n, method, reason=parts)
         values.append(parts[0])
@@ -102,10 +118,14 @@ def macro_ranking(name: str, profile: MulticlassProfile, edges: Floats | None) -
         supports.append(parts[2])
     if not values:
         return MetricValue(None, n, method, reason="no_scores" if profile.labelled else "no_rows")
-    variance = float(np.mean(errors)) ** 2
+    left, joint = None, known.joint
+    if joint is not None and joint.names == profile.names:
+        left = joint.error_left(name, profile.label_score_weights[:, 1].sum(axis=1))
+    error = float(np.mean(errors)) * (1.0 if left is None else left)
+    method += "" if left is not None else BOUND
     n_eff = n * kish_share(profile)
     value = float(np.mean(values))
-    return auc_on_logit(value, variance, n, n_eff, min(supports), method=method)
+    return auc_on_logit(value, error**2, n, n_eff, min(supports), method=method)
 
 
 def scored(profile: MulticlassProfile) -> int:

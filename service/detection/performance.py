@@ -110,6 +110,13 @@ def placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
     return below_negatives / negatives.sum(), 1 - below_positives / positives.sum()
 
 
+def auc_gradient(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
+    """Return how the AUC changes with the weight of a positive, and of a negative, of each bin."""
+    above, below = placements(positives, negatives)
+    value = positives @ above / positives.sum()
+    return (above - value) / positives.sum(), (below - value) / negatives.sum()
+
+
 def by_label(profile: PerformanceProfile) -> tuple[Counts, Floats]:
     """Return scored rows and their Σw by label and score bin, shape ``(2, n_score_bins)``."""
     return profile.label_score_counts, profile.label_score_weights

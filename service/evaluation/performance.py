@@ -17,11 +17,8 @@ from service.detection.metrics import (
     measure,
 )
 from service.detection.multiclass import Key
-from service.detection.performance import (
-    FEWEST_IN_DENOMINATOR,
-    MetricValue,
-    wilson,
-)
+from service.detection.multiclass_joint import JointScores
+from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue, wilson
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
 from service.profiles.arrays import score_representatives
@@ -83,6 +80,7 @@ def judge_performance(
     rows: int,
     policy: PerformancePolicy,
     edges: Floats | None = None,
+    joint: JointScores | None = None,
 ) -> list[Measurement]:
     """Measure a window's realised performance and compare it with the reference's.
 
@@ -105,6 +103,8 @@ def judge_performance(
         Which metrics are judged.  The others are recorded with the verdict ``None``.
     edges
         Inner edges of the score histograms, for the metrics that need them.
+    joint
+        Rows of the reference, for the errors of means over many classes.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def judge_performance(
         plus) the tolerance.
     """
     judged = list(dict.fromkeys(policy.metrics))
-    now = measure(current, edges=edges)
-    before = {} if reference is None else measure(reference, edges=edges)
+    now = measure(current, edges=edges, joint=joint)
+    before = {} if reference is None else measure(reference, edges=edges, joint=joint)
     pieces = [measure(chunk, judged, edges) for chunk in chunks]
     blocked = withheld(current.labelled, rows, policy)
     context = _Context(policy, sum(name in judged for name, _ in now), blocked)
@@ -142,6 +142,7 @@ def judge_estimate(
     current: FeatureProfile,
     binning: Binning,
     policy: PerformancePolicy,
+    joint: JointScores | None = None,
 ) -> list[Measurement]:
     """Estimate a window's performance from its scores, and compare it with the reference's.
 
@@ -157,6 +158,8 @@ def judge_estimate(
         Whose score edges both profiles share.
     policy
         As for ``judge_performance``; coverage does not matter here.
+    joint
+        As for ``judge_performance``, for the baseline.
 
     Returns
     -------
@@ -168,7 +171,7 @@ def judge_estimate(
     if isinstance(reference, RegressionProfile):
         return [_not_estimated(name, current.rows) for name in dict.fromkeys(policy.metrics)]
     names = ESTIMATED if isinstance(reference, PerformanceProfile) else ESTIMATED_OVERALL
-    before = measure(reference, names)
+    before = measure(reference, names, joint=joint)
     rows = scored_rows(current)
     blocked = "few_rows" if rows < policy.min_rows else None
     if calibrators is None:

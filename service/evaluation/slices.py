@@ -1,10 +1,12 @@
 """Verdicts on slices: whether the model is worse for some, whatever it is on average."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from service.detection.metrics import HIGHER_IS_WORSE, METRICS_OF, measure
 from service.detection.multiclass import Key
+from service.detection.multiclass_joint import JointScores
 from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust
@@ -82,6 +84,7 @@ def judge_slices(
     current: Slices,
     policy: SlicePolicy,
     edges: Floats | None = None,
+    joint: JointScores | None = None,
 ) -> list[Measurement]:
     """Measure the declared slices of a window, and compare each with itself in the reference.
 
@@ -102,6 +105,8 @@ def judge_slices(
         What is declared.
     edges
         Inner edges of the score histograms, for the metrics that need them.
+    joint
+        Rows of the reference, for the errors of means over many classes.
 
     Returns
     -------
@@ -110,7 +115,8 @@ def judge_slices(
         slice with fewer labelled rows than ``min_rows`` has no values.  ``p_value`` compares to
         ``alpha``.
     """
-    cells = list(_cells(reference or {}, current, policy, edges))
+    known = partial(_values, edges=edges, joint=joint)
+    cells = list(_cells(reference or {}, current, policy, known))
     for cell in cells:
         _test(cell, pieces.get(cell.slice, ()), policy.performance)
     losses = sum(cell.p_loss is not None for cell in cells)
@@ -120,7 +126,10 @@ def judge_slices(
 
 
 def _cells(
-    reference: Slices, current: Slices, policy: SlicePolicy, edges: Floats | None
+    reference: Slices,
+    current: Slices,
+    policy: SlicePolicy,
+    values_of: Callable[[SliceProfile | None, Sequence[str]], dict[str, MetricValue]],
 ) -> Iterator[_Cell]:
     for rule in policy.rules:
         for name in _names(rule, reference, current):
@@ -130,7 +139,7 @@ def _cells(
                 metrics.append(floor.metric)
             now, before = current.get(name), reference.get(name)
             reason = _blocked(now, policy.performance)
-            values, baselines = _values(now, metrics, edges), _values(before, metrics, edges)
+            values, baselines = values_of(now, metrics), values_of(before, metrics)
             for metric in metrics:
                 yield _Cell(
                     slice=name,
@@ -144,13 +153,17 @@ def _cells(
 
 
 def _values(
-    found: SliceProfile | None, metrics: Sequence[str], edges: Floats | None
+    found: SliceProfile | None,
+    metrics: Sequence[str],
+    edges: Floats | None,
+    joint: JointScores | None,
 ) -> dict[str, MetricValue]:
     """Return the metrics over all classes; one that the task does not have is left out."""
     if found is None:
         return {}
     known = METRICS_OF[type(found.performance)]
-    measured = measure(found.performance, [name for name in metrics if name in known], edges)
+    names = [name for name in metrics if name in known]
+    measured = measure(found.performance, names, edges, joint)
     return {name: value for (name, label), value in measured.items() if label is None}
 
 

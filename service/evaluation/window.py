@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.detection.estimates import Calibrators
+from service.detection.multiclass_joint import JointScores
 from service.evaluation.concept import judge_concept
 from service.evaluation.discovery import DiscoveryPolicy
 from service.evaluation.drift import drift_warnings, judge_drift
@@ -48,7 +49,7 @@ class Baseline:
 
     ``slices`` are the reference's own, and ``pieces`` their metrics in each chunk.  Where the
     reference is other windows, ``period`` names them; what scores promise is then held against
-    ``trained``, the reference that the calibrator was fitted on.
+    ``trained``, the reference that the calibrator was fitted on.  ``joint`` are some of its rows.
     """
 
     features: FeatureProfile
@@ -59,6 +60,7 @@ class Baseline:
     pieces: Pieces = field(default_factory=dict)
     trained: "Baseline | None" = None
     period: str | None = None
+    joint: JointScores | None = None
 
     def labels(self, policy: PerformancePolicy) -> Performance | None:
         """Return the labelled rows; ``None`` for windows with too few: theirs may be selected."""
@@ -186,12 +188,13 @@ def _judge_against(window: _Window, baseline: Baseline) -> list[Measurement]:
             performance=performance,
         ),
         *judge_estimate(
-            promised.performance, promised.calibrator, features, binning, policies.performance
+            promised.performance, promised.calibrator, features, binning, policies.performance,
+            baseline.joint,
         ),
         *record_outputs(binning, baseline.features, features),
         *judge_performance(
             before, [chunk.performance for chunk in baseline.chunks], performance, features.rows,
-            policies.performance, binning.score_edges,
+            policies.performance, binning.score_edges, baseline.joint,
         ),
         *judge_concept(
             binning, promised.performance, [chunk.performance for chunk in promised.chunks],
@@ -284,8 +287,10 @@ def _judge_groups(window: _Window, baseline: Baseline | None) -> list[Measuremen
     binning, slices, policies = window.binning, window.slices, window.policies
     found: list[Measurement] = []
     if policies.slices is not None:
-        before, pieces = (baseline.slices, baseline.pieces) if baseline else (None, {})
-        found += judge_slices(before, pieces, slices, policies.slices, binning.slice_edges)
+        before, pieces, joint = (
+            (baseline.slices, baseline.pieces, baseline.joint) if baseline else (None, {}, None)
+        )
+        found += judge_slices(before, pieces, slices, policies.slices, binning.slice_edges, joint)
     if policies.fairness is not None:
         # A protected column that is declared as slices, too, is measured once.
         known = {(m.metric, m.slice) for m in found}

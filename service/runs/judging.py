@@ -76,7 +76,8 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
     if inputs.reference is not None:
         baseline = knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
     if inputs.compared is not None:
-        baseline = replace(inputs.compared, trained=baseline)
+        joint = None if baseline is None else baseline.joint
+        baseline = replace(inputs.compared, trained=baseline, joint=joint)
     basis = Basis(
         digest_of(features, inputs.revision),
         inputs.revision,

@@ -20,12 +20,14 @@ from service.buckets.slicing import Slicing
 from service.detection.estimates import Calibrators, calibrators_from_bytes
 from service.detection.metrics import measure
 from service.detection.multiclass import Key
+from service.detection.multiclass_joint import JointScores, joint_scores
 from service.detection.performance import MetricValue
 from service.evaluation.slices import FEWEST_PIECES, Pieces
 from service.evaluation.window import Baseline
 from service.ledger.calendar import calendar_start
-from service.profiles.arrays import SCORES
+from service.profiles.arrays import LABEL, SCORES, score_column
 from service.profiles.binning import Binning
+from service.profiles.columns import ManyClasses, Output
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.segments import Segment, chunk_segments, segments_from_bytes
 from service.profiles.serialise import binning_from_bytes
@@ -70,6 +72,7 @@ class LoadedReference:
     segments: tuple[Segment, ...]
     whole: Segment
     calibrator: Calibrators | None
+    joint: JointScores | None = None
     groups: "SlicedReference | None" = None
 
 
@@ -104,10 +107,12 @@ class Knowledge:
         self, session: Session, reference_id: int, binning_id: int, slicing: Slicing
     ) -> LoadedReference:
         """Return a reference revision by its id, with its own slices where any are declared."""
-        loaded = self._references.get(reference_id, lambda: _load(session, reference_id))
+        binning = self.binning(session, binning_id)
+        loaded = self._references.get(
+            reference_id, lambda: _load(session, reference_id, binning.output)
+        )
         if slicing.is_empty:
             return loaded
-        binning = self.binning(session, binning_id)
         groups = self._groups.get(
             (reference_id, slicing), lambda: _slice(session, reference_id, binning, slicing)
         )
@@ -129,6 +134,7 @@ class Knowledge:
                 reference.calibrator,
                 {} if groups is None else groups.whole,
                 {},
+                joint=reference.joint,
             )
         document = monitor.document
         # Two digits are enough for the size of a chunk, and let windows share it.
@@ -152,10 +158,11 @@ class Knowledge:
             reference.calibrator,
             {} if groups is None else groups.whole,
             pieces,
+            joint=reference.joint,
         )
 
 
-def _load(session: Session, reference_id: int) -> LoadedReference:
+def _load(session: Session, reference_id: int, output: Output) -> LoadedReference:
     segments = segments_from_bytes(reference_segments(session, reference_id))
     calibrator = reference_calibrator(session, reference_id)
     whole = Segment(
@@ -168,7 +175,17 @@ def _load(session: Session, reference_id: int) -> LoadedReference:
         tuple(segments),
         whole,
         calibrators_from_bytes(calibrator) if calibrator else None,
+        _joint(session, reference_id, output),
     )
+
+
+def _joint(session: Session, reference_id: int, output: Output) -> JointScores | None:
+    """Read the labels and scores of the reference's sample; only a mean over classes needs them."""
+    if not isinstance(output, ManyClasses):
+        return None
+    file = pq.ParquetFile(io.BytesIO(reference_sample(session, reference_id)))
+    own = {LABEL, "weight", *map(score_column, output.names)}
+    return joint_scores(file.read([n for n in file.schema_arrow.names if n in own]), output)
 
 
 def _slice(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from service.detection.estimates import fit_calibrators
 from service.detection.metrics import METRICS_OF, RECORDED
+from service.detection.multiclass_joint import joint_scores
 from service.evaluation.drift_columns import DriftPolicy
 from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Verdict
@@ -44,7 +45,13 @@ def a_baseline(rng: np.random.Generator, population: Population) -> Baseline:
     counts = population.draw(rng, REFERENCE_ROWS)
     rows = population.cells.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
     calibrators = fit_calibrators(rows, population.output)
-    return Baseline(population.features(counts), population.performance(counts), [], calibrators)
+    return Baseline(
+        population.features(counts),
+        population.performance(counts),
+        [],
+        calibrators,
+        joint=joint_scores(rows, population.output),
+    )
 
 
 def judge_windows(
@@ -107,12 +114,14 @@ def judge_alone(
     known = METRICS_OF[type(population.performance(population.draw(rng, 1)))]
     metrics = [name for name in known if name not in RECORDED]
     policy = PerformancePolicy(alpha=ALPHA, tolerance=0.0, metrics=metrics)
-    reference = population.performance(population.draw(rng, REFERENCE_ROWS))
+    before = a_baseline(rng, population)
     found: Counter[tuple[str, int]] = Counter()
     for rows in sizes:
         current = population.performance(population.draw(rng, rows))
         edges = population.binning.score_edges
-        judged = judge_performance(reference, [], current, rows, policy, edges)
+        judged = judge_performance(
+            before.performance, [], current, rows, policy, edges, before.joint
+        )
         judged = [m for m in judged if m.metric in metrics]
         for m in judged:
             # Without the adjustment for the others.

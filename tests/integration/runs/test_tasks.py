@@ -322,6 +322,9 @@ def test_many_classes_are_watched_from_their_reference_to_their_verdict(
         assert by[name, None]["value"] == pytest.approx(expected), name
     auc = metrics.roc_auc_score(label, scores, multi_class="ovr")
     assert by["roc_auc", None]["value"] == pytest.approx(auc, abs=1e-4)
+    # Not an upper bound: rows of the reference tell how much of the classes' errors is left.
+    assert by["roc_auc", None]["method"] == by["roc_auc", CARDS[0]]["method"] == "delong_logit"
+    assert by["average_precision", None]["method"] == "delta_logit"
     recall = metrics.recall_score(label, predicted, average=None)
     assert [by["recall", name]["value"] for name in CARDS] == pytest.approx(recall)
     assert {("drift", f"scores.{name}") for name in CARDS} <= set(by)
