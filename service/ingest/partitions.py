@@ -1,7 +1,8 @@
 """Partitions of the prediction table: one per model, below it one per month.
 
 They are made before the transaction that fills them, and attached rather than created in place:
-``CREATE TABLE … PARTITION OF`` locks the parent against every reader, ``ATTACH`` does not.
+``CREATE TABLE … PARTITION OF`` locks the parent against every reader, ``ATTACH`` does not.  It
+wants the checks that an operator may have put on the parent.
 """
 
 from collections.abc import Iterable
@@ -73,7 +74,8 @@ def _create(cursor: psycopg.Cursor, model_id: int, month: int) -> None:
     if not _exists(cursor, model):
         cursor.execute(
             sql.SQL(
-                "CREATE TABLE {model} (LIKE prediction INCLUDING DEFAULTS) PARTITION BY RANGE (ts)"
+                "CREATE TABLE {model} (LIKE prediction INCLUDING DEFAULTS INCLUDING CONSTRAINTS) "
+                "PARTITION BY RANGE (ts)"
             ).format(model=sql.Identifier(model))
         )
         cursor.execute(
@@ -89,9 +91,9 @@ def _create(cursor: psycopg.Cursor, model_id: int, month: int) -> None:
         message = f"a model has at most {MAX_MONTHS} months of predictions"
         raise psycopg.DataError(message)
     cursor.execute(
-        sql.SQL("CREATE TABLE {leaf} (LIKE prediction INCLUDING DEFAULTS)").format(
-            leaf=sql.Identifier(leaf)
-        )
+        sql.SQL(
+            "CREATE TABLE {leaf} (LIKE prediction INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
+        ).format(leaf=sql.Identifier(leaf))
     )
     cursor.execute(
         sql.SQL(

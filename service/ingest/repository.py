@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from service.ingest.tables import Label, PredictionIdentity, prediction
+from service.ingest.limits import LETTER_AGE, MAX_LETTERS
+from service.ingest.tables import DeadLetter, Label, PredictionIdentity, prediction
 from service.ingest.times import to_datetime
+from service.registry.tables import Model, Version
 from service.registry.values import ATTRIBUTIONS, VersionSpec
 
 Value = float | str | bool | list[float] | None
@@ -39,6 +41,20 @@ class LoggedLabel:
     label: str | float | None
     label_ts: datetime
     received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A row that only the database refused, as its JSON."""
+
+    id: int
+    model: str
+    version: str | None
+    kind: str
+    prediction_id: str | None
+    state: str
+    received_at: datetime
+    record: bytes
 
 
 def find_prediction(
@@ -123,3 +139,48 @@ def find_labels(session: Session, model_id: int, prediction_id: str) -> list[Log
         )
         for row in rows
     ]
+
+
+def list_letters(
+    session: Session, model_id: int, after: int = 0, limit: int = MAX_LETTERS
+) -> list[StoredLetter]:
+    """Return a model's dead letters, oldest first."""
+    found = _letters().where(DeadLetter.model_id == model_id, DeadLetter.id > after)
+    rows = session.execute(found.order_by(DeadLetter.id).limit(limit))
+    return [StoredLetter(*row) for row in rows]
+
+
+def find_letter(session: Session, letter_id: int) -> StoredLetter | None:
+    """Return a dead letter."""
+    row = session.execute(_letters().where(DeadLetter.id == letter_id)).one_or_none()
+    return None if row is None else StoredLetter(*row)
+
+
+def _letters() -> Select[*tuple[Any, ...]]:
+    """Select letters with the names of their models; what is too old only waits to be deleted."""
+    return (
+        select(
+            DeadLetter.id,
+            Model.name,
+            Version.name,
+            DeadLetter.kind,
+            DeadLetter.prediction_id,
+            DeadLetter.state,
+            DeadLetter.received_at,
+            DeadLetter.record,
+        )
+        .join(Model, Model.id == DeadLetter.model_id)
+        .outerjoin(Version, Version.id == DeadLetter.version_id)
+        .where(DeadLetter.received_at >= func.now() - LETTER_AGE)
+    )
+
+
+def delete_letters(session: Session, model_id: int) -> int:
+    """Delete a model's dead letters; return how many there were."""
+    found = delete(DeadLetter).where(DeadLetter.model_id == model_id).returning(DeadLetter.id)
+    return len(session.scalars(found).all())
+
+
+def delete_letter(session: Session, letter_id: int) -> None:
+    """Delete a dead letter that was found."""
+    session.execute(delete(DeadLetter).where(DeadLetter.id == letter_id))

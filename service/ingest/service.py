@@ -9,6 +9,7 @@ from service.clock import now
 from service.ingest.arrow import ArrowReader
 from service.ingest.committer import Committer, Sink
 from service.ingest.intake import Intake, Sent
+from service.ingest.repository import StoredLetter
 from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
@@ -57,6 +58,18 @@ class Ingest:
     async def labels(self, sent: Sent) -> Verdicts:
         """Store labels; they are committed when this returns."""
         return await self._store(await self._intake(sent).labels(), "labels")
+
+    async def replay(self, letter: StoredLetter) -> Verdicts:
+        """Store the row of a dead letter, which is deleted by the transaction that stores it."""
+        record = letter.record
+        sent = Sent([record], letter.model, letter.version, 0, b"\\" in record, lines=True)
+        intake = self._intake(sent)
+        labels = letter.kind == "labels"
+        batch = await (intake.labels() if labels else intake.predictions())
+        batch.replayed = letter.id
+        # Its faults were counted when it was refused.
+        batch.verdicts.faults.clear()
+        return await self._store(batch, letter.kind)
 
     def _intake(self, sent: Sent) -> Intake:
         return Intake(self.specs, sent, Horizon.at(self.clock()))

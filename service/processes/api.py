@@ -21,6 +21,7 @@ from service.exporter.refresher import ResultsRefresher
 from service.foreign.routes import mount_foreign
 from service.foreign.service import create_foreign
 from service.ingest import endpoints as ingest_endpoints
+from service.ingest import letter_endpoints
 from service.ingest.routes import mount_ingest
 from service.ingest.service import create_ingest
 from service.processes import health, overview
@@ -49,6 +50,7 @@ _ROUTERS = (
     registry_endpoints.router,
     reference_endpoints.router,
     ingest_endpoints.router,
+    letter_endpoints.router,
     runs_endpoints.router,
     incident_endpoints.router,
     request_endpoints.router,

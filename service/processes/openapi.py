@@ -66,6 +66,7 @@ _PARAMETERS: dict[str, Any] = {
     "incident_id": 3,
     "kid": "5f3a9c0d1e2b4a68",
     "label": "repaid",
+    "letter_id": 5,
     "limit": 50,
     "metric": "drift",
     "model": "loans",
@@ -101,6 +102,7 @@ _OF_PARAMETER = {
     "evaluation": ("404 unknown-evaluation",),
     "request_id": ("404 unknown-retraining-request",),
     "incident_id": ("404 unknown-incident",),
+    "letter_id": ("404 unknown-dead-letter",),
     "prediction_id": ("404 unknown-prediction",),
     "cursor": ("400 bad-cursor",),
     "kid": ("404 unknown-key",),
@@ -151,6 +153,8 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("post", "/v1/labels"): _INGEST,
     ("post", "/v1/cloudevents"): (*_FOREIGN, "400 bad-envelope", "400 too-deep"),
     ("post", "/v1/import/sagemaker"): _FOREIGN,
+    ("post", "/v1/dead-letters/replay"): (*_KEY, "503 busy"),
+    ("post", "/v1/dead-letters/{letter_id}/replay"): (*_KEY, "503 busy"),
 }
 # What a PUT names in its last place it makes; these cannot be unknown to it.
 _NEVER = {

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.ingest import endpoints
+from service.ingest import endpoints, letter_endpoints
 from service.ingest.routes import mount_ingest
 from service.ingest.service import Ingest, create_ingest
 from service.registry.schemas import ModelDocument, VersionDocument
@@ -97,6 +97,7 @@ async def running(
     install_problems(app)
     mount_ingest(app)
     app.include_router(endpoints.router)
+    app.include_router(letter_endpoints.router)
     ingest = create_ingest(settings, url, sessions)
     app.state.ingest = ingest
     app.state.sessions = sessions
