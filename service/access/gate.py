@@ -1,5 +1,8 @@
 """Every request passes here first, and says who it is before anything of it is read."""
 
+import base64
+import binascii
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,7 +18,6 @@ from service.errors import ForeignOriginError, ServiceError, UnauthenticatedErro
 from service.web import problem
 
 WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
-_SCHEME: Final = b"bearer "
 # A body that nobody reads is read to its end and thrown away, if it is no longer than this.
 _SHORT_BODY = 64 << 10
 # Longer ones are no sizes, and int() refuses the longest.
@@ -54,9 +56,24 @@ class Gate:
             _require_own_origin(scope)
             if not sent:
                 return LOCAL
-        if len(sent) != 1 or sent[0][:7].lower() != _SCHEME:
+        if len(sent) != 1:
             raise UnauthenticatedError
-        return await self._keys.grant(sent[0][7:])
+        return await self._keys.grant(_key_of(sent[0]))
+
+
+def _key_of(header: bytes) -> bytes:
+    """Return the key that a header shows.
+
+    As the password of Basic too: the loggers of inference servers have nowhere to put a header,
+    and make this one of an address like ``http://key:mw_…@host/v1/cloudevents``.
+    """
+    scheme, _, shown = header.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return shown
+    if scheme.lower() == b"basic":
+        with suppress(binascii.Error):
+            return base64.b64decode(shown, validate=True).partition(b":")[2]
+    raise UnauthenticatedError
 
 
 def _admitted(meter: Meter, scope: Scope, receive: Receive) -> Receive:

@@ -3,10 +3,11 @@
 Every event has a connection of its own, and any status but 200 is an error that is logged and
 forgotten.  Run by itself it logs made-up requests:
 
-    python -m tests.system.kserve http://127.0.0.1:8080/v1/cloudevents --requests 1000
+    python -m tests.system.kserve http://key:mw_…@127.0.0.1:8080/v1/cloudevents --requests 1000
 """
 
 import argparse
+import base64
 import http.client
 import json
 import queue
@@ -29,11 +30,10 @@ Job = tuple[str, str, bytes]
 class Logger:
     """Queues events, and posts them from its workers."""
 
-    def __init__(self, url: str, service: str, *, jitter: float = 0.0, key: str = "") -> None:
+    def __init__(self, url: str, service: str, *, jitter: float = 0.0) -> None:
         self._url = urlsplit(url)
         self._service = service
         self._jitter = jitter
-        self._key = key
         self._queue: queue.Queue[Job | None] = queue.Queue(QUEUED)
         self.statuses: Counter[int] = Counter()
         self._lock = threading.Lock()
@@ -81,8 +81,10 @@ class Logger:
             "Ce-Metadata": "{}",
             "Content-Type": "application/json",
         }
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if self._url.password:
+            # What Go's client makes of an address with a password.
+            shown = base64.b64encode(f"{self._url.username}:{self._url.password}".encode())
+            headers["Authorization"] = f"Basic {shown.decode()}"
         try:
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
@@ -112,9 +114,8 @@ def main() -> int:
     parser.add_argument("url")
     parser.add_argument("--service", default="iris")
     parser.add_argument("--requests", type=int, default=1_000)
-    parser.add_argument("--key", default="")
     given = parser.parse_args()
-    logger = Logger(given.url, given.service, key=given.key)
+    logger = Logger(given.url, given.service)
     began = time.monotonic()
     for name, asked, answered in inferences(given.requests):
         logger.log("request", name, asked)

@@ -24,8 +24,15 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
         yield made
 
 
+def address(service: Service) -> str:
+    """Return where the logger is told to send events, with a key that is for nothing else."""
+    answer = service.client.post("/v1/keys", json={"scopes": ["ingest"], "models": ["iris"]})
+    assert answer.is_success, answer.text
+    return f"http://logger:{answer.json()['key']}@127.0.0.1:{service.port}/v1/cloudevents"
+
+
 def test_a_thousand_requests_of_kserve_are_all_paired(service: Service, database_url: str) -> None:
-    logger = Logger(f"{service.url}/v1/cloudevents", "iris", jitter=0.005)
+    logger = Logger(address(service), "iris", jitter=0.005)
     sent = list(inferences(REQUESTS))
     for name, asked, answered in sent:
         logger.log("request", name, asked)
@@ -45,8 +52,23 @@ def test_a_thousand_requests_of_kserve_are_all_paired(service: Service, database
     )
 
 
+def test_a_key_of_one_model_sends_events_of_no_other(service: Service, database_url: str) -> None:
+    service.put("/v1/models/roses", {"task": "binary"})
+    service.put("/v1/models/roses/versions/1", {"classes": ["0", "1"], "positive_class": "1"})
+    logger = Logger(address(service), "roses")
+    for name, _, answered in inferences(3):
+        logger.log("response", name, answered)
+    assert logger.close() == {422: 3}
+    for shown in ("", "logger:@", "logger:mw_nothing@", ":%FF@"):
+        stranger = Logger(f"http://{shown}127.0.0.1:{service.port}/v1/cloudevents", "iris")
+        stranger.log("response", "a", {"predictions": [1]})
+        assert stranger.close() == {401: 1}
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pending_pair").fetchone() == (0,)
+
+
 def test_halves_that_stay_alone_are_the_workers(service: Service, database_url: str) -> None:
-    logger = Logger(f"{service.url}/v1/cloudevents", "iris")
+    logger = Logger(address(service), "iris")
     for number, (name, asked, answered) in enumerate(inferences(40)):
         logger.log(*(("request", name, asked) if number % 2 else ("response", name, answered)))
     assert logger.close() == {200: 40}
