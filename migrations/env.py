@@ -11,7 +11,8 @@ import service.ingest.tables
 import service.ledger.tables
 import service.registry.tables
 import service.retraining.tables
-import service.runs.tables  # noqa: F401  importing is what registers the tables
+import service.runs.tables
+import service.webhooks.tables  # noqa: F401  importing is what registers the tables
 from service.db.base import Base
 
 connection = context.config.attributes["connection"]

@@ -44,11 +44,16 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="key that `replay` and `up --demo` send, where one is needed"
     )
-    webhook_url: str | None = Field(
-        default=None, description="where retraining requests are delivered"
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=SHORTEST_KEY,
+        description="what the secrets of webhooks are stored under; `up` makes one and keeps it in"
+        " its data directory",
     )
-    webhook_secret: SecretStr | None = Field(
-        default=None, description="Standard Webhooks secret, whsec_ and base64"
+    webhook_allow: str = Field(
+        default="",
+        description="where webhooks may go beside https on port 443 of public addresses: hosts, "
+        "addresses and networks by commas, each with `:port` or without",
     )
     pii_key: SecretStr | None = Field(
         default=None,

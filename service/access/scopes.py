@@ -29,6 +29,7 @@ NEEDS: Final[dict[str, Need]] = {
     "delete /v1/dead-letters": ADMIN,
     "delete /v1/dead-letters/{letter_id}": ADMIN,
     "delete /v1/keys/{kid}": ADMIN_ALL,
+    "delete /v1/webhooks/{webhook}": ADMIN_ALL,
     "get /v1/audit": ADMIN_ALL,
     "get /v1/audit/verification": ADMIN_ALL,
     "get /v1/dead-letters": ADMIN,
@@ -48,6 +49,9 @@ NEEDS: Final[dict[str, Need]] = {
     "get /v1/models/{model}/windows/{start}/report": READ,
     "get /v1/retraining-requests": READ,
     "get /v1/retraining-requests/{request_id}": READ,
+    "get /v1/webhooks": ADMIN_ALL,
+    "get /v1/webhooks/{webhook}": ADMIN_ALL,
+    "get /v1/webhooks/{webhook}/deliveries": ADMIN_ALL,
     "post /v1/cloudevents": INGEST,
     "post /v1/dead-letters/replay": ADMIN,
     "post /v1/dead-letters/{letter_id}/replay": ADMIN,
@@ -59,10 +63,13 @@ NEEDS: Final[dict[str, Need]] = {
     "post /v1/models/{model}/evaluate": ADMIN,
     "post /v1/predictions": INGEST,
     "post /v1/retraining-requests/{request_id}/{deed}": ADMIN,
+    "post /v1/webhooks/{webhook}/deliveries/{delivery}/replay": ADMIN_ALL,
+    "post /v1/webhooks/{webhook}/test": ADMIN_ALL,
     "put /v1/models/{model}": ADMIN,
     "put /v1/models/{model}/monitor": ADMIN,
     "put /v1/models/{model}/versions/{version}": ADMIN,
     "put /v1/models/{model}/versions/{version}/reference": ADMIN,
+    "put /v1/webhooks/{webhook}": ADMIN_ALL,
 }
 
 

@@ -14,8 +14,9 @@ from service.alerts.tables import Incident
 from service.ingest.tables import prediction
 from service.ledger.tables import DueWork, WorkerHeartbeat
 from service.registry.tables import Feature, Model, Monitor, Version
-from service.retraining.tables import Outbox, RetrainingRequest
+from service.retraining.tables import RetrainingRequest
 from service.runs.tables import LatestWindow, Measurement, Window
+from service.webhooks.tables import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +205,11 @@ def pending(session: Session) -> dict[str, tuple[int, float]]:
         .group_by(DueWork.kind)
     )
     found = {kind: (count, float(age)) for kind, count, age in due}
-    # An event that waits for its next attempt is pending since it was recorded; one that was never
-    # attempted may be nobody's: no webhook is configured.
+    # An event that waits for its next attempt is pending since it was recorded.
     waiting, age = session.execute(
         select(
             func.count(),
             func.coalesce(func.extract("epoch", now - func.min(Outbox.created_at)), 0),
-        ).where(Outbox.delivered_at.is_(None), ~Outbox.abandoned, Outbox.attempts > 0)
+        ).where(Outbox.delivered_at.is_(None), ~Outbox.abandoned, Outbox.webhook_id.is_not(None))
     ).one()
     return {**found, "webhooks": (waiting, float(age))}

@@ -41,6 +41,8 @@ from service.runs import incident_endpoints, reference_endpoints, request_endpoi
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
 from service.web import install_problems
+from service.webhooks import endpoints as webhook_endpoints
+from service.webhooks.addresses import Allowed
 
 SHUTDOWN_SECONDS = 2
 GC_THRESHOLD = 50_000
@@ -54,6 +56,7 @@ _ROUTERS = (
     runs_endpoints.router,
     incident_endpoints.router,
     request_endpoints.router,
+    webhook_endpoints.router,
     exporter_endpoints.router,
     key_endpoints.router,
     overview.router,
@@ -66,6 +69,8 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     ``keyless`` lets in whoever reaches it: for ``modelwatch up`` on loopback, and for tests.
     """
     url = required_url(settings, "serve")
+    # What cannot be read of it stops the start, not the first request that needs it.
+    Allowed.read(settings.webhook_allow)
     engine = make_engine(url, pool=settings.database_pool)
     sessions = make_sessions(engine)
     ingest = create_ingest(settings, url, sessions)

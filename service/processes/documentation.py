@@ -115,7 +115,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _settings() -> Iterator[tuple[str, str, str]]:
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{_text(field.default)}`"
+        default = "" if field.default in (None, "") else f"`{_text(field.default)}`"
         yield f"`MODELWATCH_{name.upper()}`", default, field.description or ""
 
 

@@ -1,4 +1,4 @@
-"""The key of personal data: made once by `up`, and required to be the same ever after."""
+"""The keys that `up` makes once; that of personal data must be the same ever after."""
 
 import contextlib
 import os
@@ -14,17 +14,18 @@ from service.registry.privacy import pseudonyms_of
 from service.registry.service import require_key
 from service.settings import Settings
 
-FILE = "pii.key"
+# Settings, and the files that stand in for them.
+OWN_KEYS = (("pii_key", "pii.key"), ("secret_key", "secret.key"))
 _BYTES = 32
 
 
-def own_key(data_dir: Path) -> str:
-    """Return the key in the data directory; it is made where there is none."""
-    path = data_dir.expanduser() / FILE
+def own_key(data_dir: Path, name: str) -> str:
+    """Return the key in a file of the data directory; it is made where there is none."""
+    path = data_dir.expanduser() / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # Under a name of its own until it is whole: half a key would hash, too.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=FILE) as file:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=name) as file:
             file.write(secrets.token_urlsafe(_BYTES))
             file.flush()
             os.fsync(file.fileno())

@@ -60,6 +60,7 @@ _BEARER = {
 _PARAMETERS: dict[str, Any] = {
     "cursor": None,
     "deed": "acknowledge",
+    "delivery": 7,
     "evaluation": 17,
     "from": "2026-11-01T00:00:00Z",
     "ignore": ["row_nr"],
@@ -81,6 +82,7 @@ _PARAMETERS: dict[str, Any] = {
     "to": "2026-12-01T00:00:00Z",
     "ts": "timestamp",
     "version": "7",
+    "webhook": "ci",
     "weight": "weight",
 }
 
@@ -104,6 +106,8 @@ _OF_PARAMETER = {
     "incident_id": ("404 unknown-incident",),
     "letter_id": ("404 unknown-dead-letter",),
     "prediction_id": ("404 unknown-prediction",),
+    "webhook": ("404 unknown-webhook",),
+    "delivery": ("404 unknown-delivery",),
     "cursor": ("400 bad-cursor",),
     "kid": ("404 unknown-key",),
 }
@@ -147,6 +151,12 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
         "409 report-failed",
         "422 no-reference",
     ),
+    ("put", "/v1/webhooks/{webhook}"): (
+        *("409 conflict", "409 no-secret-key", "422 bad-name", "422 forbidden-address"),
+    ),
+    ("delete", "/v1/webhooks/{webhook}"): ("409 conflict",),
+    ("post", "/v1/webhooks/{webhook}/test"): ("409 conflict",),
+    ("post", "/v1/webhooks/{webhook}/deliveries/{delivery}/replay"): ("409 conflict",),
     ("post", "/v1/predictions"): (
         *(*_INGEST, *_KEY, "404 unknown-version", "422 too-many-features"),
     ),
@@ -159,6 +169,7 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
 # What a PUT names in its last place it makes; these cannot be unknown to it.
 _NEVER = {
     ("put", "/v1/models/{model}/versions/{version}"): {"404 unknown-version"},
+    ("put", "/v1/webhooks/{webhook}"): {"404 unknown-webhook"},
 }
 # What the gate and the scopes answer, before a route is asked.
 _KEYED = ("401 unauthenticated", "403 forbidden", "403 foreign-origin", "429 rate-limited")

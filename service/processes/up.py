@@ -18,7 +18,7 @@ from service.db.postmaster import read_pid_file
 from service.errors import ModelwatchSetupError
 from service.processes.children import Child, settings_message
 from service.processes.database import Provided, migrate, provided
-from service.processes.keys import own_key
+from service.processes.keys import OWN_KEYS, own_key
 from service.processes.listening import open_listener, url_of
 from service.processes.opening import is_loopback, require_key
 from service.processes.stopping import SignalPipe
@@ -104,8 +104,10 @@ class Up:
 
     def _tell_services(self, database: Provided, listener: socket.socket) -> None:
         settings = settings_message(self._settings) | {"database_url": database.url}
-        if self._settings.pii_key is None:
-            settings["pii_key"] = own_key(self._settings.data_dir)
+        # Made once, and kept where the database is kept.
+        for name, file in OWN_KEYS:
+            if settings[name] is None:
+                settings[name] = own_key(self._settings.data_dir, file)
         keyless = is_loopback(self._settings.host)
         given = self._settings.model_fields_set
         if "log_level" not in given:

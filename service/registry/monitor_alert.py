@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from service.registry.documents import Document
+from service.registry.documents import Document, FeatureName
 from service.registry.monitor_values import Duration
 
 _K_OF_N = re.compile(r"([0-9]{1,3}) of ([0-9]{1,3})")
@@ -47,11 +47,11 @@ class Retraining(Document):
     """What a request for retraining takes.
 
     An estimated loss asks for labels while fewer than ``min_labelled_rows`` of the version are
-    known.  No request opens within ``cooldown`` after one of the model was closed.
+    known.  No request opens within ``cooldown`` after one of the model was closed.  ``webhooks``
+    are told of it: those of these names, or all that listen.
     """
 
     part: ClassVar[str] = "retraining."
-    later: ClassVar[frozenset[str]] = frozenset({"webhooks"})
-
     min_labelled_rows: int = Field(default=1000, ge=0, le=1_000_000_000)
     cooldown: Annotated[Duration, Field(le=LONGEST_COOLDOWN)] = timedelta(days=7)
+    webhooks: tuple[FeatureName, ...] | None = None

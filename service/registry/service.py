@@ -26,7 +26,7 @@ from service.registry.schemas import (
 )
 from service.registry.slicing import OF_ROW, TAG
 from service.registry.slots import allocate
-from service.registry.tables import Feature, Model, Monitor, PiiKey, Version
+from service.registry.tables import Feature, Model, Monitor, PiiKey, Version, Webhook
 from service.registry.values import (
     ATTRIBUTION,
     ATTRIBUTIONS,
@@ -55,7 +55,7 @@ class PolicyChangedError(ConflictError):
 
 
 class BadNameError(InvalidDocumentError):
-    """A model or version cannot have that name."""
+    """A model, a version or a webhook cannot have that name."""
 
     code = "bad-name"
     title = "Bad name"
@@ -292,6 +292,7 @@ def put_monitor(
     document = fit_to_task(document, owner.task)
     _require_features(session, owner.id, document)
     _require_version(session, owner.id, document.reference.version)
+    _require_webhooks(session, document.retraining.webhooks or ())
     current = find_monitor(session, owner.id)
     if current.revision and current.document == document:
         return current
@@ -338,6 +339,14 @@ def _require_version(session: Session, model_id: int, version: str | None) -> No
     if version is not None and known and version not in known:
         message = f"reference: the model has no version {version}{hint(version, known)}"
         raise InvalidDocumentError(message)
+
+
+def _require_webhooks(session: Session, names: Sequence[str]) -> None:
+    known = list(session.scalars(select(Webhook.name)))
+    for name in names:
+        if name not in known:
+            message = f"retraining.webhooks: there is no {printable(name)}{hint(name, known)}"
+            raise InvalidDocumentError(message)
 
 
 def lock_model(session: Session, name: str) -> Model:

@@ -1,4 +1,4 @@
-"""The catalogue: models, versions, features, references and monitors."""
+"""The catalogue: models, versions, features, references, monitors and webhooks."""
 
 from datetime import datetime
 from typing import Any
@@ -129,3 +129,23 @@ class PiiKey(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     fingerprint: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Webhook(Base):
+    """Where events are delivered to.
+
+    ``document`` is what may be shown of it; ``sealed`` holds its URL, headers and secrets under
+    the service's key.  ``busy_until`` lets one delivery at a time go to it, and ends with the
+    process that sends.
+    """
+
+    __tablename__ = "webhook"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    document: Mapped[dict[str, Any]]
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    busy_until: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

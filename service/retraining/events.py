@@ -1,14 +1,14 @@
 """The CloudEvent that tells a pipeline what to retrain, and why."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from service.webhooks.events import cloud_event, rfc3339
+
 RETRAIN_REQUESTED = "dev.modelwatch.retrain.requested.v1"
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+# Targets take some 64 kB; the evidence has them all.
+MOST_SIGNALS = 50
 
 
 def requested_event(
@@ -26,22 +26,21 @@ def requested_event(
 
     ``evidence_url`` is a path of the service, which does not know under which name it is reached.
     """
-    return {
-        "specversion": "1.0",
-        "id": f"retraining-request-{request_id}-opened",
-        "source": f"/monitors/{model}",
-        "type": RETRAIN_REQUESTED,
-        "subject": f"{model}@{version}",
-        "time": _rfc3339(opened_at),
-        "datacontenttype": "application/json",
-        "data": {
+    return cloud_event(
+        RETRAIN_REQUESTED,
+        event_id=f"retraining-request-{request_id}-opened",
+        source=f"/monitors/{model}",
+        subject=f"{model}@{version}",
+        at=opened_at,
+        data={
             "request": request_id,
             "model": model,
             "version": version,
             "action": action,
             "reason": reason,
-            "window": [_rfc3339(at) for at in window],
+            "window": [rfc3339(at) for at in window],
             "evidence_url": f"/v1/retraining-requests/{request_id}",
-            "signals": list(signals),
+            "signals": list(signals[:MOST_SIGNALS]),
+            "signals_total": len(signals),
         },
-    }
+    )

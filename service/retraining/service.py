@@ -1,6 +1,6 @@
 """Opening retraining requests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from service.retraining import repository
 from service.retraining.events import requested_event
 from service.retraining.schemas import Deed
 from service.retraining.tables import LIVE_STATES, RetrainingRequest
+from service.webhooks.service import announce
 
 
 def request_retraining(
@@ -26,8 +27,11 @@ def request_retraining(
     end: datetime,
     signals: Sequence[dict[str, Any]],
     cooldown: timedelta = timedelta(0),
+    webhooks: Collection[str] | None = None,
 ) -> int | None:
     """Link the window [start, end) to the version's live request, or open one and announce it.
+
+    It is announced to the ``webhooks`` of those names, or to all that want to hear of it.
 
     Returns the request's id.  Repeating a call changes nothing: a window that has been evidence
     once, of a request that is closed by now, does not open another.  A retired version gets none,
@@ -66,7 +70,7 @@ def request_retraining(
         window=(start, end),
         signals=signals,
     )
-    repository.enqueue(session, request.id, event)
+    announce(session, event, model=model, named=webhooks, request_id=request.id)
     return request.id
 
 

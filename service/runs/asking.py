@@ -69,6 +69,7 @@ def ask_for_retraining(
             end=end,
             signals=_signals(judgement.measurements),
             cooldown=document.retraining.cooldown,
+            webhooks=document.retraining.webhooks,
         )
 
 

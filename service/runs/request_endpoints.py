@@ -12,12 +12,14 @@ from service.errors import UnknownRequestError
 from service.registry.documents import read
 from service.registry.repository import find_model, find_version_by_id
 from service.retraining import repository
-from service.retraining.schemas import Deed, DeliveryDocument, RequestState
+from service.retraining.schemas import Deed, RequestState
 from service.retraining.service import handle
 from service.retraining.tables import RetrainingRequest
 from service.runs.evidence import incidents_of, labelled_rows, windows_of
 from service.runs.request_schemas import Evidence, EvidenceWindow, RequestDocument, RequestList
 from service.web import Body, ReadSession, WriteSession, documented_body
+from service.webhooks.repository import deliveries_of_requests
+from service.webhooks.schemas import DeliveryDocument
 
 router = APIRouter(prefix="/v1/retraining-requests", tags=["retraining"])
 
@@ -75,7 +77,7 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
     ids = [request.id for request in requests]
     versions = {v: find_version_by_id(session, v) for v in {r.version_id for r in requests}}
     windows = windows_of(session, ids)
-    deliveries = repository.deliveries(session, ids)
+    deliveries = deliveries_of_requests(session, ids)
     return [
         RequestDocument.model_validate(
             {
@@ -96,7 +98,7 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
                         session, request, versions[request.version_id]
                     ),
                 ),
-                "deliveries": [DeliveryDocument.of(row) for row in deliveries[request.id]],
+                "deliveries": [DeliveryDocument.of(*each) for each in deliveries[request.id]],
             }
         )
         for request in requests

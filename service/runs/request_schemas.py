@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.retraining.schemas import DeliveryDocument, RequestState
+from service.retraining.schemas import RequestState
 from service.runs.evidence import WindowEvidence
 from service.runs.schemas import ContributionOut, MeasurementOut, explanation_out
+from service.webhooks.schemas import DeliveryDocument
 
 
 class EvidenceWindow(BaseModel):

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import socket
 import threading
 import time
@@ -15,13 +14,16 @@ from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
 from service.foreign.sweeping import Sweeper
-from service.retraining.delivery import deliver_due, make_client, target_from
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.retention import Retention
 from service.runs.row_stage import RowStage
 from service.settings import Settings
 from service.telemetry import JOB_DURATION, JOB_LAST_SUCCESS, JOB_RUNS, serve_metrics
+from service.webhooks.addresses import Allowed
+from service.webhooks.delivery import Courier
+from service.webhooks.sealing import key_from
+from service.webhooks.sending import Sender, trusted
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class Worker:
         self._engine = make_engine(self._url, pool=settings.database_pool)
         self._sessions: sessionmaker[Session] = make_sessions(self._engine)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self._target = target_from(settings)
+        self._allowed = Allowed.read(settings.webhook_allow)
+        self._key = key_from(settings)
         self._leases = LeaseKeeper(self._sessions, self._name, settings.lease)
 
     def run(self, stop: threading.Event) -> None:
@@ -119,19 +122,7 @@ class Worker:
         return busy
 
     def _deliver(self, stop: threading.Event) -> None:
-        target = self._target
-        if target is None:
+        if self._key is None:
+            log.info("no webhook is told: MODELWATCH_SECRET_KEY is not set")
             return
-        randomness = random.Random()  # noqa: S311  it spreads retries
-        with make_client() as client:
-            while not stop.is_set():
-                try:
-                    attempted = deliver_due(
-                        self._sessions, target, client=client, randomness=randomness, limit=1
-                    )
-                except Exception:
-                    # The job's boundary: an event that cannot be sent is due again later.
-                    log.exception("delivery failed")
-                    attempted = 0
-                if not attempted:
-                    stop.wait(1.0)
+        Courier(self._sessions, Sender(self._allowed, trusted()), self._key).run(stop)

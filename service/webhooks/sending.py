@@ -4,17 +4,13 @@ The name is resolved once; the connection goes to the very addresses that were p
 TLS still proves the name.  No redirect is followed, no proxy is asked.
 """
 
-import queue
-import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
 
 import certifi
@@ -22,12 +18,11 @@ import httpcore
 
 from service import clock
 from service.webhooks.addresses import Address, Allowed, Destination, ForbiddenAddressError
+from service.webhooks.resolving import Resolve, resolve, resolve_within
 
 SECONDS = 15.0
 MAX_REPLY_BYTES = 64 << 10
 _PIECE = 16 << 10
-
-Resolve = Callable[[str, int], Sequence[Address]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +42,6 @@ def trusted() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
-
-
-def resolve(host: str, port: int) -> list[Address]:
-    """Return all addresses of a name, in the order in which they should be tried."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in found))
-
-
-def resolve_within(resolve: Resolve, host: str, port: int, seconds: float) -> Sequence[Address]:
-    """Resolve a name, but for no longer than that: the system's resolver knows no deadline.
-
-    Raises
-    ------
-    OSError
-        If the name has no address, or not in time.
-    """
-    answers: queue.SimpleQueue[Sequence[Address] | OSError] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(resolve(host, port))
-        # A name can be no name at all: too long a part is a UnicodeError, which is a ValueError.
-        except (OSError, ValueError) as error:
-            answers.put(OSError(str(error)))
-
-    threading.Thread(target=ask, name="resolve", daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(seconds, 0.0))
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(answer, OSError):
-        raise answer
-    return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def served(app: FastAPI) -> Iterator[str]:
 @pytest.fixture
 def api(database_url: str) -> Iterator[str]:
     """Serve the real application without keys over the test's database; return its address."""
-    app = create_app(Settings(database_url=SecretStr(database_url)), keyless=True)
+    settings = Settings(database_url=SecretStr(database_url), secret_key=SecretStr("k" * 40))
+    app = create_app(settings, keyless=True)
     with served(app) as url:
         yield url
 

@@ -133,6 +133,7 @@ IN_ORDER = (
     "put /v1/models/{model}/versions/{version}",
     "put /v1/models/{model}/versions/{version}/reference",
     "put /v1/models/{model}/monitor",
+    "put /v1/webhooks/{webhook}",
     "post /v1/predictions",
     "post /v1/labels",
     "post /v1/cloudevents",

@@ -170,7 +170,7 @@ def curls() -> Iterator[tuple[str, str, dict[str, str], str]]:
         words = shlex.split(block.replace("\\\n", ""), comments=True)
         starts = [at for at, word in enumerate(words) if word == "curl"]
         for start, end in pairwise([*starts, len(words)]):
-            method, address, headers, body = "POST", "", {}, ""
+            method, address, headers, body = "", "", {}, ""
             rest = iter(words[start + 1 : end])
             for word in rest:
                 if word == "-X":
@@ -182,6 +182,7 @@ def curls() -> Iterator[tuple[str, str, dict[str, str], str]]:
                     body = next(rest)
                 else:
                     address = word
+            method = method or ("POST" if body else "GET")
             yield method, address.removeprefix("localhost:8080"), headers, body
 
 
@@ -210,14 +211,16 @@ def test_the_examples_do_what_they_say(api: str, client: httpx.Client, tmp_path:
             else body.replace("2026-", last_year).encode()
         )
         answer = client.request(method, address, headers=headers, content=sent)
-        assert answer.status_code == 200, (address, answer.text)
+        assert answer.is_success, (address, answer.text)
         answers.append(answer.json())
-    assert [answer["accepted"] for answer in answers[-2:]] == [1, 1]
+    assert [answer["accepted"] for answer in answers if "accepted" in answer][-2:] == [1, 1]
     assert client.get("/v1/models/loans/predictions/a-1").json()["label"] == "1"
 
     examples = blocks(README, "python") + blocks(ROOT / "client" / "README.md", "python")
     assert len(examples) >= 2
     for example in examples:
+        if "import Webhook" in example:
+            continue  # of a receiver, and tried in a test of its own
         assert "http://127.0.0.1:8080" in example
         namespace: dict[str, Any] = {}
         exec(example.replace("http://127.0.0.1:8080", api), namespace)

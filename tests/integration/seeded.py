@@ -20,6 +20,7 @@ from service.registry.values import VersionSpec
 from service.retraining.service import request_retraining
 from service.retraining.tables import RetrainingRequest
 from service.runs.tables import LatestWindow, Measurement, Window
+from tests.integration.webhooks.receiver import add_webhook
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -226,6 +227,7 @@ def ask(session: Session, version: VersionSpec, window: Window) -> int | None:
 
 def seed(sessions: sessionmaker[Session]) -> VersionSpec:
     """Fill the tables: a live version with results, and a retired one that must not be seen."""
+    add_webhook(sessions, "ci")
     version = register(sessions, "7")
     retired = register(sessions, "6", "retired")
     with sessions.begin() as session:

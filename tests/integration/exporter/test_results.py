@@ -137,7 +137,7 @@ def test_the_newest_results_of_a_live_version_are_exported(sessions: Sessions) -
         ("retraining_requests", "open"): 1.0,
         ("retraining_requests", "resolved"): 0.0,
         ("jobs_pending", "window"): 1.0,
-        ("jobs_pending", "webhooks"): 0.0,
+        ("jobs_pending", "webhooks"): 1.0,
         ("jobs_pending", "report"): 0.0,
         ("export_series_dropped",): 0.0,
     }

@@ -168,7 +168,7 @@ def test_no_process_stores_anything_without_the_key_or_with_another(
 
 
 def test_a_key_is_made_once_and_read_by_nobody_else(tmp_path: Any) -> None:
-    made = own_key(tmp_path / "new")
-    assert own_key(tmp_path / "new") == made != own_key(tmp_path / "other")
+    made = own_key(tmp_path / "new", "pii.key")
+    assert own_key(tmp_path / "new", "pii.key") == made != own_key(tmp_path / "other", "pii.key")
     assert (tmp_path / "new" / "pii.key").stat().st_mode & 0o077 == 0
     assert KEY not in json.dumps(Settings.model_validate({"pii_key": KEY}).model_dump(mode="json"))

@@ -20,7 +20,7 @@ from service.registry.monitor import MonitorDocument
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_monitor, put_version
-from service.retraining.tables import Outbox, RequestWindow, RetrainingRequest
+from service.retraining.tables import RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
 from service.runs.leases import LeaseKeeper
 from service.runs.overfit import SAID
@@ -28,6 +28,8 @@ from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
 from service.runs.references import Upload, store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
+from service.webhooks.tables import Outbox
+from tests.integration.webhooks.receiver import add_webhook
 from tests.system.harness import eventually
 
 Sessions = sessionmaker[Session]
@@ -248,6 +250,7 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
     bench: Bench,
 ) -> None:
     bench.store_reference()
+    add_webhook(bench.sessions, "ci")
     for offset in range(3):
         day = DAY + timedelta(days=offset)
         rows = bench.rows(offset, flip=0.3)

@@ -76,7 +76,7 @@ def test_no_document_means_the_documented_defaults() -> None:
             "label_horizon": "30d",
         },
         "alert": {"open": "2 of 3", "close_after": 2, "cooldown": "1d"},
-        "retraining": {"min_labelled_rows": 1000, "cooldown": "1w"},
+        "retraining": {"min_labelled_rows": 1000, "cooldown": "1w", "webhooks": None},
         "slices": [],
         "discover_slices": True,
         "fairness": [],
@@ -159,7 +159,6 @@ def test_a_misspelt_word_is_met_with_the_right_one(
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({"retraining": {"webhooks": ["ci"]}}, "retraining.webhooks"),
         ({"bucket": "15m"}, "a bucket other than 1h"),
         ({"timezone": "Asia/Kolkata"}, "timezone: Asia/Kolkata"),
         ({"timezone": "Australia/Lord_Howe"}, "timezone: Australia/Lord_Howe"),

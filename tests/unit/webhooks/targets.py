@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 
 from service.webhooks.addresses import Address, Allowed
-from service.webhooks.sending import Resolve, Sender, trusted
+from service.webhooks.resolving import Resolve
+from service.webhooks.sending import Sender, trusted
 
 Answer = Callable[[socket.socket, bytes], None]
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from service.webhooks.addresses import Allowed, read_url
-from service.webhooks.sending import MAX_REPLY_BYTES, Reply, Sender, resolve, resolve_within
+from service.webhooks.resolving import resolve, resolve_within
+from service.webhooks.sending import MAX_REPLY_BYTES, Reply, Sender
 from tests.unit.webhooks.targets import NO_CONTENT, listening, resolving, saying, sender
 
 
