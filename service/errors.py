@@ -13,7 +13,8 @@ ServiceError
 │   └── NotImplementedYetError  a part of the interface that this release does not have
 ├── RateLimitedError (429)      the key has sent its share; sent with Retry-After
 ├── BusyError (503)             too many rows in flight; sent with Retry-After
-└── DatabaseAwayError (503)     sent with Retry-After
+├── DatabaseAwayError (503)     sent with Retry-After
+└── NotDurableError (503)       the database may lose what it commits
 
 ``ModelwatchSetupError`` stands beside it: a process that cannot start.
 """
@@ -218,6 +219,19 @@ class DatabaseAwayError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the database cannot be reached; sending the request again is safe")
+
+
+class NotDurableError(ServiceError):
+    """The database may lose what it has committed, so that nothing is acknowledged."""
+
+    status = 503
+    code = "not-durable"
+    title = "Not durable"
+    retry_after = 30
+
+    def __init__(self, settings: Sequence[str]) -> None:
+        names = ", ".join(settings)
+        super().__init__(f"the database may lose what it has committed: {names} off")
 
 
 class ModelwatchSetupError(Exception):

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     max_rows_in_flight: int = Field(
         default=160_000, description="rows waiting for their commit before a 503"
     )
+    max_bytes_in_flight: int = Field(
+        default=256 << 20, description="bytes of bodies held at one time before a 503"
+    )
     pending_ttl: timedelta = Field(
         default=timedelta(minutes=15),
         description="how long a request or response of an inference server waits for the other",

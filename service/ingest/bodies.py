@@ -11,6 +11,7 @@ from service.ingest.arrow import ARROW, ArrowReader
 from service.ingest.decode import content_coding, read_envelope, read_lines
 from service.ingest.inflate import INFLATERS
 from service.ingest.intake import Sent
+from service.ingest.room import Share
 from service.settings import Settings
 from service.web import body_pieces, content_type
 
@@ -42,16 +43,18 @@ async def read_sent(request: Request, kind: str, settings: Settings, arrow: Arro
 
 
 async def read_body(request: Request, settings: Settings, inflated: int | None = None) -> bytes:
-    """Return a body, decompressed to at most ``inflated`` bytes."""
+    """Return a body, decompressed to at most ``inflated`` bytes; it takes room as it comes."""
+    share: Share = request.state.share
     # Two headers are one list, and a list of codings is not read.
     coding = content_coding(",".join(request.headers.getlist("content-encoding")))
-    body = await _read_body(request, settings.max_body_bytes)
+    body = await _read_body(request, settings.max_body_bytes, share)
     if coding in INFLATERS:
         body = INFLATERS[coding](body, inflated or settings.max_inflated_bytes)
+        share.take(len(body))
     return body
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
+async def _read_body(request: Request, limit: int, share: Share) -> bytes:
     declared = request.headers.get("content-length", "")
     # Python refuses to read numbers of thousands of digits.
     if declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > limit):
@@ -62,6 +65,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
+        share.take(len(piece))
         pieces.append(piece)
     return b"".join(pieces)
 

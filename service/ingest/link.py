@@ -7,6 +7,9 @@ from contextlib import suppress
 import psycopg
 from psycopg import errors
 
+from service.db.durability import LOSSY
+from service.errors import NotDurableError
+
 CONNECT_SECONDS = 2
 ATTEMPTS = 3
 _OPTIONS = (
@@ -14,6 +17,7 @@ _OPTIONS = (
     "-c idle_in_transaction_session_timeout=5000"
 )
 _RECONNECT_WITHIN = 2.0
+_DURABLE_SECONDS = 1.0
 
 
 class Link:
@@ -23,6 +27,7 @@ class Link:
         self._url = url
         self._connection: psycopg.Connection | None = None
         self._started = 0.0
+        self._durable_until = 0.0
 
     def prepare(self, connection: psycopg.Connection) -> None:
         """Make a new connection ready."""
@@ -63,8 +68,20 @@ class Link:
                 prepare_threshold=None,
             )
             self._connection = connection
+            self._durable_until = 0.0
             self.prepare(connection)
+        self._require_durable(self._connection)
         return self._connection
+
+    def _require_durable(self, connection: psycopg.Connection) -> None:
+        """Raise if a crash could take back what would be acknowledged now; asked once a second."""
+        now = time.monotonic()
+        if now < self._durable_until:
+            return
+        lossy = sorted(name for (name,) in connection.execute(LOSSY))
+        if lossy:
+            raise NotDurableError(lossy)
+        self._durable_until = now + _DURABLE_SECONDS
 
     def is_passing(self, error: psycopg.Error) -> bool:
         """Say whether the next attempt may succeed; a lost connection is closed."""

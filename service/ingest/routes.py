@@ -68,7 +68,8 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
         started = time.perf_counter()
         try:
             await authorize(request)
-            response = await handler(request)
+            with request.app.state.ingest.room.share() as request.state.share:
+                response = await handler(request)
             outcome = "stored"
         except ServiceError as error:
             response = problem(request, error, headers=_headers(error))

@@ -10,6 +10,7 @@ from service.ingest.arrow import ArrowReader
 from service.ingest.committer import Committer, Sink
 from service.ingest.intake import Intake, Sent
 from service.ingest.repository import StoredLetter
+from service.ingest.room import Room
 from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
@@ -31,6 +32,7 @@ class Ingest:
         clock: Callable[[], datetime] = now,
     ) -> None:
         self.settings = settings
+        self.room = Room(settings.max_bytes_in_flight)
         self.arrow = ArrowReader(settings)
         self.clock = clock
         self.pseudonyms = pseudonyms_of(settings)

@@ -5,14 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import Engine, text
 
-from service.errors import ServiceError
+from service.db.durability import LOSSY
+from service.errors import NotDurableError, ServiceError
 
 router = APIRouter(tags=["health"])
 
-_DURABILITY = text(
-    "SELECT name, setting FROM pg_settings"
-    " WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
-)
 _MIGRATED = text("SELECT to_regclass('latest_window') IS NOT NULL")
 
 
@@ -36,12 +33,10 @@ def readyz(request: Request) -> dict[str, Any]:
     """Answer 200 when the database is there, migrated, and keeps what it has committed."""
     engine: Engine = request.app.state.engine
     with engine.connect() as connection:
-        durability = {row.name: row.setting for row in connection.execute(_DURABILITY)}
+        lossy = sorted(connection.scalars(text(LOSSY)))
         migrated = connection.execute(_MIGRATED).scalar_one()
-    lossy = sorted(name for name, setting in durability.items() if setting == "off")
     if lossy:
-        message = f"the database may lose what it has committed: {', '.join(lossy)} is off"
-        raise NotReadyError(message)
+        raise NotDurableError(lossy)
     if not migrated:
         message = "the database has no tables yet: run `modelwatch migrate`"
         raise NotReadyError(message)

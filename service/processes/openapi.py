@@ -127,7 +127,7 @@ _INGEST = (
     *("400 bad-envelope", "400 bad-gzip", "400 bad-zstd", "400 empty-batch"),
     *("400 malformed-arrow", "400 malformed-json", "400 too-deep"),
     *("404 unknown-model", "413 body-too-large", "413 too-many-columns", "413 too-many-rows"),
-    *("415 unsupported-encoding", "422 all-rejected", "503 busy"),
+    *("415 unsupported-encoding", "422 all-rejected", "503 busy", "503 not-durable"),
 )
 _FOREIGN = (
     *("400 bad-gzip", "400 bad-zstd", "400 empty-batch", "400 malformed-json"),
@@ -136,7 +136,7 @@ _FOREIGN = (
 )
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("get", "/readyz"): ("503 not-ready",),
+    ("get", "/readyz"): ("503 not-durable", "503 not-ready"),
     ("put", "/v1/models/{model}"): ("422 bad-name",),
     ("put", "/v1/models/{model}/versions/{version}"): (
         *("409 conflict", "409 policy-changed", "422 bad-name", "422 derived-name"),

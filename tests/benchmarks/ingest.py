@@ -36,7 +36,7 @@ from service.ingest import copy
 from service.ingest.bodies import read_sent
 from service.ingest.codec import Codec
 from service.ingest.partitions import Partitions, month_of_hour
-from service.ingest.routes import mount_ingest
+from service.ingest.routes import mount_ingest, mount_raw
 from service.ingest.service import create_ingest
 from service.ingest.staging import copy_into
 from service.ingest.times import HOUR, Horizon, microseconds
@@ -84,7 +84,7 @@ def serve(url: str, listener: socket.socket) -> None:
         batch.verdicts.accepted = len(batch)
         return Response(json.dumps(batch.verdicts.document()), media_type="application/json")
 
-    app.add_route("/no-sink", no_sink, methods=["POST"])
+    mount_raw(app, "/no-sink", "predictions", no_sink)
     # As the service's own API process does.
     gc.collect()
     gc.freeze()

@@ -81,6 +81,11 @@ class Service:
         self._children: list[subprocess.Popen[bytes]] = []
         self._log_files: list[Path] = []
 
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """Return what was started, in order."""
+        return list(self._children)
+
     def start_api(self) -> None:
         """Start the API, and return when it is ready."""
         self._spawn("serve", "--host", "127.0.0.1", "--port", str(self.port))

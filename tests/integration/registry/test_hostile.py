@@ -44,6 +44,26 @@ def test_a_client_that_stalls_inside_a_document_is_told_so(
     assert answer.startswith(b"HTTP/1.1 408")
 
 
+def test_a_client_that_drips_a_document_is_not_waited_for_either(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "STALL_SECONDS", 0.5)
+    head = b"PUT /v1/models/loans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(head + b"Content-Length: 50000\r\n\r\n")
+        client.settimeout(0.1)
+        answer = b""
+        for _ in range(300):
+            client.sendall(b" ")
+            try:
+                answer = client.recv(4096)
+                break
+            except TimeoutError:
+                continue
+
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
 @pytest.mark.parametrize("value", ['!!timestamp "x"', "!!bool zz", "!!int []", '!!float "zz"'])
 def test_a_tag_that_does_not_fit_its_value_is_malformed_yaml(
     client: "TestClient", value: str
