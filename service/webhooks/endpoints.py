@@ -50,10 +50,10 @@ def put_webhook(
     """
     settings: Settings = request.app.state.settings
     document = read(WebhookDocument, body)
+    require_permitted(read_url(document.url), Allowed.read(settings.webhook_allow), DNS_SECONDS)
     key = key_from(settings)
     if key is None:
         raise NoSecretKeyError
-    require_permitted(read_url(document.url), Allowed.read(settings.webhook_allow), DNS_SECONDS)
     row, secret = service.put_webhook(session, webhook, document, key, clock.now())
     audit(session, actor, "webhook.put", f"webhook:{webhook}", row.document)
     return WebhookAnswer.of(row, secret)

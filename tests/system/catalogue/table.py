@@ -1,14 +1,10 @@
 """The catalogue of bad input, all 90 cases of it, in one table."""
 
 from tests.system.catalogue.bodies import BODIES
+from tests.system.catalogue.inward import INWARD
 from tests.system.catalogue.keys import KEYS
 from tests.system.catalogue.others import OTHERS
 from tests.system.catalogue.rows import ROWS
 from tests.system.catalogue.streams import STREAMS
 
-CASES = (*BODIES, *ROWS, *STREAMS, *OTHERS, *KEYS)
-
-# Cases that need more than bytes and an answer; each is tested where its set-up is.
-ELSEWHERE: dict[int, str] = {
-    **dict.fromkeys((89, 90), "webhooks"),
-}
+CASES = (*BODIES, *ROWS, *STREAMS, *OTHERS, *KEYS, *INWARD)
