@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         default="127.0.0.1", description="address the API, and a worker's own /metrics, listens on"
     )
     port: int = Field(default=8080, ge=0, le=65535, description="port the API listens on")
+    drain: timedelta = Field(
+        default=timedelta(0),
+        description="how long a stopping API says that it is not ready before it stops listening",
+    )
     database_pool: int = Field(default=8, ge=1, description="connections a process may hold")
     quiet: timedelta = Field(
         default=timedelta(seconds=2),

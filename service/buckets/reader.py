@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import adbc_driver_postgresql.dbapi
 import pyarrow as pa
@@ -16,6 +17,15 @@ from service.profiles.arrays import LABEL, RELABELLED, score_column
 from service.registry.values import VersionSpec
 
 SAMPLE_ELEMENTS = 1 << 24
+
+_LIMITS = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "options": "-c lock_timeout=10s -c statement_timeout=30min",
+}
 
 
 def most_rows(elements: int) -> int:
@@ -135,7 +145,9 @@ class RowReader:
             compile_kwargs={"literal_binds": True},
         )
         if self._connection is None:
-            self._connection = adbc_driver_postgresql.dbapi.connect(self._url, autocommit=True)
+            self._connection = adbc_driver_postgresql.dbapi.connect(
+                _with_limits(self._url), autocommit=True
+            )
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(str(statement))
@@ -143,6 +155,14 @@ class RowReader:
         except adbc_driver_postgresql.dbapi.Error:
             self.close()
             raise
+
+
+def _with_limits(url: str) -> str:
+    """Return the address with what ends a connection that leads nowhere, or a read without end.
+
+    No one can wait for this driver with a limit of his own.
+    """
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(_LIMITS, quote_via=quote)}"
 
 
 def _by_hash(prediction_id: ColumnElement[str]) -> tuple[ColumnElement[Any], ...]:

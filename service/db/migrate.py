@@ -15,6 +15,9 @@ MIGRATION_LOCK = 0x6D6F64656C
 # A statement that waits for a lock makes every later query on the table wait behind it.
 LOCK_TIMEOUT = "5s"
 
+# A new index of a table with years of rows takes its time, and so does waiting for one's turn.
+LONGEST_SECONDS = 24 * 3600.0
+
 OLDEST_SERVER = 160_000
 
 
@@ -39,11 +42,12 @@ def configuration(connection: Connection) -> Config:
 
 def upgrade(url: str) -> None:
     """Migrate the database to the newest schema; two processes at once take turns."""
-    engine = make_engine(url, pool=2)
+    engine = make_engine(url, pool=2, patience=LONGEST_SECONDS)
     try:
         with engine.connect() as guard:
             _require_server(guard)
             # Held by a connection of its own: waiting for the turn is no lock timeout.
+            guard.execute(text("SET lock_timeout = 0"))
             guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             with engine.begin() as connection:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))

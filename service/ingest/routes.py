@@ -18,6 +18,7 @@ from starlette.types import Scope
 from service.access.scopes import authorize, count_rows
 from service.errors import InvalidDocumentError, ServiceError
 from service.ingest.bodies import read_sent
+from service.ingest.gate import Gate
 from service.ingest.truths import read_truths
 from service.ingest.verdicts import Verdicts
 from service.telemetry import INGEST_BATCH_DURATION, INGEST_BATCHES
@@ -41,6 +42,7 @@ class AllRejectedError(InvalidDocumentError):
 
 def mount_ingest(app: FastAPI) -> None:
     """Add the routes; they find ``Ingest`` in ``app.state.ingest``."""
+    app.state.gate = Gate()
     mount_raw(app, "/v1/predictions", "predictions", _predictions)
     mount_raw(app, "/v1/labels", "labels", _labels)
 
@@ -67,9 +69,11 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            await authorize(request)
-            with request.app.state.ingest.room.share() as request.state.share:
-                response = await handler(request)
+            gate: Gate = request.app.state.gate
+            with gate.entered():
+                await authorize(request)
+                with request.app.state.ingest.room.share() as request.state.share:
+                    response = await handler(request)
             outcome = "stored"
         except ServiceError as error:
             response = problem(request, error, headers=_headers(error))

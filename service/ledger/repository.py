@@ -230,6 +230,9 @@ def renew(session: Session, claims: Sequence[Claim], lease: timedelta) -> None:
         )
 
 
+_FROZEN = text("SET LOCAL idle_in_transaction_session_timeout = '10s'")
+
+
 def finish(session: Session, claims: Sequence[Claim]) -> bool:
     """Clear finished work in the transaction that records its results; say whether all is cleared.
 
@@ -243,6 +246,8 @@ def finish(session: Session, claims: Sequence[Claim]) -> bool:
     """
     if not claims:
         return True
+    # What is locked from here on keeps others waiting, also if this worker is frozen now.
+    session.execute(_FROZEN)
     held = {
         row.id: row
         for row in session.execute(

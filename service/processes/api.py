@@ -4,6 +4,7 @@ import contextlib
 import gc
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -104,6 +105,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
         dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
     )
     app.state.settings = settings
+    app.state.stopping = threading.Event()
     app.state.engine = engine
     app.state.sessions = sessions
     app.state.ingest = ingest
@@ -151,6 +153,9 @@ def serve(
 
     def await_stop() -> None:
         stop.wait()
+        # Whoever sends requests here looks at the readiness first, and goes elsewhere.
+        app.state.stopping.set()
+        time.sleep(settings.drain.total_seconds())
         server.should_exit = True
 
     threading.Thread(target=await_stop, name="await-stop", daemon=True).start()

@@ -23,14 +23,18 @@ class NotReadyError(ServiceError):
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """Answer as soon as the process serves requests; the database is not asked."""
+    # Without a thread: all of them may wait for a database that hangs.
     return {"status": "alive"}
 
 
 @router.get("/readyz")
 def readyz(request: Request) -> dict[str, Any]:
     """Answer 200 when the database is there, migrated, and keeps what it has committed."""
+    if request.app.state.stopping.is_set():
+        message = "the process is about to stop"
+        raise NotReadyError(message)
     engine: Engine = request.app.state.engine
     with engine.connect() as connection:
         lossy = sorted(connection.scalars(text(LOSSY)))

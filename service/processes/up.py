@@ -104,6 +104,8 @@ class Up:
 
     def _tell_services(self, database: Provided, listener: socket.socket) -> None:
         settings = settings_message(self._settings) | {"database_url": database.url}
+        # Nothing stands before it that would look elsewhere.
+        settings["drain"] = 0
         # Made once, and kept where the database is kept.
         for name, file in OWN_KEYS:
             if settings[name] is None:

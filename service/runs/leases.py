@@ -1,9 +1,13 @@
 """Leases are renewed from a thread of their own, so that long work keeps its claim."""
 
+import faulthandler
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +17,10 @@ from service.ledger.repository import Claim, beat, renew
 
 log = logging.getLogger(__name__)
 
+SLOW_SECONDS = 60.0
+# A week of buckets, or a window, is read at some 200,000 rows a second.
+LONGEST_SECONDS = 3600.0
+
 
 class LeaseKeeper:
     """Renews what is held, and says that the worker is alive, three times a lease."""
@@ -21,7 +29,7 @@ class LeaseKeeper:
         self._sessions = sessions
         self._worker = worker
         self._lease = lease
-        self._held: dict[str, Sequence[Claim]] = {}
+        self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -40,7 +48,7 @@ class LeaseKeeper:
         """Keep the claims renewed for as long as the block runs."""
         token = claims[0].token
         with self._lock:
-            self._held[token] = claims
+            self._held[token] = _Held(claims, time.monotonic())
         try:
             yield
         finally:
@@ -54,13 +62,41 @@ class LeaseKeeper:
             except SQLAlchemyError:
                 # A lease that cannot be renewed ends; the claim is then found lost on finishing.
                 log.warning("could not renew leases: the database is away")
+            except Exception:
+                # Without this thread all long work would be done twice.
+                log.exception("could not renew leases")
             if self._stop.wait(self._lease.total_seconds() / 3):
                 return
 
     def _renew(self) -> None:
         with self._lock:
             held = list(self._held.values())
+        for work in held:
+            _watch(work)
         with self._sessions.begin() as session:
             beat(session, self._worker)
-            for claims in held:
-                renew(session, claims, self._lease)
+            for work in held:
+                renew(session, work.claims, self._lease)
+
+
+@dataclass(slots=True)
+class _Held:
+    claims: Sequence[Claim]
+    since: float
+    is_told: bool = False
+
+
+def _watch(work: _Held) -> None:
+    """Tell of work that takes long; work without end is given up with the whole process.
+
+    Nothing else ends a thread that waits inside of a library; whoever started the process starts
+    it again, and the lease ends.
+    """
+    seconds, claim = time.monotonic() - work.since, work.claims[0]
+    if seconds > SLOW_SECONDS and not work.is_told:
+        work.is_told = True
+        log.warning("%s of version %s is slow", claim.kind, claim.item.version_id)
+    if seconds > LONGEST_SECONDS:
+        log.critical("%s of version %s does not end", claim.kind, claim.item.version_id)
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(1)

@@ -24,6 +24,7 @@ from service.buckets.repository import (
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
 from service.buckets.slicing import UNSLICED, slicing_of
+from service.db.trouble import is_passing
 from service.evaluation.judgement import require_labels
 from service.evaluation.policy import Action
 from service.ledger.repository import (
@@ -168,14 +169,22 @@ class Pipeline:
         except ClaimLostError:
             log.warning("lost the claim on %s %s", claims[0].kind, claims[0].item)
         except Exception as error:
-            log.exception("%s of version %s failed", claims[0].kind, claims[0].item.version_id)
-            self._put_off(claims, error)
+            what = (claims[0].kind, claims[0].item.version_id)
+            if is_passing(error):
+                # Nothing is wrong with the work: after an outage nobody waits for minutes.
+                log.warning("%s of version %s: the database fails (%s)", *what, _named(error))
+                self._put_off(claims, error, RETRY, counts=False)
+            else:
+                log.exception("%s of version %s failed", *what)
+                delay = min(RETRY * 2 ** min(claims[0].attempts, 12), LONGEST_RETRY)
+                self._put_off(claims, error, delay, counts=True)
 
-    def _put_off(self, claims: list[Claim], error: Exception) -> None:
-        delay = min(RETRY * 2 ** min(claims[0].attempts, 12), LONGEST_RETRY)
+    def _put_off(
+        self, claims: list[Claim], error: Exception, delay: timedelta, *, counts: bool
+    ) -> None:
         with self._sessions.begin() as session:
-            release(session, claims, retry_in=delay, error=type(error).__name__)
-            if claims[0].attempts >= PATIENCE:
+            release(session, claims, retry_in=delay, error=_named(error))
+            if counts and claims[0].attempts >= PATIENCE:
                 for claim in claims:
                     record_failure(session, claim.item)
 
@@ -320,6 +329,10 @@ class Pipeline:
 def _of_items(contents: Contents, items: Iterable[Item]) -> Contents:
     starts = {item.start for item in items}
     return {key: content for key, content in contents.items() if key[1] in starts}
+
+
+def _named(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _horizon_passed(session: Session, item: Item, monitor: MonitorSpec) -> bool | None:

@@ -28,6 +28,7 @@ from service.webhooks.sending import Sender, trusted
 log = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 300.0
 
 
 class Worker:
@@ -39,7 +40,9 @@ class Worker:
             raise ModelwatchSetupError(message)
         self._settings = settings
         self._url = settings.database_url.get_secret_value()
-        self._engine = make_engine(self._url, pool=settings.database_pool)
+        self._engine = make_engine(
+            self._url, pool=settings.database_pool, patience=PATIENCE_SECONDS
+        )
         self._sessions: sessionmaker[Session] = make_sessions(self._engine)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._allowed = Allowed.read(settings.webhook_allow)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from service.db.embedded import EmbeddedPostgres
 from service.db.postmaster import read_pid_file
@@ -96,7 +97,7 @@ class Database:
     def revive(self) -> None:
         """Start it if it has ended; a disk that is full may prevent that for now."""
         if not self._server.is_running():
-            with suppress(ModelwatchSetupError):
+            with suppress(ModelwatchSetupError, psycopg.Error):
                 self.start()
 
     def stop(self) -> None:
