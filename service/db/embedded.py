@@ -15,7 +15,13 @@ from typing import IO
 import psycopg
 
 from service.db.account import Account, account_for
-from service.db.postmaster import POLL, clear_dead_owner, read_pid_file, stop_postmaster
+from service.db.postmaster import (
+    POLL,
+    clear_dead_owner,
+    is_postmaster_of,
+    read_pid_file,
+    stop_postmaster,
+)
 from service.errors import ModelwatchSetupError
 
 USER = "modelwatch"
@@ -111,6 +117,13 @@ class EmbeddedPostgres:
         """Say whether the server that this object started is alive."""
         return self._process is not None and self._process.poll() is None
 
+    def running_url(self) -> str | None:
+        """Return the URL of the server that another process runs on the directory, if one does."""
+        found = read_pid_file(self.cluster)
+        if found is None or not is_postmaster_of(found.pid, self.cluster):
+            return None
+        return _server_url(self._password(), Path(found.socket_directory)).format(DATABASE)
+
     def _take_lock(self) -> None:
         lock = (self.data_dir / "lock").open("w")
         try:
@@ -187,8 +200,12 @@ class EmbeddedPostgres:
         return f"{' / '.join(lines)} (all of it in {self.log_file})"
 
 
+def _server_url(password: str, sockets: Path) -> str:
+    return f"postgresql://{USER}:{password}@/{{}}?host={sockets}"
+
+
 def _ensure_database(password: str, sockets: Path) -> str:
-    server = f"postgresql://{USER}:{password}@/{{}}?host={sockets}"
+    server = _server_url(password, sockets)
     with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
         query = "SELECT FROM pg_database WHERE datname = %s"
         if connection.execute(query, [DATABASE]).fetchone() is None:

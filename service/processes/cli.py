@@ -2,66 +2,14 @@
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from service.errors import ModelwatchSetupError
-
-if TYPE_CHECKING:
-    from service.settings import Settings
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A number and a unit: 90s, 15m, 12h, 10d, 2w."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Return the time span."""
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return timedelta(**{_UNITS[value[-1:]]: float(value[:-1])})
-        except (KeyError, ValueError, OverflowError):
-            self.fail(f"{value!r} is no duration like 90s, 15m, 12h, 10d or 2w", param, ctx)
-
-
-class Instant(click.ParamType[datetime]):
-    """A date or an RFC 3339 time; without a zone it is UTC."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the aware time."""
-        try:
-            parsed = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time like 2026-11-20 or 2026-11-20T10:00:00Z", param, ctx)
-        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def _settings(**given: Any) -> "Settings":
-    """Read the environment; what the command line says goes first."""
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from service.settings import Settings  # noqa: PLC0415
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as fault:
-        first = fault.errors(include_input=False, include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        message = f"MODELWATCH_{name}: {first['msg']}"
-        raise ModelwatchSetupError(message) from None
+from service.processes.cli_access import audit, key
+from service.processes.options import Duration, Instant, data_dir_option, read_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,12 +18,12 @@ def cli() -> None:
     """Monitor deployed models: drift, performance, retraining requests."""
 
 
+cli.add_command(key)
+cli.add_command(audit)
+
+
 @cli.command()
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the embedded database lives  [default: ~/.local/share/modelwatch]",
-)
+@data_dir_option
 @click.option("--host", help="Address to listen on  [default: 127.0.0.1]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 = any  [default: 8080]"
@@ -91,7 +39,7 @@ def up(
     """
     from service.processes import up as implementation  # noqa: PLC0415
 
-    settings = _settings(data_dir=data_dir, host=host, port=port)
+    settings = read_settings(data_dir=data_dir, host=host, port=port)
     return implementation.run(settings, demo=demo, open_pages=not no_open)
 
 
@@ -105,7 +53,7 @@ def serve(*, host: str | None, port: int | None) -> int:
     """
     from service.processes.database import required_url  # noqa: PLC0415
 
-    settings = _settings(host=host, port=port)
+    settings = read_settings(host=host, port=port)
     # Before the imports of the API, which take a second.
     required_url(settings, "serve")
     from service.processes import api  # noqa: PLC0415
@@ -121,7 +69,7 @@ def worker() -> int:
     """
     from service.processes.database import required_url  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     required_url(settings, "worker")
     from service.processes import worker as implementation  # noqa: PLC0415
 
@@ -136,7 +84,7 @@ def migrate() -> int:
     """
     from service.processes import database  # noqa: PLC0415
 
-    url = database.required_url(_settings(), "migrate")
+    url = database.required_url(read_settings(), "migrate")
     database.migrate(url)
     click.echo(f"the tables at {database.shown(url)} are those of this release")
     return 0
@@ -217,7 +165,7 @@ def replay(
         model=given["model"],
         version=given["version"],
         url=given["url"],
-        key=secret.get_secret_value() if (secret := _settings().api_key) else None,
+        key=secret.get_secret_value() if (secret := read_settings().api_key) else None,
         options=options,
         predictions=not given["labels_only"],
         labels=given["labels"],

@@ -72,6 +72,23 @@ class Provided:
 
 
 @contextlib.contextmanager
+def reached(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the database that is meant, whether or not `up` runs on it just now."""
+    if settings.database_url is not None:
+        yield required_url(settings, "key")
+        return
+    from service.db.embedded import EmbeddedPostgres  # noqa: PLC0415
+
+    running = EmbeddedPostgres(settings.data_dir).running_url()
+    if running is not None:
+        yield running
+        return
+    with provided(settings) as database:
+        migrate(database.url)
+        yield database.url
+
+
+@contextlib.contextmanager
 def provided(settings: Settings) -> Iterator[Provided]:
     """Yield the configured database, or an embedded one for as long as it lasts."""
     if settings.database_url is not None:

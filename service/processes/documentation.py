@@ -128,15 +128,23 @@ def _text(value: Any) -> str:
 
 def _commands() -> Iterator[tuple[str, str, str]]:
     for name, command in cli.commands.items():
-        about = inspect.cleandoc(command.help or "")
-        arguments = [
-            p.make_metavar(click.Context(command))
-            for p in command.params
-            if isinstance(p, click.Argument)
-        ]
-        options = [p.opts[0] for p in command.params if isinstance(p, click.Option)]
-        shown = " ".join(("modelwatch", name, *arguments))
-        yield f"`{shown}`", " ".join(about.split()), " ".join(f"`{o}`" for o in options)
+        if isinstance(command, click.Group):
+            for below, each in command.commands.items():
+                yield _command(f"{name} {below}", each)
+        else:
+            yield _command(name, command)
+
+
+def _command(name: str, command: click.Command) -> tuple[str, str, str]:
+    about = inspect.cleandoc(command.help or "")
+    arguments = [
+        p.make_metavar(click.Context(command))
+        for p in command.params
+        if isinstance(p, click.Argument)
+    ]
+    options = [p.opts[0] for p in command.params if isinstance(p, click.Option)]
+    shown = " ".join(("modelwatch", name, *arguments))
+    return f"`{shown}`", " ".join(about.split()), " ".join(f"`{o}`" for o in options)
 
 
 def _routes(found: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -45,7 +45,7 @@ def require_key(url: str, host: str) -> None:
         engine.dispose()
     if not found:
         message = (
-            f"{host} can be reached from elsewhere, and there is no key yet; make the first with"
-            " `modelwatch key create --scope admin`, or listen on 127.0.0.1"
+            f"{host} can be reached from elsewhere, and this database has no key yet; make the"
+            " first with `modelwatch key create --scope admin`, or listen on 127.0.0.1"
         )
         raise ModelwatchSetupError(message)

@@ -184,7 +184,8 @@ class Up:
         if self._settings.database_url is None:
             self._say(f"  {'data':<24} {self._settings.data_dir.expanduser()}")
         self._say("Ctrl-C stops it.")
-        if self._open_pages and self._console.is_terminal:
+        # A browser has no key to show.
+        if self._open_pages and self._console.is_terminal and is_loopback(self._settings.host):
             _open(f"{address}/docs")
 
     def _say(self, line: str) -> None:

@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from service.processes import cli as module
-from service.processes.cli import Duration, Instant, cli
+from service.processes.cli import cli
+from service.processes.options import Duration, Instant
 
 Run = Callable[..., Any]
-COMMANDS = ("up", "serve", "worker", "migrate", "replay")
+COMMANDS = ("key", "audit", "up", "serve", "worker", "migrate", "replay")
 
 
 @pytest.fixture
