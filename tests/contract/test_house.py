@@ -168,6 +168,9 @@ def test_both_configurations_of_prometheus_ask_for_the_same() -> None:
     )
     for config in (here, there):
         for job in config["scrape_configs"]:
+            # Beside `modelwatch up` there is no key.
+            assert ("authorization" in job) is (config is there)
+            job.pop("authorization", None)
             for static in job["static_configs"]:
                 del static["targets"]
     assert here == there
@@ -181,6 +184,10 @@ def test_prometheus_accepts_its_files(path: Path) -> None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     kind = "config" if "scrape_configs" in document else "rules"
     done = subprocess.run(
-        [promtool, "check", kind, str(path)], capture_output=True, text=True, check=False
+        # A key that is not made yet is no fault of the file.
+        [promtool, "check", kind, *(["--syntax-only"] if kind == "config" else []), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
