@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from service.alerts import repository
+from service.alerts.announcing import announce_changes
 from service.alerts.repository import RESOLVED
 from service.alerts.schemas import Deed
 from service.alerts.settling import Timeline, settle
@@ -45,6 +46,7 @@ def record_signals(
     touched = news.keys() | {cause.key for cause in going_on}
     if touched:
         settle(session, timeline, window.start, touched, news)
+        announce_changes(session, timeline.version_id)
 
 
 def handle(

@@ -38,6 +38,7 @@ class Incident(Base):
     or somebody closed it at ``closed_start``.  ``state`` is what people see; a dismissed incident
     is closed for them though it goes on, so that it does not come back before it has gone away.
     ``outcome`` is recovered, resolved, dismissed or withdrawn: late data showed that it never was.
+    ``announcements`` counts how often webhooks were told that it is open, that it is closed ...
     """
 
     __tablename__ = "incident"
@@ -77,3 +78,4 @@ class Incident(Base):
     ended_by: Mapped[str | None]
     ended_at: Mapped[datetime | None]
     note: Mapped[str | None]
+    announcements: Mapped[int] = mapped_column(default=0, server_default="0")

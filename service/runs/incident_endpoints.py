@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from service import clock
 from service.alerts import repository
+from service.alerts.announcing import announce_changes
 from service.alerts.schemas import (
     AlertingWindow,
     Deed,
@@ -96,6 +97,7 @@ def handle_incident(
         at=clock.now(),
         newest=newest_window(session, incident),
     )
+    announce_changes(session, incident.version_id)
     return _documents(session, [incident])[0]
 
 

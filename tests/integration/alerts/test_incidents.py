@@ -22,7 +22,9 @@ from service.registry.values import VersionSpec
 from service.retraining.repository import lock_version
 from service.runs.incidents import follow_incidents
 from service.runs.tables import Window
+from service.webhooks.tables import Outbox
 from tests.integration.seeded import DAY, START, add_window, register
+from tests.integration.webhooks.receiver import add_webhook
 
 A, R, C, U = State.ALERT, State.RAISED, State.CALM, State.UNKNOWN
 INCOME = Cause("drift", subject="income")
@@ -280,3 +282,15 @@ def test_two_workers_that_judge_neighbours_open_one_incident(database_url: str) 
 
 def _finished(calls: Iterable[None]) -> None:
     assert list(calls) == [None] * 8
+
+
+def test_who_listens_is_told_in_the_transaction_that_judges(sessions: Sessions) -> None:
+    add_webhook(sessions, "pager", events=["incident.opened", "incident.closed"])
+    version = register(sessions, "7")
+    told = []
+    for day, state in enumerate([A, A, A, C, C, C]):
+        judge(sessions, version, day, state)
+        with sessions() as session:
+            told.append(session.scalars(select(Outbox.dedupe_key).order_by(Outbox.id)).all())
+    opened, closed = "incident-1-1", "incident-1-2"
+    assert told == [[], [opened], [opened], [opened], [opened, closed], [opened, closed]]
