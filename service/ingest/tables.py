@@ -130,3 +130,17 @@ class ErasedPrediction(Base):
     model_id: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[bytes] = mapped_column(primary_key=True)
     ts: Mapped[datetime | None]
+
+
+class KnownBatch(Base):
+    """The answer to a batch with an ``Idempotency-Key``, for a retry of it.
+
+    ``name`` is a digest of the key and of who sent it, ``content`` one of what was sent.
+    """
+
+    __tablename__ = "known_batch"
+
+    name: Mapped[bytes] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+    answer: Mapped[bytes]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
