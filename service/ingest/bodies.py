@@ -22,13 +22,19 @@ _ENVELOPE_DEPTH = 2
 _LONGEST_LENGTH = 30
 
 
-async def read_sent(request: Request, kind: str, settings: Settings, arrow: ArrowReader) -> Sent:
-    """Return the records of a request with predictions or labels."""
+async def read_typed(request: Request, settings: Settings) -> tuple[str, bytes]:
+    """Return the type and the body of a request with predictions or labels."""
     media = content_type(request)
     if media not in {JSON, NDJSON, ARROW}:
         message = f"the content type must be {JSON}, {NDJSON} or {ARROW}"
         raise UnsupportedTypeError(message)
-    body = await read_body(request, settings)
+    return media, await read_body(request, settings)
+
+
+async def read_sent(
+    request: Request, kind: str, settings: Settings, arrow: ArrowReader, media: str, body: bytes
+) -> Sent:
+    """Return the records of a body."""
     if media == ARROW:
         sent = await arrow.read(kind, body, request)
     else:

@@ -153,6 +153,19 @@ _COLUMNS = {
 }
 
 
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+    "description": (
+        "names the batch: for an hour the same batch with the same key gets the same answer, with"
+        " `Idempotency-Replayed: true`, and another batch with it is refused"
+    ),
+    "example": "0190c7a2-6d0e-7c5f-b2a4-5d1f0c8e9a11",
+}
+
+
 def _operation(
     what: str, record: Mapping[str, Any], target: Mapping[str, str], example: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -182,7 +195,8 @@ def _operation(
                 "description": f"{name} of the lines or columns that name none (not for {JSON})",
             }
             for name in target
-        ],
+        ]
+        + [_KEY],
         "requestBody": {
             "required": True,
             "content": {

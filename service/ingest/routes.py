@@ -3,7 +3,6 @@
 They are the only asynchronous endpoints: group commit needs concurrent requests in one loop.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from starlette.types import Scope
 
 from service.access.scopes import authorize, count_rows
 from service.errors import InvalidDocumentError, ServiceError
-from service.ingest.bodies import read_sent
+from service.ingest.bodies import read_sent, read_typed
 from service.ingest.gate import Gate
+from service.ingest.keys import key_of
 from service.ingest.truths import read_truths
 from service.ingest.verdicts import Verdicts
 from service.telemetry import INGEST_BATCH_DURATION, INGEST_BATCHES
@@ -27,7 +27,6 @@ from service.web import problem
 if TYPE_CHECKING:
     from service.ingest.service import Ingest
 
-_log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 # A body that was not read to its end cannot be followed by another request.
 _CLOSING = frozenset({408, 413, 415})
@@ -74,7 +73,7 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
                 await authorize(request)
                 with request.app.state.ingest.room.share() as request.state.share:
                     response = await handler(request)
-            outcome = "stored"
+            outcome = "replayed" if isinstance(response, ReplayedAnswer) else "stored"
         except ServiceError as error:
             response = problem(request, error, headers=_headers(error))
             outcome = error.code
@@ -88,19 +87,35 @@ def _endpoint(kind: str, handler: Handler) -> Handler:
     return endpoint
 
 
+class ReplayedAnswer(Response):
+    """The answer that a batch of that key got the first time."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(
+            content, headers={"Idempotency-Replayed": "true"}, media_type="application/json"
+        )
+
+
 async def _predictions(request: Request) -> Response:
-    ingest: Ingest = request.app.state.ingest
-    sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow)
-    count_rows(request, len(sent.records))
-    return _answer(await ingest.predictions(sent))
+    return await _store(request, "predictions")
 
 
 async def _labels(request: Request) -> Response:
+    return await _store(request, "labels")
+
+
+async def _store(request: Request, kind: str) -> Response:
     ingest: Ingest = request.app.state.ingest
-    sent = await read_sent(request, "labels", ingest.settings, ingest.arrow)
-    sent = read_truths(sent, request.query_params)
+    media, body = await read_typed(request, ingest.settings)
+    key = key_of(request, kind, media, body)
+    if key is not None and (answer := await ingest.known.answer(key)) is not None:
+        return ReplayedAnswer(answer)
+    sent = await read_sent(request, kind, ingest.settings, ingest.arrow, media, body)
+    if kind == "labels":
+        sent = read_truths(sent, request.query_params)
     count_rows(request, len(sent.records))
-    return _answer(await ingest.labels(sent))
+    store = ingest.predictions if kind == "predictions" else ingest.labels
+    return _answer(await store(sent, key))
 
 
 def _headers(error: ServiceError) -> dict[str, str]:

@@ -9,13 +9,14 @@ from service.clock import now
 from service.ingest.arrow import ArrowReader
 from service.ingest.committer import Committer, Sink
 from service.ingest.intake import Intake, Sent
+from service.ingest.known import KnownBatches
 from service.ingest.repository import StoredLetter
 from service.ingest.room import Room
 from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
 from service.ingest.transaction import Batch
-from service.ingest.verdicts import Verdicts
+from service.ingest.verdicts import BatchKey, Verdicts
 from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import INGEST_ROWS
@@ -37,6 +38,7 @@ class Ingest:
         self.clock = clock
         self.pseudonyms = pseudonyms_of(settings)
         self.specs = Specs(sessions, self.pseudonyms)
+        self.known = KnownBatches(sessions)
         self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
 
     def start(self) -> None:
@@ -47,19 +49,20 @@ class Ingest:
         """Commit what waits, then let go of everything."""
         await self._committer.stop()
         self.specs.close()
+        self.known.close()
         self.arrow.close()
 
-    async def predictions(self, sent: Sent) -> Verdicts:
+    async def predictions(self, sent: Sent, key: BatchKey | None = None) -> Verdicts:
         """Store predictions; they are committed when this returns."""
-        return await self._store(await self.read_predictions(sent), "predictions")
+        return await self._store(await self.read_predictions(sent), "predictions", key)
 
     async def read_predictions(self, sent: Sent) -> Batch:
         """Judge predictions without storing them."""
         return await self._intake(sent).predictions()
 
-    async def labels(self, sent: Sent) -> Verdicts:
+    async def labels(self, sent: Sent, key: BatchKey | None = None) -> Verdicts:
         """Store labels; they are committed when this returns."""
-        return await self._store(await self._intake(sent).labels(), "labels")
+        return await self._store(await self._intake(sent).labels(), "labels", key)
 
     async def replay(self, letter: StoredLetter) -> Verdicts:
         """Store the row of a dead letter, which is deleted by the transaction that stores it."""
@@ -76,7 +79,8 @@ class Ingest:
     def _intake(self, sent: Sent) -> Intake:
         return Intake(self.specs, sent, Horizon.at(self.clock()))
 
-    async def _store(self, batch: Batch, kind: str) -> Verdicts:
+    async def _store(self, batch: Batch, kind: str, key: BatchKey | None = None) -> Verdicts:
+        batch.verdicts.key = key
         if len(batch) or batch.verdicts.faults:
             await self._committer.submit(batch)
         for model, count in batch.verdicts.rejected.items():

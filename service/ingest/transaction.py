@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import psycopg
 
-from service.ingest import copy, letters
+from service.ingest import copy, known, letters
+from service.ingest.known import Entry
 from service.ingest.labels import PreparedLabel, mark_labels
 from service.ingest.letters import Letter, write_letter
 from service.ingest.partitions import Partitions, month_of_hour
@@ -39,6 +41,8 @@ class Batch:
     """Rows of it that the database refuses."""
     replayed: int | None = None
     """The dead letter that holds its one row."""
+    whole: bool = True
+    """It is all of what its request stores."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.labels)
@@ -47,7 +51,7 @@ class Batch:
         """Split a batch of which the database refuses some row."""
         rows, labels = len(self.rows) // 2, len(self.labels) // 2
         return [
-            Batch(self.verdicts, part_rows, part_labels, replayed=self.replayed)
+            Batch(self.verdicts, part_rows, part_labels, replayed=self.replayed, whole=False)
             for part_rows, part_labels in (
                 (self.rows[:rows], self.labels[:labels]),
                 (self.rows[rows:], self.labels[labels:]),
@@ -93,6 +97,7 @@ def write(
         _count_faults(cursor, batches, conflicts, lossy)
         letters.keep(cursor, (letter for batch in batches for letter in batch.letters))
         letters.remove(cursor, _delivered(batches, conflicts))
+        known.keep(cursor, _entries(batches, [*stored_rows[1], *stored_labels[1]], conflicts))
     for batch in batches:
         letters.count(batch.letters)
         batch.verdicts.accepted += len(batch)
@@ -100,6 +105,30 @@ def write(
     _tell(stored_rows, "predictions")
     _tell(stored_labels, "labels")
     return len(new_rows) < len(rows)
+
+
+def _entries(
+    batches: Iterable[Batch],
+    repeats: Iterable[PreparedRow | PreparedLabel],
+    conflicts: Iterable[PreparedRow | PreparedLabel],
+) -> list[Entry]:
+    """Return what the clients of keyed batches will be told; where nothing is kept, nothing."""
+    keyed = [(b, b.verdicts.key) for b in batches if b.verdicts.key is not None and b.whole]
+    if not keyed:
+        return []
+    again = Counter(id(item.owner) for item in repeats)
+    refused: dict[int, list[tuple[int, RowError]]] = {}
+    for item in conflicts:
+        refused.setdefault(id(item.owner), []).append((item.index, item.conflict))
+    entries = []
+    for batch, key in keyed:
+        owner = id(batch.verdicts)
+        duplicates, bad = again[owner], refused.get(owner, [])
+        accepted = len(batch) - duplicates - len(bad)
+        if accepted + duplicates:
+            document = batch.verdicts.foretold(accepted, duplicates, bad)
+            entries.append(Entry(key, msgspec.json.encode(document)))
+    return entries
 
 
 def _store_keys(cursor: psycopg.Cursor, target: Target, items: list[Item]) -> Kept[Item]:
@@ -222,4 +251,4 @@ def refuse(batch: Batch, state: str) -> Batch:
                 state=state,
             )
         )
-    return Batch(batch.verdicts, letters=kept)
+    return Batch(batch.verdicts, letters=kept, whole=False)

@@ -1,7 +1,7 @@
 """What became of the rows of one request."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -43,6 +43,13 @@ class Code(StrEnum):
     UNKNOWN_FIELD = "unknown-field"
     UNKNOWN_MODEL = "unknown-model"
     UNKNOWN_VERSION = "unknown-version"
+
+
+class BatchKey(NamedTuple):
+    """A digest of what a client calls a batch, and one of what is in it."""
+
+    name: bytes
+    content: bytes
 
 
 class RowError(Exception):
@@ -101,6 +108,8 @@ class Verdicts:
     """What a record that names neither belongs to."""
     records: Sequence[Any] = ()
     """What was sent, for a row that becomes a dead letter."""
+    key: BatchKey | None = None
+    """What the client calls the batch."""
     accepted: int = 0
     duplicates: int = 0
     refusals: list[Refusal] = field(default_factory=list)
@@ -124,16 +133,28 @@ class Verdicts:
 
     def document(self) -> dict[str, Any]:
         """Return the answer; accepted, duplicates and rejected add up to what was sent."""
+        return self._document(self.accepted, self.duplicates, self.refusals)
+
+    def foretold(
+        self, accepted: int, duplicates: int, conflicts: Iterable[tuple[int, RowError]]
+    ) -> dict[str, Any]:
+        """Return the answer as it will be after the commit, without the ids that clients chose."""
+        refusals = [Refusal(at, None, e.field, e.code, e.detail) for at, e in conflicts]
+        refusals += [refusal._replace(prediction_id=None) for refusal in self.refusals]
+        return self._document(accepted, duplicates, refusals)
+
+    def _document(self, accepted: int, duplicates: int, refusals: list[Refusal]) -> dict[str, Any]:
         return {
-            "accepted": self.accepted,
-            "duplicates": self.duplicates,
-            "rejected": [refusal.document() for refusal in self._in_order()],
+            "accepted": accepted,
+            "duplicates": duplicates,
+            "rejected": [refusal.document() for refusal in _in_order(refusals)],
             "warnings": self.warnings,
         }
 
     def problem_rows(self) -> list[dict[str, Any]]:
         """Return the first refusals, for a request of which no row was stored."""
-        return [refusal.document() for refusal in self._in_order()[:MAX_PROBLEM_ROWS]]
+        return [refusal.document() for refusal in _in_order(self.refusals)[:MAX_PROBLEM_ROWS]]
 
-    def _in_order(self) -> list[Refusal]:
-        return sorted(self.refusals, key=lambda refusal: refusal.at)
+
+def _in_order(refusals: list[Refusal]) -> list[Refusal]:
+    return sorted(refusals, key=lambda refusal: refusal.at)

@@ -9,6 +9,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "bad-cursor": (400, "The cursor is not one that this route has answered."),
     "bad-envelope": (400, "The JSON body is not an envelope of records."),
     "bad-gzip": (400, "The body is not one complete gzip stream."),
+    "bad-idempotency-key": (400, "The Idempotency-Key is not of 1 to 128 visible characters."),
     "bad-zstd": (400, "The body is not complete zstd."),
     "body-too-large": (413, "The body, as sent or decompressed, is over `limit` bytes."),
     "derived-name": (422, "A feature has the name of a column that is derived from another."),

@@ -124,7 +124,8 @@ _UPLOAD = (
     *("422 unknown-classes", *_KEY),
 )
 _INGEST = (
-    *("400 bad-envelope", "400 bad-gzip", "400 bad-zstd", "400 empty-batch"),
+    *("400 bad-envelope", "400 bad-gzip", "400 bad-idempotency-key", "400 bad-zstd"),
+    *("400 empty-batch", "422 key-reused"),
     *("400 malformed-arrow", "400 malformed-json", "400 too-deep"),
     *("404 unknown-model", "413 body-too-large", "413 too-many-columns", "413 too-many-rows"),
     *("415 unsupported-encoding", "422 all-rejected", "503 busy", "503 not-durable"),

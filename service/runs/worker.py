@@ -14,6 +14,7 @@ from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
 from service.foreign.sweeping import Sweeper
+from service.ingest.known import Forgetting
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.retention import Retention
@@ -72,6 +73,7 @@ class Worker:
             "judge": pipeline.judge,
             "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
             "drop": retention.drop,
+            "forget": Forgetting(self._sessions).forget,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
         if settings.evidently:

@@ -33,7 +33,7 @@ from service.db.embedded import EmbeddedPostgres
 from service.db.engine import make_engine, make_sessions
 from service.db.migrate import upgrade
 from service.ingest import copy
-from service.ingest.bodies import read_sent
+from service.ingest.bodies import read_sent, read_typed
 from service.ingest.codec import Codec
 from service.ingest.partitions import Partitions, month_of_hour
 from service.ingest.routes import mount_ingest, mount_raw
@@ -79,7 +79,8 @@ def serve(url: str, listener: socket.socket) -> None:
     app.state.ingest = ingest
 
     async def no_sink(request: Request) -> Response:
-        sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow)
+        media, body = await read_typed(request, ingest.settings)
+        sent = await read_sent(request, "predictions", ingest.settings, ingest.arrow, media, body)
         batch = await ingest.read_predictions(sent)
         batch.verdicts.accepted = len(batch)
         return Response(json.dumps(batch.verdicts.document()), media_type="application/json")
@@ -99,9 +100,9 @@ def serve(url: str, listener: socket.socket) -> None:
     uvloop.run(main())
 
 
-def request_bytes(path: str, rows: list[dict[str, Any]]) -> bytes:
+def request_bytes(path: str, rows: list[dict[str, Any]], header: str = "") -> bytes:
     body = json.dumps({"model": "loans", "version": "7", "records": rows}).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -217,6 +218,7 @@ def measure(url: str, seconds: float) -> None:
         before = raw_copy(url, codec)
         lines = [case(port, server.pid or 0, seconds, "/no-sink", 1, 64)]
         lines += [case(port, server.pid or 0, seconds, "/v1/predictions", *c) for c in CASES]
+        lines.append(retries(port, server.pid or 0, seconds))
         copied = (before + raw_copy(url, codec)) / 2
     finally:
         server.terminate()
@@ -230,6 +232,18 @@ def measure(url: str, seconds: float) -> None:
         )
     Console().print(table)
     Console().print(f"one row a request: {lines[1][1] / lines[0][1]:.2f} of the same without sink")
+
+
+def retries(port: int, pid: int, seconds: float) -> Any:
+    """Send one batch, known by its key, again and again."""
+    request = request_bytes("/v1/predictions", records(1_000, 7), "Idempotency-Key: k\r\n")
+    asyncio.run(load(port, [request], 1, 1.0))
+    busy = cpu_seconds(pid)
+    answered, took, latencies = asyncio.run(load(port, [request] * 20_000, 8, seconds))
+    cpu = (cpu_seconds(pid) - busy) / (answered * 1_000)
+    p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
+    name = "1,000 a request, 8 connections, retries of a known batch"
+    return name, answered * 1_000 / took, cpu, p50, p99
 
 
 def case(port: int, pid: int, seconds: float, path: str, size: int, connections: int) -> Any:
