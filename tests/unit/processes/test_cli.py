@@ -11,7 +11,7 @@ from service.processes.cli import cli
 from service.processes.options import Duration, Instant
 
 Run = Callable[..., Any]
-COMMANDS = ("key", "audit", "up", "serve", "worker", "migrate", "replay")
+COMMANDS = ("key", "audit", "up", "serve", "worker", "migrate", "replay", "import")
 
 
 @pytest.fixture

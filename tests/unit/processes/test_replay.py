@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from service.processes.replay import Pace, Plan, Replay, Totals, compare_columns
-from service.processes.replay_file import SourceError
-from service.processes.replay_source import Batch, Options, Source
+from service.processes.files import SourceError
+from service.processes.replay import Pace, Plan, Replay
 from service.processes.sender import AllRejectedError, Sender
+from service.processes.table_records import Batch, Options, Source
+from service.processes.transfer import Totals, compare_columns
 
 Document = dict[str, Any]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -120,7 +121,7 @@ PLAN = Plan(Path("rows.csv"), "loans", "7", "http://x", Options(columns={}))
 def test_columns_that_the_version_lacks_are_one_error_that_names_five_and_the_way_out() -> None:
     extra = [f"c{column}" for column in range(7)]
     with pytest.raises(SourceError) as raised:
-        compare_columns(PLAN, ["income", *extra], ["income"])
+        compare_columns(PLAN, "rows.csv", ["income", *extra], ["income"])
     message = str(raised.value)
     assert "no features of loans 7: c0, c1, c2, c3, c4 and 2 more;" in message
     assert "--ignore COLUMN" in message
@@ -128,14 +129,14 @@ def test_columns_that_the_version_lacks_are_one_error_that_names_five_and_the_wa
 
 
 def test_features_that_the_file_lacks_are_a_warning_of_one_line() -> None:
-    warning = compare_columns(PLAN, ["income"], ["income", "age", "region"])
+    warning = compare_columns(PLAN, "rows.csv", ["income"], ["income", "age", "region"])
     assert warning is not None
     assert warning.endswith("will count as missing: age, region")
     assert "\n" not in warning
 
 
 def test_the_same_columns_in_another_order_are_all_right() -> None:
-    assert compare_columns(PLAN, ["age", "income"], ["income", "age"]) is None
+    assert compare_columns(PLAN, "rows.csv", ["age", "income"], ["income", "age"]) is None
 
 
 def a_refusal(code: str, number: int) -> Document:

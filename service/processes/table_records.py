@@ -1,15 +1,14 @@
-"""A Parquet or CSV file as prediction and label records, batch by batch."""
+"""A table as prediction and label records, batch by batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from service.processes.replay_file import (
-    SourceError,
+from service.processes.files import File, SourceError
+from service.processes.table_files import (
     as_utc,
     as_values,
     column_names,
@@ -56,10 +55,10 @@ class Batch:
 class Source:
     """A file that gives the same records each time it is read, ids included."""
 
-    def __init__(self, path: Path, identity: Sequence[str], options: Options) -> None:
-        self._path = path
+    def __init__(self, file: File, identity: Sequence[str], options: Options) -> None:
+        self._file = file
         self._options = options
-        names = column_names(path)
+        names = column_names(file)
         self._roles = _roles(names, options)
         rest = [name for name in names if name not in {*self._roles.values(), *options.ignore}]
         self._features = [name for name in rest if not name.startswith(ATTRIBUTIONS)]
@@ -68,12 +67,19 @@ class Source:
         self.times: frozenset[str] = frozenset()
         self._clock = self._roles.get("ts") or self._roles.get("label_ts")
         if self._clock is None:
-            message = f"{path} has no column `ts`; name the one that holds it: --map ts=COLUMN"
+            message = (
+                f"{file.address} has no column `ts`; name the one that holds it: --map ts=COLUMN"
+            )
             raise SourceError(message)
         self._shift = options.shift
         if options.start is not None:
             self._shift += options.start - self._first_time()
-        self._prefix = fingerprint(path, [*identity, str(self._shift)])
+        self.fingerprint = fingerprint(file, [*identity, str(self._shift)])
+
+    @property
+    def address(self) -> str:
+        """What the file is called."""
+        return self._file.address
 
     @property
     def features(self) -> list[str]:
@@ -90,17 +96,20 @@ class Source:
         """Whether there is a label column."""
         return "label" in self._roles
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the file's records in its own order."""
+    def batches(self, skip: int = 0) -> Iterator[Batch]:
+        """Yield the file's records in its own order, without the first rows to ``skip``."""
         first = 0
-        for piece in pieces(self._path, self._options.batch):
-            yield self._batch(piece, first)
-            first += piece.num_rows
+        for piece in pieces(self._file, self._options.batch):
+            end = first + piece.num_rows
+            if end > skip:
+                done = max(0, skip - first)
+                yield self._batch(piece.slice(done), first + done)
+            first = end
 
     def _first_time(self) -> datetime:
-        piece = next(pieces(self._path, 1), None)
+        piece = next(pieces(self._file, 1), None)
         if piece is None:
-            message = f"{self._path} has no rows"
+            message = f"{self._file.address} has no rows"
             raise SourceError(message)
         assert self._clock is not None
         return _times(piece, self._clock)[0]
@@ -113,7 +122,7 @@ class Source:
             for role, name in self._roles.items()
             if role not in {"ts", "label_ts"}
         }
-        ids = [f"{self._prefix}-{row}" for row in range(first, first + piece.num_rows)]
+        ids = [f"{self.fingerprint}-{row}" for row in range(first, first + piece.num_rows)]
         if "prediction_id" in roles:
             ids = [str(value) for value in roles["prediction_id"]]
         labels: list[tuple[datetime, dict[str, Any]]] = []

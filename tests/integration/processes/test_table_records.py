@@ -7,8 +7,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from service.processes.replay_file import SourceError, as_utc
-from service.processes.replay_source import Options, Source
+from service.processes.files import SourceError, local_file
+from service.processes.table_files import as_utc
+from service.processes.table_records import Options, Source
 
 Document = dict[str, Any]
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +40,7 @@ def write(table: pa.Table, path: Path) -> Path:
 
 def source(path: Path, **options: Any) -> Source:
     given = {"columns": COLUMNS, "ignore": frozenset({"row_nr"}), "batch": 10, **options}
-    return Source(path, ["loans", "7"], Options(**given))
+    return Source(local_file(path), ["loans", "7"], Options(**given))
 
 
 def predictions(path: Path, **options: Any) -> list[Document]:

@@ -1,43 +1,42 @@
-"""A Parquet or CSV file in pieces, its times in UTC, and a name for what it holds."""
+"""A table in pieces, its times in UTC, and a name for what it holds."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet
 
-from service.errors import ModelwatchSetupError
+from service.processes.files import LINES, File, SourceError
 
 _FINGERPRINT_BYTES: Final = 1 << 16
 
 
-class SourceError(ModelwatchSetupError):
-    """The file cannot be replayed as it was asked for."""
-
-
-def count_rows(path: Path) -> int | None:
+def count_rows(file: File) -> int | None:
     """Return how many rows the file has, where its format tells without reading it all."""
-    return int(pyarrow.parquet.read_metadata(path).num_rows) if _is_parquet(path) else None
+    if not _is_parquet(file):
+        return None
+    with _readable(file), file.open() as opened:
+        return int(pyarrow.parquet.read_metadata(opened).num_rows)
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(file: File) -> list[str]:
     """Return the names of the file's columns."""
-    with _readable(path):
-        if _is_parquet(path):
-            return list(pyarrow.parquet.read_schema(path).names)
-        with pyarrow.csv.open_csv(path) as reader:
+    with _readable(file), file.open() as opened:
+        if _is_parquet(file):
+            return list(pyarrow.parquet.read_schema(opened).names)
+        with _reader(file, opened) as reader:
             return list(reader.schema.names)
 
 
-def pieces(path: Path, rows: int) -> Iterator[pa.Table]:
+def pieces(file: File, rows: int) -> Iterator[pa.Table]:
     """Yield the file in its own order, at most ``rows`` rows a piece."""
-    with _readable(path):
+    with _readable(file):
         left: pa.Table | None = None
-        for read in _batches(path, rows):
+        for read in _batches(file, rows):
             table = pa.Table.from_batches([read])
             if left is not None:
                 table = pa.concat_tables([left, table])
@@ -77,35 +76,42 @@ def as_values(column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
-def fingerprint(path: Path, identity: Sequence[str]) -> str:
+def fingerprint(file: File, identity: Sequence[str]) -> str:
     """Return a short name of the file's content, the same wherever the file lies."""
-    size = path.stat().st_size
-    digest = hashlib.blake2s("\0".join([*identity, str(size)]).encode(), digest_size=8)
-    with path.open("rb") as file:
-        digest.update(file.read(_FINGERPRINT_BYTES))
-        file.seek(max(0, size - _FINGERPRINT_BYTES))
-        digest.update(file.read())
+    digest = hashlib.blake2s("\0".join([*identity, str(file.size)]).encode(), digest_size=8)
+    with _readable(file), file.opener() as opened:
+        digest.update(opened.read(_FINGERPRINT_BYTES))
+        opened.seek(max(0, file.size - _FINGERPRINT_BYTES))
+        digest.update(opened.read())
     return digest.hexdigest()
 
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in {".parquet", ".pq"}
+def _is_parquet(file: File) -> bool:
+    return file.suffix in {".parquet", ".pq"}
 
 
-def _batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
-    if _is_parquet(path):
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(rows)
-    else:
-        with pyarrow.csv.open_csv(path) as reader:
-            yield from reader
+def _reader(file: File, opened: BinaryIO) -> Any:
+    """Read CSV or JSON lines as they come."""
+    if file.suffix in LINES:
+        return pyarrow.json.open_json(opened)
+    return pyarrow.csv.open_csv(opened)
+
+
+def _batches(file: File, rows: int) -> Iterator[pa.RecordBatch]:
+    with file.open() as opened:
+        if _is_parquet(file):
+            with pyarrow.parquet.ParquetFile(opened) as table:
+                yield from table.iter_batches(rows)
+        else:
+            with _reader(file, opened) as reader:
+                yield from reader
 
 
 class _readable:  # noqa: N801 - reads as a verb in `with`
     """Turn what Arrow and the file system say into one line that names the file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: File) -> None:
+        self._file = file
 
     def __enter__(self) -> None:
         return None
@@ -115,5 +121,5 @@ class _readable:  # noqa: N801 - reads as a verb in `with`
             fault, (ConnectionError, TimeoutError)
         ):
             cause = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-            message = f"{self._path} cannot be read as Parquet or CSV: {cause}"
+            message = f"{self._file.address} cannot be read as Parquet, CSV or JSON lines: {cause}"
             raise SourceError(message) from fault
