@@ -25,6 +25,8 @@ _QUERIES = {
     "doubled": "SELECT count(*) - count(DISTINCT (version_id, prediction_id)) FROM prediction",
     "changed": f'SELECT count(*) FROM logs."{MODEL}@{VERSION}" WHERE {_WRONG}',
     "labels": "SELECT count(*) FROM label",
+    "labels_of_rows": """
+        SELECT count(*) FROM label JOIN prediction_identity USING (model_id, prediction_id)""",
     "labels_doubled": "SELECT count(*) - count(DISTINCT prediction_id) FROM label",
     "labels_changed": f"SELECT count(*) FROM label WHERE {_WRONG_LABEL}",
     "hours": "SELECT count(DISTINCT date_trunc('hour', ts, 'UTC')) FROM prediction",
@@ -81,8 +83,17 @@ def is_drained(url: str) -> bool:
         return row is not None and bool(row[0])
 
 
+def expedite(url: str) -> None:
+    """Have events tried again that a killed worker was about to send."""
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE outbox SET next_attempt_at = now() WHERE delivered_at IS NULL")
+
+
 def lost(url: str, plan: Plan) -> dict[str, int]:
-    """Return how many acknowledged rows are not stored, and stored ones not acknowledged."""
+    """Return how many acknowledged rows are not stored, and stored ones not acknowledged.
+
+    The latter were on their way when their client was killed.
+    """
     found = {}
     for kind, table in (("predictions", "prediction_identity"), ("labels", "label")):
         known = {f"p{number}" for number in plan.acknowledged(kind)}
@@ -91,7 +102,7 @@ def lost(url: str, plan: Plan) -> dict[str, int]:
             stored = {row[0] for row in connection.execute(query)}
         found[f"{kind}_acknowledged"] = len(known)
         found[f"{kind}_lost"] = len(known - stored)
-        found[f"{kind}_unasked"] = len(stored - known)
+        found[f"{kind}_unacknowledged"] = len(stored - known)
     return found
 
 
@@ -99,7 +110,7 @@ NONE_OF = (
     *("doubled", "changed", "labels_doubled", "labels_changed"),
     *("windows_doubled", "windows_missing", "revisions_broken", "judged_twice", "half_written"),
     *("incidents_doubled", "events_undelivered", "arrivals"),
-    *("predictions_lost", "predictions_unasked", "labels_lost", "labels_unasked"),
+    *("predictions_lost", "labels_lost"),
 )
 
 
@@ -109,7 +120,7 @@ def contradictions(found: dict[str, int]) -> dict[str, int]:
     for one, other in (
         ("rows", "identities"),
         ("rows", "window_rows"),
-        ("labels", "window_labels"),
+        ("labels_of_rows", "window_labels"),
         ("hours", "windows"),
     ):
         if found[one] != found[other]:

@@ -9,9 +9,9 @@ import json
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,7 +61,7 @@ class Plan:
 
     folder: str
     ports: Sequence[int]
-    threads: int = 4
+    threads: int = 8
     rows: int = 25
     pause: float = 0.03
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -119,11 +119,9 @@ def _journal(plan: Plan, thread: int) -> dict[str, list[int]]:
 def send(plan: Plan) -> None:
     """Send until told to finish; after a SIGKILL go on where the journal ends."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threads = [threading.Thread(target=_Sender(plan, thread).run) for thread in range(plan.threads)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(plan.threads) as threads:
+        for done in [threads.submit(_Sender(plan, t).run) for t in range(plan.threads)]:
+            done.result()
 
 
 class _Sender:
@@ -144,7 +142,7 @@ class _Sender:
     def run(self) -> None:
         known = _journal(self._plan, self._thread)
         # The last step may have been left half done; to repeat it changes nothing.
-        batch = max(known["predictions"], default=0)
+        batch = max([0, *known["predictions"], *(early - 1 for early in known["labels"])])
         while True:
             began = time.monotonic()
             self._step(batch)

@@ -1,6 +1,5 @@
 """All of the service over a database of its own, with a proxy on every wire."""
 
-import base64
 import io
 import random
 import signal
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pandas as pd
@@ -18,8 +18,8 @@ import pandas as pd
 from service.access.grants import Scope
 from service.access.service import Wish
 from service.db.migrate import upgrade
-from tests.system.faults import roles
-from tests.system.faults.audit import is_drained
+from tests.system.faults import audit, roles
+from tests.system.faults.audit import expedite, is_drained
 from tests.system.faults.database import Database
 from tests.system.faults.load import MODEL, VERSION, Plan, label, log_by_sdk, prediction, send
 from tests.system.faults.proxy import Proxy
@@ -34,7 +34,7 @@ MONITOR = {
     "performance": {"metrics": ["accuracy"]},
     "discover_slices": False,
 }
-SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+EVENTS = ["retraining.requested", "incident.opened", "incident.closed"]
 
 
 class Hook:
@@ -114,8 +114,8 @@ class Rig:
             "lease": "PT1S",
             "poll": "PT0.05S",
             "evidently": False,
-            "webhook_url": self.hook.url,
-            "webhook_secret": SECRET,
+            "secret_key": "k" * 32,
+            "webhook_allow": urlsplit(self.hook.url).netloc,
             **self._settings,
             **own,
         }
@@ -145,6 +145,7 @@ class Rig:
                 (path, {"task": "binary"}),
                 (f"{path}/versions/{VERSION}", version),
                 (f"{path}/monitor", MONITOR),
+                ("/v1/webhooks/hook", {"url": self.hook.url, "events": EVENTS}),
             ):
                 answer = client.put(where, json=document)
                 assert answer.status_code == 200, answer.text
@@ -196,13 +197,17 @@ class Rig:
             time.sleep(0.1)
 
     def drain(self, seconds: float) -> None:
-        """Wait until nothing is due."""
+        """Wait until nothing is due and every event is delivered, its lease shortened."""
         deadline = time.monotonic() + seconds
         calm = random.Random(0)
         while not is_drained(self.database.url):
             assert time.monotonic() < deadline, f"work is left:\n{self.logs()}"
             self.supervise(calm)
             time.sleep(0.1)
+        expedite(self.database.url)
+        while audit.look(self.database.url)["events_undelivered"]:
+            assert time.monotonic() < deadline, f"an event is not delivered:\n{self.logs()}"
+            time.sleep(0.2)
 
     def logs(self) -> str:
         """Return the ends of all logs."""

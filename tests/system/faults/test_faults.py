@@ -107,7 +107,8 @@ def test_random_faults_lose_and_double_nothing(tmp_path: Path) -> None:
         assert len(set(rig.hook.ids)) == found["events"]
         assert (sdk["done"], sdk["dropped"], sdk["rejected"]) == (True, 0, 0)
         assert sdk["accepted"] + sdk["duplicates"] == sdk["logged"] == -sdk["last"]
-        assert found["rows"] == found["predictions_acknowledged"] + sdk["logged"]
+        stored = found["predictions_acknowledged"] + found["predictions_unacknowledged"]
+        assert found["rows"] == stored + sdk["logged"]
         assert_counters_tell_the_truth(rig, found)
 
 
