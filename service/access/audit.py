@@ -48,7 +48,7 @@ def audit(
     session
         In which the change was made.
     actor
-        Who made it: ``key:<kid>``, ``local``, ``cli`` or ``worker``.
+        Who made it: ``key:<kid>``, ``local``, ``cli``, ``ingest`` or ``worker``.
     action
         What was done: ``model.put``, ``key.revoke`` …
     subject

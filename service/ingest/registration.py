@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from service.access.audit import audit
 from service.errors import UnknownVersionError
 from service.ingest.limits import MAX_FEATURES
 from service.registry.classes import class_text
@@ -29,6 +30,7 @@ def register_version(session: Session, model: str, version: str, records: Iterab
         classes = infer_classes(record.get("prediction") for record in first)
     spec = put_version(session, model, version, VersionDocument())
     infer_schema(session, spec, features, classes)
+    audit(session, "ingest", "version.register", f"version:{model}@{version}")
 
 
 def infer_features(samples: Iterable[Any]) -> list[FeatureDocument]:

@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter, Request
 
+from service.access.audit import audit
+from service.access.scopes import Actor
 from service.errors import InvalidDocumentError
 from service.registry import repository, service
 from service.registry.documents import read
@@ -64,9 +66,10 @@ def list_models(session: ReadSession) -> ModelList:
 
 
 @router.put("/{model}", openapi_extra=documented_body(ModelDocument, _MODEL))
-def put_model(model: str, body: Body, session: WriteSession) -> ModelAnswer:
+def put_model(model: str, body: Body, session: WriteSession, actor: Actor) -> ModelAnswer:
     """Register a model, or change what is said about it."""
     stored = service.put_model(session, model, read(ModelDocument, body))
+    audit(session, actor, "model.put", f"model:{model}")
     return ModelAnswer.model_validate(stored)
 
 
@@ -85,7 +88,7 @@ def list_versions(model: str, session: ReadSession) -> VersionList:
 
 @router.put("/{model}/versions/{version}", openapi_extra=documented_body(VersionDocument, _VERSION))
 def put_version(
-    request: Request, model: str, version: str, body: Body, session: WriteSession
+    request: Request, model: str, version: str, body: Body, session: WriteSession, actor: Actor
 ) -> VersionAnswer:
     """Register a version, or add features to it."""
     document = read(VersionDocument, body)
@@ -94,6 +97,7 @@ def put_version(
     stored = service.put_version(session, model, version, document)
     if stored.hashes and pseudonyms is None:
         raise KeyNeededError
+    audit(session, actor, "version.put", f"version:{model}@{version}", {"stage": stored.stage})
     return _answer(stored)
 
 
@@ -104,7 +108,7 @@ def get_version(model: str, version: str, session: ReadSession) -> VersionAnswer
 
 
 @router.put("/{model}/monitor", openapi_extra=documented_body(MonitorDocument, _MONITOR))
-def put_monitor(model: str, body: Body, session: WriteSession) -> MonitorAnswer:
+def put_monitor(model: str, body: Body, session: WriteSession, actor: Actor) -> MonitorAnswer:
     """Store the monitor document; an unchanged one keeps its revision.
 
     What ``GET`` answers may be edited and put: its ``revision`` guards against lost updates.
@@ -118,7 +122,9 @@ def put_monitor(model: str, body: Body, session: WriteSession) -> MonitorAnswer:
             message = "revision: must be a number"
             raise InvalidDocumentError(message)
     document = read(MonitorDocument, content)
-    return MonitorAnswer.of(service.put_monitor(session, model, document, read_at=read_at))
+    stored = service.put_monitor(session, model, document, read_at=read_at)
+    audit(session, actor, "monitor.put", f"model:{model}", {"revision": stored.revision})
+    return MonitorAnswer.of(stored)
 
 
 @router.get("/{model}/monitor")

@@ -10,6 +10,8 @@ from pydantic import AwareDatetime, StringConstraints
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.access.audit import audit
+from service.access.scopes import Actor
 from service.errors import ConflictError, InvalidDocumentError
 from service.ledger.repository import Item, mark
 from service.ledger.tables import DueWork
@@ -153,7 +155,7 @@ def list_measurements(
     status_code=202,
     openapi_extra=documented_body(EvaluateIn, {"until": "2026-12-01T00:00:00Z"}),
 )
-def evaluate(model: str, body: Body, session: WriteSession) -> AcceptedOut:
+def evaluate(model: str, body: Body, session: WriteSession, actor: Actor) -> AcceptedOut:
     """Evaluate every due window now; with ``from``, judge the windows of a span again."""
     asked = read(EvaluateIn, body)
     if asked.from_ is not None and asked.until - asked.from_ <= timedelta(0):
@@ -167,6 +169,7 @@ def evaluate(model: str, body: Body, session: WriteSession) -> AcceptedOut:
     )
     session.add(evaluation)
     session.flush()
+    audit(session, actor, "evaluation.ask", f"model:{model}", {"evaluation": evaluation.id})
     return AcceptedOut(evaluation=evaluation.id)
 
 

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import clock
+from service.access.audit import audit
+from service.access.scopes import Actor
 from service.alerts import repository
 from service.alerts.announcing import announce_changes
 from service.alerts.schemas import (
@@ -78,7 +80,7 @@ def read_incident(session: ReadSession, incident_id: int) -> IncidentWithWindows
 
 @router.post("/{incident_id}/{deed}", openapi_extra=documented_body(Handling, _HANDLING))
 def handle_incident(
-    session: WriteSession, incident_id: int, deed: Deed, body: Body
+    session: WriteSession, incident_id: int, deed: Deed, body: Body, actor: Actor
 ) -> IncidentDocument:
     """Acknowledge, resolve or dismiss an incident; doing it again changes nothing.
 
@@ -97,6 +99,7 @@ def handle_incident(
         at=clock.now(),
         newest=newest_window(session, incident),
     )
+    audit(session, actor, f"incident.{deed}", f"incident:{incident_id}")
     announce_changes(session, incident.version_id)
     return _documents(session, [incident])[0]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
+from service.access.scopes import Actor
 from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
 from service.registry.privacy import pseudonyms_of
 from service.registry.schemas import FeatureAnswer
@@ -106,6 +107,7 @@ def put_reference(
     model: str,
     version: str,
     file: Annotated[Path, Depends(_receive)],
+    actor: Actor,
     ts: Annotated[str | None, Query(description="the file's column of times")] = None,
     score: Annotated[str | None, Query(description="of scores")] = None,
     prediction: Annotated[str | None, Query(description="of predicted classes or numbers")] = None,
@@ -126,5 +128,5 @@ def put_reference(
     )
     state = request.app.state
     pseudonyms = pseudonyms_of(state.settings)
-    stored = store_reference(state.sessions, model, version, upload, pseudonyms)
+    stored = store_reference(state.sessions, model, version, upload, pseudonyms, actor=actor)
     return ReferenceAnswer.of(stored)

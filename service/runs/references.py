@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.access.audit import audit
 from service.buckets.reader import most_rows
 from service.buckets.service import profiled_columns
 from service.detection.estimates import calibrators_to_bytes, fit_calibrators
@@ -86,6 +87,8 @@ def store_reference(
     version: str,
     upload: Upload,
     pseudonyms: Pseudonyms | None = None,
+    *,
+    actor: str = "local",
 ) -> StoredReference:
     """Read, profile and store a reference; nothing of it is stored if anything is wrong."""
     with sessions.begin() as session:
@@ -110,7 +113,10 @@ def store_reference(
         "sample": sample_file(table, sum(own.length or 0 for own in planned.features)),
     }
     with sessions.begin() as session:
-        return _record(session, known, rows, edges, values)
+        stored = _record(session, known, rows, edges, values)
+        details = {"revision": stored.revision, "rows": stored.rows}
+        audit(session, actor, "reference.put", f"version:{model}@{version}", details)
+    return stored
 
 
 def _load(session: Session, model: str, version: str) -> _Known:

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import clock
+from service.access.audit import audit
+from service.access.scopes import Actor
 from service.alerts.schemas import Handling
 from service.errors import UnknownRequestError
 from service.registry.documents import read
@@ -55,7 +57,7 @@ def read_request(session: ReadSession, request_id: int) -> RequestDocument:
 
 @router.post("/{request_id}/{deed}", openapi_extra=documented_body(Handling, _HANDLING))
 def handle_request(
-    session: WriteSession, request_id: int, deed: Deed, body: Body
+    session: WriteSession, request_id: int, deed: Deed, body: Body, actor: Actor
 ) -> RequestDocument:
     """Acknowledge, start or dismiss a retraining request; doing it again changes nothing."""
     handling = read(Handling, body)
@@ -63,6 +65,7 @@ def handle_request(
     repository.lock_version(session, request.version_id)
     session.refresh(request)
     handle(request, deed, by=handling.by, note=handling.note, at=clock.now())
+    audit(session, actor, f"retraining-request.{deed}", f"retraining-request:{request_id}")
     return _documents(session, [request])[0]
 
 

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.access.grants import Scope
+from service.access.scopes import need_of
 from service.ingest.examine import LABEL_FIELDS, PREDICTION_FIELDS
 from service.ingest.interface import LABEL, PREDICTION
 from service.processes.api import create_app
@@ -167,6 +169,7 @@ def test_the_examples_of_all_bodies_are_accepted(
             text = example if isinstance(example, str) else json.dumps(example)
             # A key can be rotated once.
             kid = client.post("/v1/keys", json={"scopes": ["read"]}).json()["kid"]
+            before = logged(client)
             answer = client.request(
                 method,
                 url.replace("5f3a9c0d1e2b4a68", kid),
@@ -176,6 +179,13 @@ def test_the_examples_of_all_bodies_are_accepted(
             )
             assert str(answer.status_code) in operation["responses"]
             assert answer.is_success, (name, media, answer.text)
+            if need_of(method, path).scope is Scope.ADMIN:
+                assert logged(client) > before, f"{name} leaves no entry in the audit log"
+
+
+def logged(client: httpx.Client) -> int:
+    (newest,) = client.get("/v1/audit", params={"limit": 1}).json()["entries"]
+    return int(newest["id"])
 
 
 def test_what_is_wrong_is_answered_as_documented(client: httpx.Client) -> None:
