@@ -76,6 +76,16 @@ class Label(Base):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class PendingLabel(Base):
+    """The prediction of a label had not come when the label did; some have by now."""
+
+    __tablename__ = "pending_label"
+
+    model_id: Mapped[int] = mapped_column(primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
 class IngestFault(Base):
     """How many rows of a bucket were refused, or lost a feature, and why; append-only.
 
