@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(
         default=256 << 20, description="bytes of bodies held at one time before a 503"
     )
+    label_ttl: timedelta = Field(
+        default=timedelta(days=30), description="how long a label waits for its prediction"
+    )
     pending_ttl: timedelta = Field(
         default=timedelta(minutes=15),
         description="how long a request or response of an inference server waits for the other",

@@ -44,6 +44,12 @@ INGEST_ROWS = Counter(
     ["model", "kind", "result"],
     registry=REGISTRY,
 )
+LABELS_EXPIRED = Counter(
+    "modelwatch_labels_expired",
+    "Labels that this worker has deleted because their prediction never came.",
+    ["model"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "modelwatch_ingest_dead_letters",
     "Rows that only the database refused, each time one was kept as a dead letter.",
@@ -122,6 +128,7 @@ BUILD_INFO = Gauge(
 PROCESS_METRICS = (
     INGEST_ROWS,
     DEAD_LETTERS,
+    LABELS_EXPIRED,
     PARSER_DEATHS,
     INGEST_BATCHES,
     INGEST_BATCH_DURATION,

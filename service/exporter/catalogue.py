@@ -47,6 +47,11 @@ SERVICE = (
         ("queue",),
         "How long the oldest unfinished piece of work has been due; 0 without any.",
     ),
+    MetricSpec(
+        "modelwatch_labels_pending",
+        ("model",),
+        "Predictions that have a label and have not come, as the worker last knew.",
+    ),
     MetricSpec("modelwatch_export_series", (), "Series in this exposition, these included."),
     MetricSpec(
         "modelwatch_export_series_dropped", (), "Series left out because of the series budget."

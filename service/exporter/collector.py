@@ -100,6 +100,8 @@ def _of_service(session: Session) -> Iterator[Sample]:
     alive = repository.last_heartbeat(session)
     if alive is not None:
         yield Sample("modelwatch_worker_heartbeat_timestamp_seconds", (), alive.timestamp())
+    for model, count in repository.pending_labels(session):
+        yield Sample("modelwatch_labels_pending", (model,), float(count))
     pending = repository.pending(session)
     for queue in (*QUEUES, *sorted(set(pending) - set(QUEUES))):
         count, age = pending.get(queue, (0, 0.0))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.alerts.repository import LIVE_STATES
 from service.alerts.tables import Incident
-from service.ingest.tables import prediction
+from service.ingest.tables import PendingLabel, prediction
 from service.ledger.tables import DueWork, WorkerHeartbeat
 from service.registry.tables import Feature, Model, Monitor, Version
 from service.retraining.tables import RetrainingRequest
@@ -213,3 +213,14 @@ def pending(session: Session) -> dict[str, tuple[int, float]]:
         ).where(Outbox.delivered_at.is_(None), ~Outbox.abandoned, Outbox.webhook_id.is_not(None))
     ).one()
     return {**found, "webhooks": (waiting, float(age))}
+
+
+def pending_labels(session: Session) -> list[tuple[str, int]]:
+    """Return how many labelled predictions each model waits for; none of a model is no row."""
+    statement = (
+        select(Model.name, func.count())
+        .join(PendingLabel, PendingLabel.model_id == Model.id)
+        .group_by(Model.name)
+        .order_by(Model.name)
+    )
+    return [(name, count) for name, count in session.execute(statement)]

@@ -15,6 +15,7 @@ from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
 from service.foreign.sweeping import Sweeper
 from service.ingest.known import Forgetting
+from service.ingest.waiting import WaitingLabels
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.retention import Retention
@@ -73,6 +74,7 @@ class Worker:
             "judge": pipeline.judge,
             "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
             "drop": retention.drop,
+            "expire": WaitingLabels(self._sessions, settings.label_ttl).sweep,
             "forget": Forgetting(self._sessions).forget,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
