@@ -138,7 +138,7 @@ _FOREIGN = (
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/readyz"): ("503 not-durable", "503 not-ready"),
-    ("put", "/v1/models/{model}"): ("422 bad-name",),
+    ("put", "/v1/models/{model}"): ("409 conflict", "422 bad-name"),
     ("put", "/v1/models/{model}/versions/{version}"): (
         *("409 conflict", "409 policy-changed", "422 bad-name", "422 derived-name"),
         *("422 pii-key-needed", "422 too-many-features", *_KEY),

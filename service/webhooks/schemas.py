@@ -34,8 +34,8 @@ _OWN_HEADERS = frozenset(
     }
 )
 # Printable and ASCII: a line's end would begin another header.
-_HeaderValue = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[\x20-\x7e]*\z")]
-_Option = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[!-~]+\z")]
+_HeaderValue = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[\x20-\x7e]*$")]
+_Option = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
 
 
 class WebhookDocument(Document):
