@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import ServiceError
@@ -67,18 +67,23 @@ class Sweeper:
 
     def sweep(self) -> bool:
         """Sweep once, and say whether there was anything to do."""
+        ttl = self._settings.pending_ttl
         with self._sessions.begin() as session:
-            due = _due(session, self._settings.pending_ttl)
+            lost = _drop_requests(session, ttl)
+            pruned = _prune(session, ttl)
+        for model, count in lost.items():
+            FOREIGN_ORPHANS.labels(model, "request").inc(count)
+        with self._sessions.begin() as session:
+            due = _due(session, ttl)
             records = [record for each in due for record in _records(each)]
             if records:
                 # Rows have a connection of their own; the lock keeps other sweepers away.
                 asyncio.run(self._store(records))
             _let_go(session, due)
-            pruned = _prune(session, self._settings.pending_ttl)
-        for (model, side), count in Counter(map(_side, due)).items():
-            if side != "both":
-                FOREIGN_ORPHANS.labels(model, side).inc(count)
-        return bool(due) or pruned
+        for each in due:
+            if each.pair.request is None:
+                FOREIGN_ORPHANS.labels(each.model, "response").inc()
+        return bool(due) or bool(lost) or pruned
 
     async def _store(self, records: Sequence[bytes]) -> None:
         ingest = create_ingest(self._settings, self._url, self._sessions)
@@ -97,14 +102,14 @@ class Sweeper:
 
 
 def _due(session: Session, ttl: timedelta) -> list[_Due]:
-    """Return pairs that nobody finished, and halves that have waited long enough; locked."""
-    both = PendingPair.request.is_not(None) & PendingPair.response.is_not(None)
+    """Return pairs that nobody finished, and responses that have waited long enough; locked."""
     rows = session.execute(
         select(PendingPair, Model.name)
         .join(Model, Model.id == PendingPair.model_id)
         .where(
             PendingPair.stored_at.is_(None),
-            (both & (PendingPair.received_at < func.now() - ABANDONED))
+            PendingPair.response.is_not(None),
+            (PendingPair.request.is_not(None) & (PendingPair.received_at < func.now() - ABANDONED))
             | (PendingPair.received_at < func.now() - ttl),
         )
         .order_by(PendingPair.received_at)
@@ -115,10 +120,9 @@ def _due(session: Session, ttl: timedelta) -> list[_Due]:
 
 
 def _records(due: _Due) -> list[bytes]:
-    """Return the rows of a pair, or of a response alone; a request alone has no prediction."""
+    """Return the rows of a pair, or of a response alone."""
     pair = due.pair
-    if pair.response is None:
-        return []
+    assert pair.response is not None
     try:
         return pair_records(
             model=due.model,
@@ -133,16 +137,11 @@ def _records(due: _Due) -> list[bytes]:
         return []
 
 
-def _side(due: _Due) -> tuple[str, str]:
-    if due.pair.request is not None and due.pair.response is not None:
-        return due.model, "both"
-    return due.model, "request" if due.pair.response is None else "response"
-
-
 def _let_go(session: Session, due: Sequence[_Due]) -> None:
+    """Keep the hashes of pairs, and nothing of responses that were alone."""
     key = tuple_(PendingPair.model_id, PendingPair.pair)
-    whole = [each.key for each in due if _side(each)[1] == "both"]
-    alone = [each.key for each in due if _side(each)[1] != "both"]
+    whole = [each.key for each in due if each.pair.request is not None]
+    alone = [each.key for each in due if each.pair.request is None]
     if whole:
         session.execute(
             update(PendingPair)
@@ -156,19 +155,37 @@ def _let_go(session: Session, due: Sequence[_Due]) -> None:
         )
 
 
+def _drop_requests(session: Session, ttl: timedelta) -> Counter[str]:
+    """Let go of requests without a response, which predict nothing; return how many, by model."""
+    gone = _delete(
+        session,
+        (PendingPair.stored_at.is_(None) & PendingPair.response.is_(None))
+        & (PendingPair.received_at < func.now() - ttl),
+    )
+    if not gone:
+        return Counter()
+    names = session.execute(select(Model.id, Model.name).where(Model.id.in_(gone))).all()
+    return Counter({name: gone[model] for model, name in names})
+
+
 def _prune(session: Session, ttl: timedelta) -> bool:
     """Forget the hashes of pairs that are stored since long."""
-    key = tuple_(PendingPair.model_id, PendingPair.pair)
-    old = (
+    old = PendingPair.stored_at.is_not(None) & (PendingPair.received_at < func.now() - ttl)
+    return bool(_delete(session, old))
+
+
+def _delete(session: Session, which: ColumnElement[bool]) -> Counter[int]:
+    """Delete some of the rows, and return how many of each model."""
+    some = (
         select(PendingPair.model_id, PendingPair.pair)
-        .where(PendingPair.stored_at.is_not(None), PendingPair.received_at < func.now() - ttl)
+        .where(which)
         .limit(HASHES)
         .with_for_update(skip_locked=True)
     )
     gone = session.execute(
         delete(PendingPair)
-        .where(key.in_(old))
+        .where(tuple_(PendingPair.model_id, PendingPair.pair).in_(some))
         .returning(PendingPair.model_id)
         .execution_options(synchronize_session=False)
     )
-    return gone.first() is not None
+    return Counter(gone.scalars())

@@ -24,6 +24,10 @@ class RefusedError(ModelwatchSetupError):
     """The API answers that the request is wrong."""
 
 
+class ForbiddenError(RefusedError):
+    """The key is not for what was asked."""
+
+
 class TooLargeError(RefusedError):
     """The request is over a limit of sizes; less of it may be sent."""
 
@@ -120,6 +124,8 @@ def _document(answer: httpx.Response) -> Any:
     problem = _parsed(answer)
     if str(problem.get("type", "")).endswith("/all-rejected"):
         raise AllRejectedError(message, list(problem.get("rejected") or ()))
+    if answer.status_code == httpx.codes.FORBIDDEN:
+        raise ForbiddenError(message)
     if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
         raise TooLargeError(message)
     raise RefusedError(message)

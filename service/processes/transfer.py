@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.processes.files import SourceError
-from service.processes.sender import AllRejectedError, RefusedError, Sender, TooLargeError
+from service.processes.sender import (
+    AllRejectedError,
+    ForbiddenError,
+    RefusedError,
+    Sender,
+    TooLargeError,
+)
 from service.processes.table_records import Source
 
 # A server that was never there is said so at once; one that goes away meanwhile is waited for.
@@ -130,9 +136,15 @@ def post_records(
 
 
 def find_version(target: Target, sender: Sender) -> Any:
-    """Return the version as the server knows it, or ``None`` if it is yet to be registered."""
+    """Return the version as the server knows it, or ``None`` if it is yet to be registered.
+
+    A key that is only for sending cannot ask: what does not fit will be refused row by row.
+    """
     model = f"/v1/models/{target.model}"
-    found = sender.get(model)
+    try:
+        found = sender.get(model)
+    except ForbiddenError:
+        return None
     if found is None:
         message = f"{target.url} has no model {target.model!r}; register it first: PUT {model}"
         raise RefusedError(message)

@@ -56,14 +56,14 @@ def command(service: Service, model: str, tmp_path: Path, *given: str) -> list[s
     ]
 
 
-def environment(service: Service) -> dict[str, str]:
-    return {**os.environ, "MODELWATCH_API_KEY": service.key}
+def environment(service: Service, key: str = "") -> dict[str, str]:
+    return {**os.environ, "MODELWATCH_API_KEY": key or service.key}
 
 
-def imported(service: Service, model: str, tmp_path: Path, *given: str) -> str:
+def imported(service: Service, model: str, tmp_path: Path, *given: str, key: str = "") -> str:
     done = subprocess.run(
         command(service, model, tmp_path, *given),
-        env=environment(service), capture_output=True, text=True, check=False, timeout=120,
+        env=environment(service, key), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -168,7 +168,9 @@ def test_folders_of_sagemaker_are_imported(
         folder.mkdir(parents=True)
         (folder / "x.jsonl").write_text("\n".join(map(write, range(500))))
     folders = str(tmp_path / "loans"), str(tmp_path / "truth")
-    said = imported(service, model, tmp_path, *folders, "--batch", "100")
+    answer = service.client.post("/v1/keys", json={"scopes": ["ingest"], "models": [model]})
+    key = answer.json()["key"]
+    said = imported(service, model, tmp_path, *folders, "--batch", "100", key=key)
     assert "lines: 1000 accepted" in said
     found = stored(service, cluster_url, model, "income, score, label")
     assert sorted(found) == [(float(n), 0.25, str(n % 2)) for n in range(500)]
