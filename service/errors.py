@@ -78,15 +78,15 @@ class ForbiddenError(ServiceError):
 
 
 class ForeignOriginError(ForbiddenError):
-    """Without keys, only requests to this machine's own names and from no other site are taken."""
+    """Another site's page sent it; or, without keys, it is not addressed to this machine."""
 
     code = "foreign-origin"
     title = "Foreign origin"
 
     def __init__(self) -> None:
         super().__init__(
-            "`modelwatch up` without keys answers only what is addressed to localhost, 127.0.0.1 or"
-            " [::1], and no other site's pages"
+            "another site's page sent this; or `modelwatch up`, without keys, was not addressed as"
+            " localhost, 127.0.0.1 or [::1]"
         )
 
 

@@ -47,32 +47,39 @@ class Gate:
             )
             return
         scope["grant"] = grant
+        if grant.models is None:
+            await self._app(scope, receive, send)
+            return
         with only(grant.models):
             await self._app(scope, receive, send)
 
     async def _grant(self, scope: Scope) -> Grant:
         sent = [value for name, value in scope["headers"] if name == b"authorization"]
         if self._keyless:
-            _require_own_origin(scope)
+            _require_own_name(scope)
+            _require_own_page(scope)
             if not sent:
                 return LOCAL
         if len(sent) != 1:
             raise UnauthenticatedError
-        return await self._keys.grant(_key_of(sent[0]))
+        scheme, _, shown = sent[0].partition(b" ")
+        if scheme.lower() == b"bearer":
+            return await self._keys.grant(shown)
+        if scheme.lower() == b"basic":
+            # A browser that knows a password shows it whichever page asks.
+            _require_own_page(scope)
+            return await self._keys.grant(_password(shown))
+        raise UnauthenticatedError
 
 
-def _key_of(header: bytes) -> bytes:
-    """Return the key that a header shows.
+def _password(shown: bytes) -> bytes:
+    """Return the password of Basic, which may be a key.
 
-    As the password of Basic too: the loggers of inference servers have nowhere to put a header,
-    and make this one of an address like ``http://key:mw_…@host/v1/cloudevents``.
+    The loggers of inference servers have nowhere to put a header, and make this one of an address
+    like ``http://key:mw_…@host/v1/cloudevents``.
     """
-    scheme, _, shown = header.partition(b" ")
-    if scheme.lower() == b"bearer":
-        return shown
-    if scheme.lower() == b"basic":
-        with suppress(binascii.Error):
-            return base64.b64decode(shown, validate=True).partition(b":")[2]
+    with suppress(binascii.Error):
+        return base64.b64decode(shown, validate=True).partition(b":")[2]
     raise UnauthenticatedError
 
 
@@ -109,20 +116,23 @@ def _headers(scope: Scope, error: ServiceError) -> dict[str, str]:
     return headers
 
 
-def _require_own_origin(scope: Scope) -> None:
-    """Refuse what a browser sends for another site.
-
-    A page may post to loopback without asking, and one whose name was made to point here may even
-    read the answer: the first is betrayed by ``Origin``, the second by ``Host``.
-    """
-    hosts, origins = (
-        [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-        for wanted in (b"host", b"origin")
-    )
+def _require_own_name(scope: Scope) -> None:
+    """Refuse another host's name: a page's own may be made to point here, and it reads answers."""
+    hosts = _values(scope, b"host")
     if len(hosts) != 1 or not _is_own_name(hosts[0]):
         raise ForeignOriginError
-    if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
-        raise ForeignOriginError
+
+
+def _require_own_page(scope: Scope) -> None:
+    """Refuse what another site's page sends: it may post here without asking anybody."""
+    hosts = _values(scope, b"host")
+    for origin in _values(scope, b"origin"):
+        if [origin.partition("://")[2].lower()] != [host.lower() for host in hosts]:
+            raise ForeignOriginError
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for each, value in scope["headers"] if each == name]
 
 
 def _is_own_name(host: str) -> bool:
