@@ -40,10 +40,15 @@ LABELLED = 0.5
 LOSSES = ("performance", "concept")
 
 
+def a_reference(rng: np.random.Generator, population: Population) -> tuple[Counts, pa.Table]:
+    """Draw how many rows each cell has, and the rows."""
+    counts = population.draw(rng, REFERENCE_ROWS)
+    return counts, population.cells.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+
+
 def a_baseline(rng: np.random.Generator, population: Population) -> Baseline:
     """Draw a reference, and fit its calibrators on its rows."""
-    counts = population.draw(rng, REFERENCE_ROWS)
-    rows = population.cells.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+    counts, rows = a_reference(rng, population)
     calibrators = fit_calibrators(rows, population.output)
     return Baseline(
         population.features(counts),
@@ -114,14 +119,13 @@ def judge_alone(
     known = METRICS_OF[type(population.performance(population.draw(rng, 1)))]
     metrics = [name for name in known if name not in RECORDED]
     policy = PerformancePolicy(alpha=ALPHA, tolerance=0.0, metrics=metrics)
-    before = a_baseline(rng, population)
+    counts, drawn = a_reference(rng, population)
+    reference, joint = population.performance(counts), joint_scores(drawn, population.output)
     found: Counter[tuple[str, int]] = Counter()
     for rows in sizes:
         current = population.performance(population.draw(rng, rows))
         edges = population.binning.score_edges
-        judged = judge_performance(
-            before.performance, [], current, rows, policy, edges, before.joint
-        )
+        judged = judge_performance(reference, [], current, rows, policy, edges, joint)
         judged = [m for m in judged if m.metric in metrics]
         for m in judged:
             # Without the adjustment for the others.

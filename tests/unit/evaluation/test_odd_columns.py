@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from service.buckets.slicing import slicing_of
 from service.detection.estimates import fit_calibrators
+from service.detection.multiclass_joint import joint_scores
 from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
@@ -190,6 +191,7 @@ def a_baseline(rows: pa.Table, binning: Binning, task: str, size: int) -> Baseli
         fit_calibrators(table, binning.output),
         whole,
         pieces,
+        joint=joint_scores(table, binning.output),
     )
 
 
