@@ -1,11 +1,15 @@
 """False alarms and power of the verdicts on slices, declared and found, and fairness.
 
     python -m tests.benchmarks.slices [--windows 2000] [--only declared]
+        [--reference 10000 --rows 5000]
 
-Every window has a fresh reference; counts of declared slices are drawn directly.
+Every window has a fresh reference; counts of declared slices are drawn directly.  ``--reference``
+and ``--rows`` are of the search for slices, which has a tenth of the windows.
 """
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -142,11 +146,16 @@ def some_rows(
 
 
 def find(
-    n: int, draw: np.random.Generator, *, regression: bool = False, broken: float | None = None
+    n: int,
+    draw: np.random.Generator,
+    *,
+    regression: bool = False,
+    broken: float | None = None,
+    before: int = REFERENCE,
 ) -> list[Measurement]:
     """Look for slices in one window."""
     output = Quantity() if regression else Classes("0", "1")
-    reference = some_rows(REFERENCE, draw, regression=regression)
+    reference = some_rows(before, draw, regression=regression)
     current = some_rows(n, draw, regression=regression, broken=broken)
     metrics = ("rmse",) if regression else ("accuracy",)
     policy = DiscoveryPolicy(
@@ -182,12 +191,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=2_000)
     parser.add_argument("--only", choices=("declared", "found"))
+    parser.add_argument("--reference", type=int, default=REFERENCE)
+    parser.add_argument("--rows", type=int, action="append")
     options = parser.parse_args()
     draw = np.random.default_rng(1)
     if options.only != "found":
         declared(options.windows, draw)
     if options.only != "declared":
-        discovery(max(options.windows // 10, 1), draw)
+        rows = options.rows or (500, 1_000, 5_000, 50_000)
+        discovery(max(options.windows // 10, 1), draw, rows, options.reference)
 
 
 def declared(windows: int, draw: np.random.Generator) -> None:
@@ -206,17 +218,17 @@ def declared(windows: int, draw: np.random.Generator) -> None:
         print(f"| {n:,} | {' | '.join(cells)} |", flush=True)
 
 
-def discovery(windows: int, draw: np.random.Generator) -> None:
+def discovery(windows: int, draw: np.random.Generator, rows: Sequence[int], before: int) -> None:
     """Print how often a slice is found that there is, or that there is not."""
-    print(f"\n{windows} windows, {len(FEATURES)} features, a reference of {REFERENCE:,} rows")
+    print(f"\n{windows} windows, {len(FEATURES)} features, a reference of {before:,} rows")
     print("| rows | found by chance | of a regression | .9 to .7 in 4 % found | seconds |")
     print("|---|---|---|---|---|")
-    for n in (500, 1_000, 5_000, 50_000):
-        began = perf_counter()
-        quiet = share([find(n, draw) for _ in range(windows)])
+    for n in rows:
+        began, search = perf_counter(), partial(find, n, draw, before=before)
+        quiet = share([search() for _ in range(windows)])
         seconds = (perf_counter() - began) / windows
-        other = share([find(n, draw, regression=True) for _ in range(windows)])
-        found = share([find(n, draw, broken=0.7) for _ in range(windows)], "region=north")
+        other = share([search(regression=True) for _ in range(windows)])
+        found = share([search(broken=0.7) for _ in range(windows)], "region=north")
         print(f"| {n:,} | {quiet:.1%} | {other:.1%} | {found:.1%} | {seconds:.2f} |", flush=True)
 
 
