@@ -10,6 +10,7 @@ import orjson
 from service.errors import ModelwatchSetupError
 
 RETRIED = frozenset({408, 429, 502, 503, 504})
+_OF_KEYS = frozenset({401, 403})
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
@@ -121,6 +122,9 @@ def _document(answer: httpx.Response) -> Any:
     if answer.is_success:
         return orjson.loads(answer.content)
     message = f"{answer.request.method} {answer.request.url.path}: {_problem(answer)}"
+    if answer.status_code in _OF_KEYS:
+        message = f"{message} (the key is taken from MODELWATCH_API_KEY)"
+        raise RefusedError(message)
     problem = _parsed(answer)
     if str(problem.get("type", "")).endswith("/all-rejected"):
         raise AllRejectedError(message, list(problem.get("rejected") or ()))

@@ -156,6 +156,30 @@ def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(
     assert monitor.stats()["accepted"] == 3
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "does not know the key"), (403, "with this key")]
+)
+def test_a_key_that_is_refused_is_shouted_about_and_costs_no_record(
+    server: ScriptedServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(modelwatch.sender, "LOCKED_OUT_DELAY", 0.2)
+    server.script.extend([refuse(status)] * 3)
+    monitor = a_monitor(server, api_key="mw_wrong")
+    with caplog.at_level(logging.WARNING, "modelwatch"):
+        monitor.log({"x": 1}, 0)
+        assert not monitor.flush(0.05)
+        assert monitor.flush(20)
+    assert monitor.stats()["accepted"] == 1
+    (told,) = caplog.records
+    assert told.levelno == logging.ERROR
+    assert said in told.message
+    assert "mw_wrong" not in caplog.text
+
+
 def test_what_the_server_refuses_is_not_sent_again(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:

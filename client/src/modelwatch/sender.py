@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 30.0
+LOCKED_OUT_DELAY = 30.0
 LONGEST_RETRY_AFTER = 300.0
 WARN_SECONDS = 60.0
+UNAUTHENTICATED = 401
 
 _logger = logging.getLogger("modelwatch")
 
@@ -114,9 +116,14 @@ class Sender:
         delay = FIRST_DELAY
         while True:
             answer = self._transport.post(path, body)
-            if not answer.is_retryable:
+            if not answer.is_retryable and not answer.is_locked_out:
                 return answer
             self.counts["retries"] += 1
+            if answer.is_locked_out:
+                # People have to act first; a host that hammers on the door helps nobody.
+                self._warn(self._why_locked_out(answer), logging.ERROR)
+                time.sleep(self._random.uniform(LOCKED_OUT_DELAY / 2, LOCKED_OUT_DELAY))
+                continue
             self._warn(self._why_not(answer))
             # Full jitter: a thousand hosts that were cut off together do not return together.
             wait = self._random.uniform(0, delay)
@@ -129,9 +136,15 @@ class Sender:
             return f"the server at {address} cannot be reached ({answer.cause}); records wait"
         return f"the server at {address} answers {answer.status}; records wait"
 
-    def _warn(self, text: str = "") -> None:
+    def _why_locked_out(self, answer: Answer) -> str:
+        where = f"the server at {self._transport.address}"
+        if answer.status == UNAUTHENTICATED:
+            return f"{where} does not know the key (MODELWATCH_API_KEY); records wait"
+        return f"{where} does not take predictions with this key; records wait"
+
+    def _warn(self, text: str = "", level: int = logging.WARNING) -> None:
         """Log at most once a minute: the text, and what was refused since the last time."""
         if time.monotonic() - self._warned >= WARN_SECONDS:
             self._warned = time.monotonic()
             refused = self._unwarned.told()
-            _logger.warning("%s", "; ".join(part for part in (text, refused) if part))
+            _logger.log(level, "%s", "; ".join(part for part in (text, refused) if part))

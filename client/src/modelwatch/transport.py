@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 RETRIED = frozenset({408, 429})
+LOCKED_OUT = frozenset({401, 403})
 SERVER_FAULT = 500
 SPLIT = frozenset({400, 413})
 OK = 200
@@ -30,6 +31,11 @@ class Answer:
         """Whether the same request may succeed later."""
         status = self.status
         return status is None or status in RETRIED or status >= SERVER_FAULT
+
+    @property
+    def is_locked_out(self) -> bool:
+        """Whether the key is at fault, and the same request will succeed once it is put right."""
+        return self.status in LOCKED_OUT
 
     @property
     def is_divisible(self) -> bool:
