@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from service.ingest import limits
 from service.ingest.decode import Record, load_record
@@ -99,7 +100,7 @@ class Codec:
         self._attributions = {
             own.name.removeprefix(f"{ATTRIBUTIONS}."): own for own in self.layout.attributions
         }
-        self._splits = (len(numbers), len(numbers) + len(texts))
+        self._splits = (len(numbers), len(numbers) + len(texts), len(self._columns))
         self._times = tuple(i for i, own in enumerate(numbers) if own.kind == "datetime")
         dropped = tuple(own.name for own in spec.dropped)
         self._ignored = frozenset(dropped)
@@ -139,24 +140,25 @@ class Codec:
         """Return the fields of a decoded struct, or ``None`` where it needs a closer look."""
         ts = microseconds(row.ts)
         output = self._plain_output(row)
-        if output is None:
-            return None
-        if not horizon.earliest <= ts <= horizon.latest:
+        if output is None or not horizon.earliest <= ts <= horizon.latest:
             return None
         self._check_target(row.model, row.version, owner)
         tags = None if row.tags is None else read_tags(row.tags)
-        values = msgspec.structs.astuple(row.features)[: len(self._columns)]
+        values = astuple(row.features)
         if self._times:
             values = self._with_seconds(values)
         attributions: tuple[float | None, ...] = ()
         if self._attributions:
-            attributions = msgspec.structs.astuple(row.attributions)[: len(self._attributions)]
-        said = (row.prediction_id, ts, *output, row.weight, row.subject, tags)
-        return Fields(*said, *self._parted(values), attributions)
+            attributions = astuple(row.attributions)[: len(self._attributions)]
+        numbers, texts, vectors = self._parted(values)
+        return Fields(
+            row.prediction_id, ts, *output, row.weight, row.subject, tags,
+            numbers, texts, vectors, attributions,
+        )  # fmt: skip
 
     def _parted(self, values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        numbers, texts = self._splits
-        return values[:numbers], values[numbers:texts], values[texts:]
+        numbers, texts, vectors = self._splits
+        return values[:numbers], values[numbers:texts], values[texts:vectors]
 
     def _with_seconds(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         changed = list(values)

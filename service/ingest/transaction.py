@@ -1,7 +1,7 @@
 """What one transaction stores: identities, rows, labels, and the marks that they leave."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -61,6 +61,8 @@ class Batch:
 
 Kept = tuple[list[Item], list[Item], list[Item]]
 """What is new, what says again what is stored, what contradicts it."""
+Members = dict[Layout, list[PreparedRow]]
+"""Rows by the columns that they fill, in the order of their keys."""
 
 
 def write(
@@ -77,8 +79,11 @@ def write(
     """
     rows, twice = in_order(row for batch in batches for row in batch.rows)
     labels, _ = in_order(label for batch in batches for label in batch.labels)
-    hours = {(row.layout.spec.model_id, row.ts // HOUR) for row in rows}
-    partitions.ensure(connection, {(model, month_of_hour(hour)) for model, hour in hours})
+    members = _by_layout(rows)
+    partitions.ensure(
+        connection,
+        {(layout.spec.model_id, month_of_hour(h)) for layout, h in _hours_of(members)},
+    )
     with connection.transaction(), connection.cursor() as cursor:
         if staged or twice:
             stored_rows = _store_keys(cursor, IDENTITY, rows)
@@ -87,10 +92,12 @@ def write(
                 copy_keys(cursor, IDENTITY, rows)
             stored_rows = (rows, [], [])
         new_rows, _, row_conflicts = stored_rows
-        _copy_rows(cursor, new_rows)
+        if new_rows is not rows:
+            members = _by_layout(new_rows)
+        _copy_rows(cursor, members)
         stored_labels = _store_keys(cursor, LABEL, labels)
         new_labels, _, label_conflicts = stored_labels
-        _mark_rows(cursor, new_rows)
+        _mark_rows(cursor, members)
         mark_labels(cursor, new_labels)
         lossy = new_rows if any(batch.verdicts.warnings for batch in batches) else []
         conflicts: list[PreparedRow | PreparedLabel] = [*row_conflicts, *label_conflicts]
@@ -143,18 +150,29 @@ def _store_keys(cursor: psycopg.Cursor, target: Target, items: list[Item]) -> Ke
     )
 
 
-def _copy_rows(cursor: psycopg.Cursor, rows: Iterable[PreparedRow]) -> None:
-    layouts: dict[Layout, list[PreparedRow]] = {}
+def _by_layout(rows: Iterable[PreparedRow]) -> Members:
+    members: Members = {}
     for row in rows:
-        layouts.setdefault(row.layout, []).append(row)
-    for layout, members in layouts.items():
+        members.setdefault(row.layout, []).append(row)
+    return members
+
+
+def _hours_of(members: Members) -> Iterator[tuple[Layout, int]]:
+    """Yield every hour since 1970 that rows of a layout are in."""
+    for layout, rows in members.items():
+        for hour in {row.ts // HOUR for row in rows}:
+            yield layout, hour
+
+
+def _copy_rows(cursor: psycopg.Cursor, members: Members) -> None:
+    for layout, rows in members.items():
         count = copy.pack_count(len(layout.columns))
-        copy_into(cursor, "prediction", layout.columns, [count + row.cells for row in members])
+        copy_into(cursor, "prediction", layout.columns, [count + row.cells for row in rows])
 
 
-def _mark_rows(cursor: psycopg.Cursor, rows: Iterable[PreparedRow]) -> None:
+def _mark_rows(cursor: psycopg.Cursor, members: Members) -> None:
     """Say which hours of which versions have new rows."""
-    marks = {(r.layout.spec.model_id, r.layout.spec.version_id, r.ts // HOUR) for r in rows}
+    marks = {(own.spec.model_id, own.spec.version_id, hour) for own, hour in _hours_of(members)}
     if not marks:
         return
     models, versions, hours = zip(*sorted(marks), strict=True)

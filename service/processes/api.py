@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -47,6 +48,7 @@ from service.webhooks.addresses import Allowed
 
 SHUTDOWN_SECONDS = 2
 GC_THRESHOLD = 50_000
+SWITCH_SECONDS = 0.0005
 
 _ROUTERS = (
     health.router,
@@ -130,15 +132,23 @@ class _Server(uvicorn.Server):
         yield
 
 
+def tune_interpreter() -> None:
+    """Suit the process to its two threads, one that reads rows and one that commits them."""
+    # What the imports left behind lives as long as the process; do not search it for garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    # The commit gives the interpreter away at every wait for the socket; the usual 5 ms until it
+    # has it back, while rows are read, cost a fifth of the throughput.
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
 def serve(
     settings: Settings, listener: socket.socket, stop: threading.Event, *, keyless: bool = False
 ) -> int:
     """Serve on the socket until the event is set."""
     app = create_app(settings, keyless=keyless)
-    # What the imports left behind lives as long as the process; do not search it for garbage.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    tune_interpreter()
     server = _Server(
         uvicorn.Config(
             app,

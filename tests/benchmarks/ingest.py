@@ -1,13 +1,13 @@
 """Rows per second, durable, over HTTP beside raw binary COPY of the same rows.
 
-``python -m tests.benchmarks.ingest [--seconds 4]`` starts an own PostgreSQL and a real server
-process on loopback; clients are plain sockets in this process.  A 200 is sent after the commit,
-so every row that is counted is durable.
+``python -m tests.benchmarks.ingest [--seconds 4] [--processes 1]`` starts an own PostgreSQL and
+real server processes on loopback, which share one socket as replicas of the API share their port;
+clients are plain sockets in this process.  A 200 is sent after the commit, so every row that is
+counted is durable.  The tutorial's way, a body model and an ORM insert a request, is beside it.
 """
 
 import argparse
 import asyncio
-import gc
 import json
 import multiprocessing
 import os
@@ -15,6 +15,7 @@ import random
 import socket
 import tempfile
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ import psycopg
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import DateTime, Engine
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,6 +46,7 @@ from service.ingest.service import create_ingest
 from service.ingest.staging import copy_into
 from service.ingest.times import HOUR, Horizon, microseconds
 from service.ingest.verdicts import Verdicts
+from service.processes.api import tune_interpreter
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
@@ -86,10 +92,8 @@ def serve(url: str, listener: socket.socket) -> None:
         return Response(json.dumps(batch.verdicts.document()), media_type="application/json")
 
     mount_raw(app, "/no-sink", "predictions", no_sink)
-    # As the service's own API process does.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000)
+    mount_tutorial(app, engine)
+    tune_interpreter()
 
     async def main() -> None:
         ingest.start()
@@ -100,8 +104,47 @@ def serve(url: str, listener: socket.socket) -> None:
     uvloop.run(main())
 
 
+class Told(BaseModel):
+    """A prediction as a tutorial's body model has it."""
+
+    prediction_id: str
+    ts: datetime
+    features: dict[str, float | str | None]
+    prediction: str
+    score: float
+
+
+class Tutorial(DeclarativeBase):
+    """The tables of the tutorial."""
+
+
+class Logged(Tutorial):
+    """A prediction as a tutorial's table has it."""
+
+    __tablename__ = "tutorial"
+    prediction_id: Mapped[str] = mapped_column(primary_key=True)
+    ts: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    features: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    prediction: Mapped[str]
+    score: Mapped[float]
+
+
+def mount_tutorial(app: FastAPI, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+        Tutorial.metadata.create_all(connection)
+    sessions = make_sessions(engine)
+
+    @app.post("/tutorial")
+    def log(told: Told) -> dict[str, Any]:
+        with sessions.begin() as session:
+            session.add(Logged(**told.model_dump()))
+        return {"accepted": 1, "duplicates": 0, "rejected": []}
+
+
 def request_bytes(path: str, rows: list[dict[str, Any]], header: str = "") -> bytes:
-    body = json.dumps({"model": "loans", "version": "7", "records": rows}).encode()
+    content = {"model": "loans", "version": "7", "records": rows}
+    body = json.dumps(rows[0] if path == "/tutorial" else content).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -180,25 +223,29 @@ def raw_copy(url: str, codec: Codec) -> float:
         return COPY_ROWS / (time.perf_counter() - started)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=4.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as directory:
         postgres = EmbeddedPostgres(Path(directory))
         url = postgres.start()
         try:
-            measure(url, seconds)
+            measure(url, given.seconds, given.processes)
         finally:
             postgres.stop()
 
 
-def measure(url: str, seconds: float) -> None:
+def measure(url: str, seconds: float, processes: int) -> None:
     upgrade(url)
     engine = make_engine(url)
     features = [{"name": n, "kind": "numeric"} for n in NUMBERS]
@@ -211,18 +258,23 @@ def measure(url: str, seconds: float) -> None:
     engine.dispose()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(url, listener))
-    server.start()
+    spawn = multiprocessing.get_context("spawn").Process
+    servers = [spawn(target=serve, args=(url, listener)) for _ in range(processes)]
+    for server in servers:
+        server.start()
+    pids = [server.pid or 0 for server in servers]
     try:
         table = Table("path", "rows/s", "of COPY", "service CPU/row", "p50", "p99")
         before = raw_copy(url, codec)
-        lines = [case(port, server.pid or 0, seconds, "/no-sink", 1, 64)]
-        lines += [case(port, server.pid or 0, seconds, "/v1/predictions", *c) for c in CASES]
-        lines.append(retries(port, server.pid or 0, seconds))
+        lines = [case(port, pids, seconds, "/no-sink", 1, 64)]
+        lines += [case(port, pids, seconds, "/v1/predictions", *c) for c in CASES]
+        lines.append(retries(port, pids, seconds))
+        lines.append(case(port, pids, seconds, "/tutorial", 1, 64))
         copied = (before + raw_copy(url, codec)) / 2
     finally:
-        server.terminate()
-        server.join()
+        for server in servers:
+            server.terminate()
+            server.join()
     table.add_row("raw binary COPY", f"{copied:,.0f}", "1.00", "", "", "")
     for name, rate, cpu, p50, p99 in lines:
         table.add_row(
@@ -232,33 +284,34 @@ def measure(url: str, seconds: float) -> None:
         )
     Console().print(table)
     Console().print(f"one row a request: {lines[1][1] / lines[0][1]:.2f} of the same without sink")
+    Console().print(f"1,000 rows a request: {lines[3][1] / lines[-1][1]:.0f} x the ORM insert")
 
 
-def retries(port: int, pid: int, seconds: float) -> Any:
+def retries(port: int, pids: list[int], seconds: float) -> Any:
     """Send one batch, known by its key, again and again."""
     request = request_bytes("/v1/predictions", records(1_000, 7), "Idempotency-Key: k\r\n")
     asyncio.run(load(port, [request], 1, 1.0))
-    busy = cpu_seconds(pid)
+    busy = cpu_seconds(pids)
     answered, took, latencies = asyncio.run(load(port, [request] * 20_000, 8, seconds))
-    cpu = (cpu_seconds(pid) - busy) / (answered * 1_000)
+    cpu = (cpu_seconds(pids) - busy) / (answered * 1_000)
     p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
     name = "1,000 a request, 8 connections, retries of a known batch"
     return name, answered * 1_000 / took, cpu, p50, p99
 
 
-def case(port: int, pid: int, seconds: float, path: str, size: int, connections: int) -> Any:
+def case(port: int, pids: list[int], seconds: float, path: str, size: int, connections: int) -> Any:
     limit = {1: 60_000, 100: 600_000, 1_000: 600_000}[size]
     distinct = records(min(limit, int(seconds * 40_000)), size + len(path))
     requests = [
         request_bytes(path, distinct[at : at + size]) for at in range(0, len(distinct), size)
     ]
     asyncio.run(load(port, requests[: len(requests) // 20], connections, 1.0))
-    busy = cpu_seconds(pid)
+    busy = cpu_seconds(pids)
     rest = requests[len(requests) // 20 :]
     answered, took, latencies = asyncio.run(load(port, rest, connections, seconds))
-    cpu = (cpu_seconds(pid) - busy) / (answered * size)
+    cpu = (cpu_seconds(pids) - busy) / (answered * size)
     name = f"{size:,} a request, {connections} connections"
-    name += ", no sink" if path == "/no-sink" else ""
+    name += {"/no-sink": ", no sink", "/tutorial": ", ORM insert"}.get(path, "")
     p50, p99 = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
     return name, answered * size / took, cpu, p50, p99
 
