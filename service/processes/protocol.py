@@ -17,12 +17,13 @@ _PROBLEMS = {
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection whose request heads are small and come in time.
+    """A connection whose request heads are small and come in time; trailers are small, too.
 
-    Upstream keeps what it has of a head for as long as the client likes.
+    Upstream keeps what it has of them for as long as the client likes.
     """
 
     _in_head = True
+    # Since anything was complete: bytes of a head, a trailer or what surrounds a chunk.
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -37,29 +38,38 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head that is not complete."""
+        """Count what is no body."""
+        self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if not self._in_head:
-            # Line feeds between two requests are no request, and upstream waits for one no longer.
-            if self.timeout_keep_alive_task is None and self._is_idle():
-                self._wait_for_next()
-            return
-        self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
-        elif self._head_timer is None:
-            self._time_head()
+        elif self._in_head:
+            if self._head_timer is None:
+                self._time_head()
+        elif self.timeout_keep_alive_task is None and self._is_idle():
+            # Line feeds between two requests are no request, and upstream waits for one no longer.
+            self._wait_for_next()
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
-        self._in_head, self._head_bytes = True, 0
+        """Expect a head."""
+        self._in_head = True
         super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        """Begin to count again."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to count again."""
+        self._head_bytes = 0
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Let the request begin, unless one piece brought a head that is too large."""
-        self._in_head = False
+        self._in_head, self._head_bytes = False, 0
         self._drop_timer()
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(431)

@@ -46,6 +46,19 @@ TRANSPORT = (
         *(75, "10k headers", GET + b"".join(b"X-%d: 1\r\n" % i for i in range(10_000)) + b"\r\n"),
         *(431, "head-too-large"),
     ),
+    *(
+        Case(
+            number=74,
+            name=name,
+            sent=HEAD + CHUNKED + b"\r\n2" + rest + b"a" * (1 << 20),
+            status=431,
+            code="head-too-large",
+        )
+        for name, rest in (
+            ("trailer of 1 MB", b"\r\n{}\r\n0\r\nX: "),
+            ("chunk extension of 1 MB", b";"),
+        )
+    ),
     Case(
         number=76,
         name="stalled body",
