@@ -1,5 +1,7 @@
 """Requests to events and lines: content types, modes, and what the address says."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -11,6 +13,7 @@ from service.errors import (
     TooLargeError,
     UnsupportedTypeError,
 )
+from service.foreign.aside import aside
 from service.foreign.targets import Options
 from service.formats.events import (
     BATCHED,
@@ -36,29 +39,43 @@ _MOST_CLASSES = 50
 Found = Event | PayloadError
 
 
-async def read_events(request: Request, settings: Settings) -> tuple[list[Found], Options]:
-    """Return the events of a request, each read or refused, and what its address says."""
+@dataclass(frozen=True, slots=True)
+class SentEvents:
+    """The events of a request, each read or refused, what its address says, and its size."""
+
+    found: list[Found]
+    options: Options
+    size: int
+
+
+async def read_events(request: Request, settings: Settings) -> SentEvents:
+    """Return the events of a request."""
     options = read_options(request.query_params, EVENT_PARAMETERS)
     if is_binary_mode(request.headers):
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # Of two equal headers the first is taken, as proxies do.
         headers = dict(reversed(request.headers.items()))
         body = await _read(request, settings)
-        return [_binary(headers, media, body)], options
+        return SentEvents(
+            [await aside(len(body), _binary, headers, media, body)], options, len(body)
+        )
     media = content_type(request)
     if media not in {STRUCTURED, BATCHED, JSON, *LINES}:
         message = f"send {STRUCTURED}, {BATCHED}, {NDJSON}, or the event's attributes as headers"
         raise UnsupportedTypeError(message)
     body = await _read(request, settings)
     if media in LINES:
-        return [_line(line) for line in _bounded(read_lines(body), settings)], options
-    documents = _documents(body)
+        lines = _bounded(read_lines(body), settings)
+        found = await aside(len(body), _each, _line, lines)
+        return SentEvents(found, options, len(body))
+    documents = await aside(len(body), _documents, body)
     if not isinstance(documents, list):
         documents = [documents]
     elif media == STRUCTURED:
         message = f"a list of events is {BATCHED}"
         raise BadRequestError(message, code="bad-envelope")
-    return [_structured(document) for document in _bounded(documents, settings)], options
+    found = await aside(len(body), _each, _structured, _bounded(documents, settings))
+    return SentEvents(found, options, len(body))
 
 
 async def read_captures(request: Request, settings: Settings) -> tuple[list[bytes], Options]:
@@ -137,6 +154,10 @@ def _documents(body: bytes) -> Any:
         return load(body, "data")
     except PayloadError as error:
         raise (too_deep() if error.code == Trouble.TOO_DEEP else malformed()) from None
+
+
+def _each(read: Callable[[Any], Found], found: Iterable[Any]) -> list[Found]:
+    return [read(each) for each in found]
 
 
 def _binary(headers: dict[str, str], media: str, body: bytes) -> Found:

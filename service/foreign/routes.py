@@ -27,8 +27,7 @@ def mount_foreign(app: FastAPI) -> None:
 
 async def _events(request: Request) -> Response:
     foreign: Foreign = request.app.state.foreign
-    found, options = await read_events(request, foreign.settings)
-    return _answer(request, await foreign.events(found, options))
+    return _answer(request, await foreign.events(await read_events(request, foreign.settings)))
 
 
 async def _captures(request: Request) -> Response:

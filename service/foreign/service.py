@@ -8,9 +8,11 @@ from itertools import islice
 
 from service.errors import BusyError, ServiceError, TooLargeError
 from service.foreign.answers import Answer, Fault
+from service.foreign.aside import aside
+from service.foreign.bodies import SentEvents
 from service.foreign.halves import Half, Reader, capture_records, pair_records, read_half
 from service.foreign.pairing import CONFLICT, DUPLICATE, WAITING, Delivery, Pair, PairStore
-from service.foreign.targets import Options, find_target
+from service.foreign.targets import Options, Target, find_target
 from service.formats.events import Event
 from service.formats.sagemaker import TRUTH, read_capture, read_truth
 from service.formats.trouble import PayloadError
@@ -50,26 +52,22 @@ class Foreign:
         await asyncio.gather(*self._finishing, return_exceptions=True)
         await self._committer.stop()
 
-    async def events(self, items: Sequence[Event | PayloadError], options: Options) -> Answer:
+    async def events(self, sent: SentEvents) -> Answer:
         """Take events; what is accepted is committed, as a half or as rows, when this returns."""
-        answer = Answer(len(items))
-        horizon = Horizon.at(self._ingest.clock())
-        reader = Reader(options, horizon, self._ingest.pseudonyms)
-        halves: list[Half] = []
-        rows = 0
-        for index, item in enumerate(items):
+        answer = Answer(len(sent.found))
+        reader = Reader(sent.options, Horizon.at(self._ingest.clock()), self._ingest.pseudonyms)
+        known: list[tuple[int, Event, Target]] = []
+        for index, event in enumerate(sent.found):
             try:
-                if isinstance(item, PayloadError):
-                    raise item
-                target = await find_target(self._ingest.specs, options, item)
-                half = read_half(item, target, reader, index)
+                if isinstance(event, PayloadError):
+                    raise event
+                target = await find_target(self._ingest.specs, sent.options, event)
             except (PayloadError, RowError) as fault:
                 _refuse(answer, index, fault)
                 continue
-            halves.append(half)
-            rows += half.rows
-            _require_few(rows)
-        if options.alone:
+            known.append((index, event, target))
+        halves = await aside(sent.size, _read_halves, known, reader, answer)
+        if sent.options.alone:
             await self._store_alone(halves, answer)
         else:
             await self._pair(halves, answer)
@@ -86,20 +84,9 @@ class Foreign:
             for index in range(len(lines)):
                 _refuse(answer, index, fault)
             return answer
-        rows: list[tuple[int, bytes]] = []
-        labels: list[tuple[int, bytes]] = []
-        for index, line in enumerate(lines):
-            try:
-                if TRUTH in line:
-                    found = [label_record(*label, label_ts) for label in read_truth(line)]
-                    labels += [(index, record) for record in found]
-                else:
-                    capture = read_capture(line, tuple(target.kinds))
-                    found = capture_records(capture, target, options)
-                    rows += [(index, record) for record in found]
-            except PayloadError as fault:
-                _refuse(answer, index, fault, target.model)
-            _require_few(len(rows) + len(labels))
+        rows, labels = await aside(
+            sum(map(len, lines)), _read_lines, lines, label_ts, target, options, answer
+        )
         await self._store_rows(rows, answer)
         await self._store_rows(labels, answer, labels_of=target.model)
         _count(target.model, "captured", len(lines) - len(answer.rejected))
@@ -200,6 +187,48 @@ class Foreign:
             ):
                 message = "too many events of the model wait for their other half"
                 raise BusyError(message, limit=self.settings.max_pending)
+
+
+Numbered = list[tuple[int, bytes]]
+"""Records, each with the number of its event or line."""
+
+
+def _read_halves(
+    known: Sequence[tuple[int, Event, Target]], reader: Reader, answer: Answer
+) -> list[Half]:
+    halves: list[Half] = []
+    rows = 0
+    for index, event, target in known:
+        try:
+            half = read_half(event, target, reader, index)
+        except (PayloadError, RowError) as fault:
+            _refuse(answer, index, fault, target.model)
+            continue
+        halves.append(half)
+        rows += half.rows
+        _require_few(rows)
+    return halves
+
+
+def _read_lines(
+    lines: Sequence[bytes], label_ts: str | None, target: Target, options: Options, answer: Answer
+) -> tuple[Numbered, Numbered]:
+    """Return the rows and the labels of lines of captured data and of ground truth."""
+    rows: Numbered = []
+    labels: Numbered = []
+    for index, line in enumerate(lines):
+        try:
+            if TRUTH in line:
+                found = [label_record(*label, label_ts) for label in read_truth(line)]
+                labels += [(index, record) for record in found]
+            else:
+                capture = read_capture(line, tuple(target.kinds))
+                found = capture_records(capture, target, options)
+                rows += [(index, record) for record in found]
+        except PayloadError as fault:
+            _refuse(answer, index, fault, target.model)
+        _require_few(len(rows) + len(labels))
+    return rows, labels
 
 
 def _require_few(rows: int) -> None:

@@ -9,6 +9,9 @@ from service.formats.values import Row
 from service.registry.classes import class_text
 
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
+# More than any version has, what it drops included.
+MAX_COLUMNS = 1_000
+
 Kinds = Mapping[str, str]
 """The kinds of a schema's features by name, in the schema's order."""
 
@@ -25,6 +28,9 @@ def name_features(rows: Sequence[Row], kinds: Kinds, *, texts: bool = False) -> 
 
 def _named(row: Row, kinds: Kinds) -> dict[str, Any]:
     if isinstance(row, dict):
+        if len(row) > MAX_COLUMNS:
+            message = f"a row has more than {MAX_COLUMNS} columns"
+            raise PayloadError(Trouble.COLUMN_COUNT, "features", message)
         return row
     if not kinds:
         message = "the columns have no names, and the version has no features to name them by"

@@ -94,7 +94,7 @@ class Logger:
             connection.close()
 
 
-def inferences(count: int, seed: int = 7) -> Iterable[tuple[str, Any, Any]]:
+def inferences(count: int, seed: int | None = None) -> Iterable[tuple[str, Any, Any]]:
     """Yield ids, requests and responses of a model of flowers."""
     randomness = random.Random(seed)
     for _ in range(count):
