@@ -90,4 +90,4 @@ class Ingest:
 
 def create_ingest(settings: Settings, url: str, sessions: sessionmaker[Session]) -> Ingest:
     """Build ingest for a database; nothing is opened before it starts."""
-    return Ingest(settings, sessions, Store(url))
+    return Ingest(settings, sessions, Store(url, pseudonyms_of(settings)))

@@ -7,10 +7,12 @@ import psycopg
 from psycopg import errors
 
 from service.errors import DatabaseAwayError
+from service.ingest.erased import ErasedRowsError
 from service.ingest.link import ATTEMPTS, Link
 from service.ingest.partitions import Partitions
 from service.ingest.staging import IDENTITY, LABEL, create_stage
-from service.ingest.transaction import Batch, refuse, write
+from service.ingest.transaction import Batch, refuse, refuse_erased, write
+from service.registry.privacy import Pseudonyms
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +28,9 @@ _REFUSALS = (
 class Store(Link):
     """Stores batches."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pseudonyms: Pseudonyms | None = None) -> None:
         super().__init__(url)
+        self._pseudonyms = pseudonyms
         self._partitions = Partitions()
         # Clients that retry tend to retry again: their rows skip the attempt that would fail.
         self._expect_repeats = False
@@ -82,13 +85,26 @@ class Store(Link):
                 return
 
     def _write(self, batches: list[Batch]) -> None:
-        connection = self.connect()
         try:
-            self._expect_repeats = write(
-                connection, self._partitions, batches, staged=self._expect_repeats
-            )
+            self._store(batches, staged=self._expect_repeats)
         except errors.UniqueViolation:
-            self._expect_repeats = write(connection, self._partitions, batches, staged=True)
+            self._store(batches, staged=True)
+
+    def _store(self, batches: list[Batch], *, staged: bool) -> None:
+        connection = self.connect()
+        while True:
+            try:
+                self._expect_repeats = write(
+                    connection,
+                    self._partitions,
+                    batches,
+                    staged=staged,
+                    pseudonyms=self._pseudonyms,
+                )
+            except ErasedRowsError as error:
+                refuse_erased(batches, error.keys)
+            else:
+                return
 
 
 def _names_no_check(error: psycopg.Error) -> bool:

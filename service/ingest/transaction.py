@@ -1,13 +1,14 @@
 """What one transaction stores: identities, rows, labels, and the marks that they leave."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import psycopg
 
 from service.ingest import copy, known, letters
+from service.ingest.erased import REFUSAL, PredictionKey, models_with_erased, require_none_erased
 from service.ingest.known import Entry
 from service.ingest.labels import PreparedLabel, mark_labels
 from service.ingest.letters import Letter, write_letter
@@ -25,6 +26,7 @@ from service.ingest.staging import (
 )
 from service.ingest.times import HOUR
 from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.registry.privacy import Pseudonyms
 from service.telemetry import INGEST_ROWS
 
 _HOUR_SECONDS = 3_600
@@ -71,6 +73,7 @@ def write(
     batches: Sequence[Batch],
     *,
     staged: bool,
+    pseudonyms: Pseudonyms | None = None,
 ) -> bool:
     """Store batches, complete their verdicts, and return whether some keys were there before.
 
@@ -85,6 +88,13 @@ def write(
         {(layout.spec.model_id, month_of_hour(h)) for layout, h in _hours_of(members)},
     )
     with connection.transaction(), connection.cursor() as cursor:
+        if pseudonyms is not None:
+            # Without a key nothing can have been erased.
+            models = {layout.spec.model_id for layout in members}
+            touched = models_with_erased(cursor, models | {own.spec.model_id for own in labels})
+            if touched:
+                keys = {*map(_prediction_key, rows), *map(_prediction_key, labels)}
+                require_none_erased(cursor, pseudonyms, touched, keys)
         if staged or twice:
             stored_rows = _store_keys(cursor, IDENTITY, rows)
         else:
@@ -243,6 +253,21 @@ def _delivered(
         for batch in batches
         if batch.replayed is not None and len(batch) and id(batch.verdicts) not in refused
     }
+
+
+def _prediction_key(item: PreparedRow | PreparedLabel) -> PredictionKey:
+    spec = item.layout.spec if isinstance(item, PreparedRow) else item.spec
+    return spec.model_id, item.prediction_id
+
+
+def refuse_erased(batches: Iterable[Batch], keys: Collection[PredictionKey]) -> None:
+    """Take what has been erased out of the batches; it counts as no fault of the data."""
+    for batch in batches:
+        for item in _items(batch):
+            if _prediction_key(item) in keys:
+                batch.verdicts.refuse(item.index, item.prediction_id, REFUSAL, item.model)
+        batch.rows = [row for row in batch.rows if _prediction_key(row) not in keys]
+        batch.labels = [own for own in batch.labels if _prediction_key(own) not in keys]
 
 
 def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:

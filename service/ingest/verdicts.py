@@ -26,6 +26,7 @@ class Code(StrEnum):
     CONFLICTING_LABEL = "conflicting-label"
     CONTROL_CHARACTER = "control-character"
     DATABASE_REFUSED = "database-refused"
+    ERASED = "erased"
     MALFORMED_JSON = "malformed-json"
     MISSING_FIELD = "missing-field"
     MODEL_MISMATCH = "model-mismatch"

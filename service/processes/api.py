@@ -39,7 +39,12 @@ from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
 from service.registry import key_endpoints
 from service.runs import endpoints as runs_endpoints
-from service.runs import incident_endpoints, reference_endpoints, request_endpoints
+from service.runs import (
+    erasure_endpoints,
+    incident_endpoints,
+    reference_endpoints,
+    request_endpoints,
+)
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
 from service.web import install_problems
@@ -60,6 +65,7 @@ _ROUTERS = (
     incident_endpoints.router,
     request_endpoints.router,
     webhook_endpoints.router,
+    erasure_endpoints.router,
     exporter_endpoints.router,
     key_endpoints.router,
     overview.router,

@@ -55,6 +55,7 @@ REFUSALS: Mapping[Code, str] = {
     Code.CONFLICTING_LABEL: "Another label of the same `label_ts` is stored.",
     Code.CONTROL_CHARACTER: "A text holds a control character.",
     Code.DATABASE_REFUSED: "The database refused the row; the rest of the batch is stored.",
+    Code.ERASED: "The prediction has been erased, with all else of its subject.",
     Code.MALFORMED_JSON: "The line is not JSON in UTF-8.",
     Code.MISSING_FIELD: "A field that the record needs is not there.",
     Code.MODEL_MISMATCH: "The record names another model or version than its request.",

@@ -58,6 +58,7 @@ _BEARER = {
 
 # An example of every parameter, by its name.
 _PARAMETERS: dict[str, Any] = {
+    "after": 0,
     "cursor": None,
     "deed": "acknowledge",
     "delivery": 7,
@@ -158,6 +159,7 @@ _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("delete", "/v1/webhooks/{webhook}"): ("409 conflict",),
     ("post", "/v1/webhooks/{webhook}/test"): ("409 conflict",),
     ("post", "/v1/webhooks/{webhook}/deliveries/{delivery}/replay"): ("409 conflict",),
+    ("delete", "/v1/subjects/{subject}"): ("409 pii-key-unset", *_KEY),
     ("post", "/v1/predictions"): (
         *(*_INGEST, *_KEY, "404 unknown-version", "422 too-many-features"),
     ),

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.buckets.slicing import Slicing
@@ -39,6 +40,7 @@ from service.registry.repository import (
     reference_segments,
 )
 from service.registry.values import MonitorSpec
+from service.runs.tables import Erasure
 
 T = TypeVar("T")
 
@@ -46,6 +48,11 @@ KEPT = 64
 KEPT_SAMPLES = 8
 # More pieces say little more of how much a slice varies by itself.
 MOST_PIECES = 30
+
+
+def newest_erasure(session: Session) -> int | None:
+    """Return the last erasure: what was read before it may hold what is to be nowhere."""
+    return session.scalar(select(func.max(Erasure.id)))
 
 
 class _Kept(Generic[T]):
@@ -96,6 +103,14 @@ class Knowledge:
         # Samples are larger than profiles.
         self._groups: _Kept[SlicedReference] = _Kept(KEPT_SAMPLES)
         self._pieces: _Kept[Pieces] = _Kept()
+        self._erasure: int | None = None
+
+    def refresh(self, session: Session) -> None:
+        """Let go of everything if something was erased since: what never changes did then."""
+        newest = newest_erasure(session)
+        if newest != self._erasure:
+            self.__init__()  # type: ignore[misc]
+            self._erasure = newest
 
     def binning(self, session: Session, binning_id: int) -> Binning:
         """Return a binning by its id."""

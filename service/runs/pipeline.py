@@ -203,6 +203,7 @@ class Pipeline:
         ids.update(c.details["binning"] for c in claims if "binning" in c.details)
         ids.add(binning_id_of(self._sessions, self._reader, version))
         with self._sessions() as session:
+            self._knowledge.refresh(session)
             binnings = {known: self._knowledge.binning(session, known) for known in sorted(ids)}
         slices: Contents | None = None
         if sliced:
@@ -227,6 +228,7 @@ class Pipeline:
         """Read what the window needs; where buckets lack its binning, mark them and wait."""
         item = claim.item
         with self._sessions() as session:
+            self._knowledge.refresh(session)
             version = find_version_by_id(session, item.version_id)
             monitor = find_monitor(session, version.model_id)
             reference = self._reference(session, claim)

@@ -28,6 +28,7 @@ from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import failures
 from service.ledger.repository import Claim, ClaimLostError, Item, claim_one, finish, mark, release
 from service.runs.findings import Basis, held_findings, load_findings, store_findings
+from service.runs.knowledge import newest_erasure
 from service.runs.leases import LeaseKeeper
 from service.runs.recording import measured_of
 from service.runs.row_material import load_material, measure_engine, render
@@ -64,6 +65,7 @@ class RowStage:
         self._lease = lease
         self._pool: ProcessPoolExecutor | None = None
         self._stop = threading.Event()
+        self._erasure: int | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is under way then is given back."""
@@ -87,6 +89,7 @@ class RowStage:
             claim = claim_one(session, "report", worker=self._worker, lease=self._lease)
             if claim is None:
                 claim = claim_one(session, "evidently", worker=self._worker, lease=self._lease)
+            self._erasure = newest_erasure(session)
         if claim is None:
             return False
         try:
@@ -150,6 +153,8 @@ class RowStage:
     ) -> None:
         """Keep what was found, and have the window judged again with it."""
         with self._sessions.begin() as session:
+            if self._is_stale(session, claim):
+                return
             if failed is None:
                 finish(session, [claim])
             else:
@@ -178,6 +183,8 @@ class RowStage:
                 self._note(claim, failure)
                 error = type(failure).__name__
         with self._sessions.begin() as session:
+            if self._is_stale(session, claim):
+                return
             finish(session, [claim])
             if window is not None and material is not None:
                 content = {"content": zlib.compress(html, 6), "error": error}
@@ -186,6 +193,13 @@ class RowStage:
                     .values(window_id=window.id, **content)
                     .on_conflict_do_nothing()
                 )
+
+    def _is_stale(self, session: Session, claim: Claim) -> bool:
+        """Give back what may have been made of rows that were erased meanwhile."""
+        stale = newest_erasure(session) != self._erasure
+        if stale:
+            release(session, [claim], retry_in=timedelta(0))
+        return stale
 
     def _note(self, claim: Claim, error: Exception) -> None:
         log.error("%s failed", claim.kind, exc_info=error)

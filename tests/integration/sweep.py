@@ -1,5 +1,6 @@
 """Everything that a database holds, as bytes, whatever it is packed into."""
 
+import contextlib
 import io
 import json
 import struct
@@ -62,7 +63,9 @@ def _opened(value: Any) -> Iterator[bytes]:
         yield str(pq.read_table(io.BytesIO(value)).to_pylist()).encode()
         return
     if value[:1] == b"\x78":
-        yield from _opened(zlib.decompressobj().decompress(value))
+        # A digest may begin like a stream.
+        with contextlib.suppress(zlib.error):
+            yield from _opened(zlib.decompressobj().decompress(value))
         return
     start = value.find(MAGIC)
     while start >= 0:

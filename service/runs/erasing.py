@@ -1,0 +1,154 @@
+"""A subject is erased: its rows, what goes by them, and what only they said.
+
+First its predictions are remembered (by a keyed hash), so that nothing brings them back; then
+whoever is storing rows is waited for; then all of it goes in one transaction, which marks the
+buckets of the rows: the worker profiles them and judges their windows again.
+
+What a profile sums up of rows that retention has dropped stays: it cannot be made again, and a sum
+of many rows names nobody.
+"""
+
+import io
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sqlalchemy import delete, exists, select, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.access.audit import audit
+from service.buckets.service import profiled_columns
+from service.detection.estimates import calibrators_to_bytes, fit_calibrators
+from service.ingest.erased import remember
+from service.ledger.repository import mark
+from service.profiles.segments import segment_reference, segments_to_bytes
+from service.profiles.serialise import binning_from_bytes
+from service.registry.privacy import SUBJECT, Pseudonyms
+from service.registry.repository import find_version_by_id, load_binning
+from service.registry.service import require_key
+from service.registry.tables import Reference
+from service.runs.erasing_names import forget_edges, nearest_value, only_erased, scrub
+from service.runs.erasing_rows import Found, delete_rows, find, names_of
+from service.runs.references import sample_file
+from service.runs.tables import Erasure, Report, RowFinding, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was erased, and when; the subject is there as its hash alone."""
+
+    id: int
+    subject: str
+    counts: dict[str, int]
+    erased_at: datetime
+
+
+def erase(
+    sessions: sessionmaker[Session], pseudonyms: Pseudonyms, subject: str, *, actor: str
+) -> Receipt:
+    """Erase a subject, of every model; a hash of it does as well, as from a receipt."""
+    with sessions.begin() as session:
+        require_key(session, pseudonyms)
+        names = names_of(session, pseudonyms, subject)
+        _, keys = find(session, names)
+        remember(session, pseudonyms, keys)
+    with sessions.begin() as session:
+        # Whoever writes rows has seen what is remembered now, or is done once this is had.
+        session.execute(text("SET LOCAL lock_timeout = '3s'"))
+        session.execute(text("LOCK TABLE prediction_identity, label IN SHARE MODE"))
+    with sessions.begin() as session:
+        found, keys = find(session, names)
+        remember(session, pseudonyms, keys)
+        delete_rows(session, found)
+        kept = _references(session, found)
+        for model_id in sorted({*found.values, *found.ids}):
+            _forget(session, found, model_id, kept[model_id])
+        for kind in ("bucket_rows", "bucket_labels"):
+            mark(session, kind, found.buckets)
+        found.counts["buckets"] = len(found.buckets)
+        receipt = Erasure(subject=pseudonyms.of(SUBJECT, subject), counts=found.counts)
+        session.add(receipt)
+        session.flush()
+        audit(session, actor, "subject.erase", f"erasure:{receipt.id}", found.counts)
+        return Receipt(receipt.id, receipt.subject, dict(found.counts), receipt.erased_at)
+
+
+def _references(session: Session, found: Found) -> defaultdict[int, list[pa.Table]]:
+    """Take the subject out of the references, and return what rows they have left, by model."""
+    left: defaultdict[int, list[pa.Table]] = defaultdict(list)
+    found.counts["reference_rows"] = 0
+    for reference in session.scalars(select(Reference).order_by(Reference.id)):
+        table = pq.read_table(io.BytesIO(reference.sample))
+        if SUBJECT in table.column_names:
+            mine = pc.is_in(table.column(SUBJECT), pa.array(sorted(found.names)))
+            if pc.any(mine).as_py():
+                values = found.values.setdefault(reference.model_id, {})
+                for name in table.column_names:
+                    said = pc.unique(pc.drop_null(table.column(name).filter(mine)))
+                    if pa.types.is_string(said.type) or pa.types.is_floating(said.type):
+                        values.setdefault(name, set()).update(said.to_pylist())
+                table = table.filter(pc.invert(mine))
+                found.counts["reference_rows"] += pc.sum(mine).as_py()
+                _rewrite(session, reference, table)
+        left[reference.model_id].append(table)
+    return left
+
+
+def _rewrite(session: Session, reference: Reference, table: pa.Table) -> None:
+    """Store what is left of a reference.  Of a sample of a larger one only the rows go.
+
+    The profiles of more rows than are kept cannot be made again; they are sums of many.
+    """
+    if len(pq.read_table(io.BytesIO(reference.sample))) == reference.rows and len(table):
+        version = find_version_by_id(session, reference.version_id)
+        edges = binning_from_bytes(load_binning(session, reference.binning_id))
+        segments = segment_reference(table, profiled_columns(version), edges)
+        calibrators = fit_calibrators(table, edges.output)
+        reference.segments = segments_to_bytes(segments)
+        reference.calibrator = None if calibrators is None else calibrators_to_bytes(calibrators)
+        labels = table.column("label") if "label" in table.column_names else None
+        reference.rows = len(table)
+        reference.labelled = 0 if labels is None else len(labels) - labels.null_count
+    reference.sample = sample_file(table)
+    # A report shows rows of the reference, too.
+    windows = select(Window.id).where(Window.version_id == reference.version_id)
+    session.execute(delete(Report).where(Report.window_id.in_(windows)))
+    session.flush()
+
+
+def _forget(session: Session, found: Found, model_id: int, kept: list[pa.Table]) -> None:
+    values = found.values.get(model_id, {})
+    gone = only_erased(session, model_id, values, kept)
+    nearest = nearest_value(session, model_id, kept)
+    counts = found.counts
+    counts["edges"] = counts.get("edges", 0) + forget_edges(session, model_id, gone, nearest)
+    counts["reports"] = counts.get("reports", 0) + _drop_cached(session, found, model_id)
+    counts["mentions"] = counts.get("mentions", 0) + scrub(session, model_id, gone)
+
+
+def _drop_cached(session: Session, found: Found, model_id: int) -> int:
+    """Drop what was made of the rows of the buckets: reports, and findings."""
+    number = 0
+    for item in found.buckets:
+        if item.model_id != model_id:
+            continue
+        over = (
+            Window.version_id == item.version_id,
+            Window.start < item.end,
+            Window.end > item.start,
+        )
+        done = session.execute(
+            delete(Report).where(exists().where(Window.id == Report.window_id, *over))
+        )
+        number += done.rowcount  # type: ignore[attr-defined]
+        session.execute(
+            delete(RowFinding).where(
+                RowFinding.version_id == item.version_id,
+                RowFinding.start < item.end,
+                RowFinding.end > item.start,
+            )
+        )
+    return number
