@@ -14,7 +14,7 @@ SHORTEST_KEY, LONGEST_KEY = 24, 64
 
 def generated_secret() -> str:
     """Return a new secret."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+    return PREFIX + base64.b64encode(secrets.token_bytes(SHORTEST_KEY)).decode()
 
 
 def signing_key(secret: str) -> bytes:

@@ -1,5 +1,6 @@
 """From committed rows to recorded windows, in one process and a real database."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,8 +30,16 @@ from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
 from service.runs.references import Upload, store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
+from service.runs.worker import Worker
+from service.settings import Settings
 from service.webhooks.tables import Outbox
-from tests.integration.webhooks.receiver import add_webhook
+from tests.integration.webhooks.receiver import (
+    SECRET_KEY,
+    add_webhook,
+    deliveries,
+    receiving,
+    tell,
+)
 from tests.system.harness import eventually
 
 Sessions = sessionmaker[Session]
@@ -497,3 +507,35 @@ def test_an_hour_that_cannot_be_read_holds_up_neither_its_neighbours_nor_an_eval
         evaluation = session.scalars(select(Evaluation)).one()
         progress = evaluation_progress(session, evaluation.id)
     assert (progress["state"], progress["failed"], progress["evaluated"]) == ("failed", 1, 1)
+
+
+def test_a_webhook_that_hangs_delays_no_window(bench: Bench, database_url: str) -> None:
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        secret_key=SecretStr(SECRET_KEY),
+        webhook_allow="127.0.0.1",
+        evidently=False,
+        quiet=timedelta(0),
+    )
+    stop = threading.Event()
+    worker = threading.Thread(target=Worker(settings).run, args=(stop,))
+    with receiving() as hanging:
+        hanging.hold.clear()
+        add_webhook(bench.sessions, "ci", hanging.url)
+        tell(bench.sessions)
+        worker.start()
+        try:
+            assert hanging.arrived.acquire(timeout=60)
+            bench.insert(DAY, bench.rows(1))
+            eventually(bench.windows, seconds=60, message="no window was judged")
+            (delivery,) = deliveries(bench.sessions)
+            assert (delivery.delivered_at, delivery.last_error) == (None, None), "it hangs still"
+            hanging.hold.set()
+            eventually(
+                lambda: deliveries(bench.sessions)[0].delivered_at,
+                seconds=60,
+                message="it was not delivered",
+            )
+        finally:
+            stop.set()
+            worker.join()

@@ -7,21 +7,25 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.clock import now
 from service.registry.documents import read
+from service.settings import Settings
 from service.webhooks.addresses import Allowed
 from service.webhooks.delivery import Courier
 from service.webhooks.schemas import WebhookDocument
+from service.webhooks.sealing import key_from
 from service.webhooks.sending import Sender, trusted
 from service.webhooks.service import announce, put_webhook
 from service.webhooks.tables import Outbox
 
 Sessions = sessionmaker[Session]
 
-KEY = bytes(range(32))
+SECRET_KEY = "k" * 40
+KEY = key_from(Settings(secret_key=SecretStr(SECRET_KEY))) or b""
 SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 
 

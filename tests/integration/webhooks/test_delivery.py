@@ -52,6 +52,9 @@ def running(by: Courier) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        for sending in threading.enumerate():
+            if sending.name == "webhook":
+                sending.join(60)
 
 
 def test_a_delivered_event_verifies_and_is_not_sent_again(
