@@ -261,20 +261,23 @@ def test_a_sender_that_died_is_followed_by_another_when_its_lease_ends(
     assert deliveries(sessions)[0].attempts == 2
 
 
+@pytest.mark.parametrize("status", [204, 500])
 def test_one_that_comes_back_after_its_lease_changes_nothing(
-    sessions: Sessions, receiver: Receiver
+    sessions: Sessions, receiver: Receiver, status: int
 ) -> None:
     add_webhook(sessions, "ci", receiver.url)
     tell(sessions)
     with sessions.begin() as session:
         late = repository.claim_delivery(session, timedelta(0))
     assert late is not None
+    receiver.answers = [(status, {}, b"")]
     assert deliver(sessions)
     with sessions.begin() as session:
         assert not repository.settle_delivery(
-            session, late, status=500, error="refused", retry_in=timedelta(1), delivered=False
+            session, late, status=418, error="refused", retry_in=timedelta(1), delivered=False
         )
-    assert deliveries(sessions)[0].delivered_at is not None
+    row = deliveries(sessions)[0]
+    assert (row.last_status, row.delivered_at is None) == (status, status == 500)
 
 
 def test_webhooks_that_hang_keep_no_other_waiting(sessions: Sessions, receiver: Receiver) -> None:
