@@ -22,7 +22,8 @@ class ParserRoom:
         self._most = most
         self._asked = 0
         self._threads = ThreadPoolExecutor(parsers, thread_name_prefix="parser")
-        self._free: queue.SimpleQueue[Parser] = queue.SimpleQueue()
+        # The last one to be free is the next to be asked: the others need not start at all.
+        self._free: queue.LifoQueue[Parser] = queue.LifoQueue()
         self._parsers = [Parser(job) for _ in range(parsers)]
         for parser in self._parsers:
             self._free.put(parser)
