@@ -2,11 +2,13 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    make_wsgi_app,
     start_http_server,
 )
 
@@ -155,9 +158,15 @@ def installed_version() -> str:
 BUILD_INFO.labels(installed_version(), python_version()).set(1)
 
 
-def serve_metrics(host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve ``/metrics`` for a process without an API (a worker); return its port and a stop."""
+def serve_metrics(
+    host: str, port: int, admits: Callable[[str | None], HTTPStatus]
+) -> tuple[int, Callable[[], None]]:
+    """Serve ``/metrics`` for a process without an API (a worker); return its port and a stop.
+
+    ``admits`` is shown the Authorization header, and says how to answer.
+    """
     server, thread = start_http_server(port, host, registry=REGISTRY)
+    server.set_app(_guarded(make_wsgi_app(REGISTRY), admits))
 
     def stop() -> None:
         server.shutdown()
@@ -165,6 +174,20 @@ def serve_metrics(host: str, port: int) -> tuple[int, Callable[[], None]]:
         thread.join()
 
     return server.server_port, stop
+
+
+def _guarded(
+    app: Callable[..., Any], admits: Callable[[str | None], HTTPStatus]
+) -> Callable[..., Any]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        status = admits(environ.get("HTTP_AUTHORIZATION"))
+        if status is HTTPStatus.OK:
+            return app(environ, start_response)
+        headers = [("Content-Length", "0"), ("WWW-Authenticate", 'Bearer realm="modelwatch"')]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [b""]
+
+    return guarded
 
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
@@ -179,6 +202,14 @@ def _time(record: logging.LogRecord) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+# Nothing logs a key on purpose; what a library or a traceback repeats is not known.
+_KEY = re.compile(r"(mw_[a-z0-9]{1,16}_[0-9a-f]{16}_)[0-9A-Za-z]+")
+
+
+def _without_keys(line: str) -> str:
+    return _KEY.sub(r"\1…", line)
+
+
 class PlainFormatter(logging.Formatter):
     """``time LEVEL logger: message key=value``; a message never breaks the line."""
 
@@ -188,7 +219,7 @@ class PlainFormatter(logging.Formatter):
         line = f"{_time(record)} {record.levelname:<7} {record.name}: {message}{extras}"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
-        return line
+        return _without_keys(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -204,7 +235,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document, default=str)
+        return _without_keys(json.dumps(document, default=str))
 
 
 _configuring = threading.Lock()

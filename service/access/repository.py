@@ -40,6 +40,11 @@ def has_live_key(session: Session) -> bool:
     return session.scalar(select(ApiKey.kid).where(_is_live()).limit(1)) is not None
 
 
+def find_live_key(session: Session, kid: str) -> ApiKey | None:
+    """Return a key if it opens anything now."""
+    return session.scalar(select(ApiKey).where(ApiKey.kid == kid, _is_live()))
+
+
 def list_keys(session: Session) -> Sequence[ApiKey]:
     """Return all keys that were ever made, oldest first."""
     return session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.kid)).all()

@@ -15,7 +15,7 @@ def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
     """Work as a child of ``up``."""
     settings = Settings.model_validate(message["settings"])
     configure_logging(settings.log_level)
-    Worker(settings).run(stop)
+    Worker(settings, keyless=message["keyless"]).run(stop)
     return 0
 
 

@@ -6,10 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.access.door import Door
 from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
@@ -33,14 +35,19 @@ DATABASE_RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 300.0
 
 
+def _everybody(_authorization: str | None) -> HTTPStatus:
+    return HTTPStatus.OK
+
+
 class Worker:
     """One worker process; any number of them may run side by side."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, keyless: bool = False) -> None:
         if settings.database_url is None:
             message = "the worker needs MODELWATCH_DATABASE_URL"
             raise ModelwatchSetupError(message)
         self._settings = settings
+        self._keyless = keyless
         self._url = settings.database_url.get_secret_value()
         self._engine = make_engine(
             self._url, pool=settings.database_pool, patience=PATIENCE_SECONDS
@@ -106,7 +113,8 @@ class Worker:
         port = self._settings.worker_metrics_port
         if port is None:
             return lambda: None
-        _, stop = serve_metrics(self._settings.host, port)
+        admits = _everybody if self._keyless else Door(self._sessions).admits
+        _, stop = serve_metrics(self._settings.host, port, admits)
         return stop
 
     def _round(self, steps: dict[str, Callable[[], bool]]) -> bool:

@@ -4,8 +4,10 @@ import json
 import logging
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import pytest
 from prometheus_client import REGISTRY as GLOBAL_REGISTRY
@@ -65,10 +67,43 @@ def test_metrics_stand_in_a_registry_of_our_own_without_created_series() -> None
 
 
 def test_a_process_without_an_api_can_be_scraped_and_stops() -> None:
-    port, stop = telemetry.serve_metrics("127.0.0.1", 0)
+    port, stop = telemetry.serve_metrics("127.0.0.1", 0, lambda _: HTTPStatus.OK)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         assert b"modelwatch_build_info" in answer.read()
     stop()
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
+def test_who_may_not_scrape_a_process_is_told_so_and_no_more(status: HTTPStatus) -> None:
+    shown: list[str | None] = []
+
+    def admits(authorization: str | None) -> HTTPStatus:
+        shown.append(authorization)
+        return status
+
+    port, stop = telemetry.serve_metrics("127.0.0.1", 0, admits)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    request.add_header("Authorization", "Bearer x")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=5)
+    stop()
+    with refused.value as answer:
+        assert (answer.code, answer.read(), shown) == (status, b"", ["Bearer x"])
+
+
+@pytest.mark.parametrize("formatter", [PlainFormatter(), JsonFormatter()])
+def test_no_line_of_a_log_holds_a_key(formatter: logging.Formatter) -> None:
+    key = f"mw_live_{'0a' * 8}_{'Zz9' * 16}"
+    try:
+        int(key)
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"msg": "it said %s", "args": (key,), "headers": [f"Bearer {key}"]}
+        )
+        record.exc_info = sys.exc_info()
+    line = formatter.format(record)
+    assert line.count("mw_live_") == 3
+    assert "Zz9" not in line
 
 
 def test_importing_telemetry_is_cheap_and_says_nothing() -> None:
