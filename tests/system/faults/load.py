@@ -65,6 +65,7 @@ class Plan:
     threads: int = 8
     rows: int = 25
     pause: float = 0.03
+    patience: float = PATIENCE
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def numbers(self, thread: int, batch: int) -> range:
@@ -97,13 +98,14 @@ class Plan:
         path = Path(self.folder) / "violations"
         return path.read_text().splitlines() if path.exists() else []
 
-    def answers(self) -> list[tuple[int, float]]:
-        """Return status and duration of every request; status 0 stands for none."""
+    def answers(self, since: float = 0.0) -> list[tuple[int, float]]:
+        """Return status and duration of the requests answered since; status 0 stands for none."""
         found = []
         for path in Path(self.folder).glob("answers-*"):
             for line in path.read_text().splitlines():
-                status, seconds = line.split()
-                found.append((int(status), float(seconds)))
+                status, seconds, at = line.split()
+                if float(at) >= since:
+                    found.append((int(status), float(seconds)))
         return found
 
 
@@ -189,7 +191,8 @@ class _Sender:
         if problem:
             with suppress(OSError), (Path(self._plan.folder) / "violations").open("a") as file:
                 file.write(f"{kind}: {status} {problem}\n")
-        os.write(self._answers, f"{status} {time.monotonic() - began:.3f}\n".encode())
+        ended = time.monotonic()
+        os.write(self._answers, f"{status} {ended - began:.3f} {ended:.3f}\n".encode())
         if status != http.HTTPStatus.OK:
             # The next address may be alive.
             self._hang_up()
@@ -198,7 +201,9 @@ class _Sender:
     def _exchange(self, kind: str, body: str, rows: int) -> tuple[int, str]:
         if self._connection is None:
             port = self._plan.ports[self._port % len(self._plan.ports)]
-            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            self._connection = http.client.HTTPConnection(
+                "127.0.0.1", port, timeout=self._plan.patience
+            )
         headers = {"Content-Type": "application/json", **self._plan.headers}
         self._connection.request("POST", f"/v1/{kind}", body, headers)
         answer = self._connection.getresponse()
@@ -228,7 +233,9 @@ def log_by_sdk(plan: Plan) -> None:
     sender.LONGEST_DELAY = 1.0
     key = plan.headers.get("Authorization", "").removeprefix("Bearer ") or None
     url = f"http://127.0.0.1:{plan.ports[0]}"
-    monitor = modelwatch.Monitor(MODEL, VERSION, url=url, api_key=key, timeout=PATIENCE)
+    monitor = modelwatch.Monitor(
+        MODEL, VERSION, url=url, api_key=key, timeout=PATIENCE, max_rows=1_000_000
+    )
     # Its own numbers lie before the others', and its windows with them.
     number = -1
     while not plan.is_finished:

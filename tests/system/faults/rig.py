@@ -161,6 +161,16 @@ class Rig:
         url = f"http://127.0.0.1:{self.ports[api]}"
         return httpx.Client(base_url=url, timeout=30, trust_env=False, headers=self.plan.headers)
 
+    def post(self, numbers: range) -> None:
+        """Send predictions and their labels, past the proxies."""
+        with self.client() as client:
+            for kind, make in (("predictions", prediction), ("labels", label)):
+                own = {"version": VERSION} if kind == "predictions" else {}
+                envelope = {"model": MODEL, **own, "records": [make(n) for n in numbers]}
+                answer = client.post(f"/v1/{kind}", json=envelope)
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["accepted"] == len(numbers)
+
     def load(self, *, sdk: bool = True) -> None:
         """Start the clients."""
         self.clients = [Role("client", self.scratch, send, self.plan)]
@@ -175,10 +185,19 @@ class Rig:
         for role in self.roles:
             if role.exit_code is None or (role.exit_code == 0 and role in self.clients):
                 continue
-            due = self._due.setdefault(role, time.monotonic() + choice.uniform(0, 0.3))
+            due = self._due.setdefault(role, time.monotonic() + choice.uniform(0, 0.2))
             if time.monotonic() >= due:
                 del self._due[role]
                 role.start()
+
+    def supervise_for(self, seconds: float, choice: random.Random) -> None:
+        """Keep everything alive for a while."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.supervise(choice)
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.02)
 
     def finish(self, seconds: float) -> None:
         """Let the clients end, and the workers do all that is due."""
@@ -197,13 +216,23 @@ class Rig:
             time.sleep(0.1)
 
     def drain(self, seconds: float) -> None:
-        """Wait until nothing is due and every event is delivered, its lease shortened."""
+        """Wait until nothing is due and every event is delivered."""
+        deadline = time.monotonic() + seconds
+        self.judge(seconds)
+        self.deliver(deadline - time.monotonic())
+
+    def judge(self, seconds: float) -> None:
+        """Wait until the workers have nothing left to do."""
         deadline = time.monotonic() + seconds
         calm = random.Random(0)
         while not is_drained(self.database.url):
             assert time.monotonic() < deadline, f"work is left:\n{self.logs()}"
             self.supervise(calm)
             time.sleep(0.1)
+
+    def deliver(self, seconds: float) -> None:
+        """Wait until every event is delivered; those that a dead worker has taken at once."""
+        deadline = time.monotonic() + seconds
         expedite(self.database.url)
         while audit.look(self.database.url)["events_undelivered"]:
             assert time.monotonic() < deadline, f"an event is not delivered:\n{self.logs()}"

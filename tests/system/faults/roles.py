@@ -13,6 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+# What judging a window imports at its first use.
+import scipy.stats  # noqa: F401
+import sklearn.isotonic  # noqa: F401
+
 from service.ingest import link
 from service.ingest import service as ingest
 from service.ingest.store import Store
