@@ -35,6 +35,8 @@ LINES = frozenset({NDJSON, "application/jsonl", "application/jsonlines"})
 EVENT_PARAMETERS = ("model", "version", "prediction", "score", "classes", "decide", "only")
 CAPTURE_PARAMETERS = (*EVENT_PARAMETERS[:-1], "label_ts")
 _MOST_CLASSES = 50
+# An empty object of two bytes and a comma takes seventy-two.
+_OBJECTS = 24
 
 Found = Event | PayloadError
 
@@ -132,9 +134,11 @@ def _decide(text: str | None) -> str | float | None:
 
 
 async def _read(request: Request, settings: Settings) -> bytes:
-    # An event is decoded into objects, which take many times its bytes.
+    """Return a body of events, which takes room for the objects that it will be as well."""
     limit = min(settings.max_inflated_bytes, settings.max_body_bytes)
-    return await read_body(request, settings, inflated=limit)
+    body = await read_body(request, settings, inflated=limit)
+    request.state.share.take(_OBJECTS * len(body))
+    return body
 
 
 def _bounded(found: list[Any], settings: Settings) -> list[Any]:

@@ -1,8 +1,10 @@
+import asyncio
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.settings import Settings
 from tests.integration.foreign.conftest import (
     ANSWERED,
     ASKED,
@@ -11,6 +13,7 @@ from tests.integration.foreign.conftest import (
     Api,
     Run,
     register,
+    running,
 )
 
 IRIS = [{"name": name, "kind": "numeric"} for name in ("sl", "sw", "pl", "pw")]
@@ -117,42 +120,39 @@ def test_an_unnamed_output_of_azure_is_the_prediction(run: Run) -> None:
     run(body)
 
 
-@pytest.mark.parametrize(
-    ("media", "document", "status", "code"),
-    [
-        ("application/cloudevents+json", azure("inputs", [{}]), 200, None),
-        ("application/json", azure("inputs", [{}]), 200, None),
-        ("application/cloudevents+json", b"{", 400, "malformed-json"),
-        ("application/cloudevents+json", b"\xef\xbb\xbf{}", 400, "malformed-json"),
-        ("application/cloudevents+json", b"[" * 99, 400, "malformed-json"),
-        ("application/cloudevents+json", b"[" * 99 + b"]" * 99, 400, "too-deep"),
-        ("application/cloudevents+json", [], 400, "bad-envelope"),
-        ("application/cloudevents-batch+json", [], 400, "empty-batch"),
-        ("application/cloudevents-batch+json", [7], 422, "all-rejected"),
-        ("application/cloudevents-batch+json", [{}] * 5_001, 413, "too-many-rows"),
-        ("application/x-ndjson", b"\n \n", 400, "empty-batch"),
-        ("application/x-ndjson", b"{\n", 422, "all-rejected"),
-        ("text/plain", b"{}", 415, "unsupported-type"),
-        ("", b"{}", 415, "unsupported-type"),
-    ],
-)
-def test_requests_that_cannot_be_read(
-    run: Run, media: str, document: Any, status: int, code: str | None
-) -> None:
+UNREADABLE: list[tuple[str, Any, int, str | None]] = [
+    ("application/cloudevents+json", azure("inputs", [{}]), 200, None),
+    ("application/json", azure("inputs", [{}]), 200, None),
+    ("application/cloudevents+json", b"{", 400, "malformed-json"),
+    ("application/cloudevents+json", b"\xef\xbb\xbf{}", 400, "malformed-json"),
+    ("application/cloudevents+json", b"[" * 99, 400, "malformed-json"),
+    ("application/cloudevents+json", b"[" * 99 + b"]" * 99, 400, "too-deep"),
+    ("application/cloudevents+json", [], 400, "bad-envelope"),
+    ("application/cloudevents-batch+json", [], 400, "empty-batch"),
+    ("application/cloudevents-batch+json", [7], 422, "all-rejected"),
+    ("application/cloudevents-batch+json", [{}] * 5_001, 413, "too-many-rows"),
+    ("application/x-ndjson", b"\n \n", 400, "empty-batch"),
+    ("application/x-ndjson", b"{\n", 422, "all-rejected"),
+    ("text/plain", b"{}", 415, "unsupported-type"),
+    ("", b"{}", 415, "unsupported-type"),
+]
+
+
+def test_requests_that_cannot_be_read(run: Run) -> None:
     async def body(api: Api) -> None:
-        answer = await api.send(media, document)
-        assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+        for media, document, status, code in UNREADABLE:
+            answer = await api.send(media, document)
+            found = (answer.status_code, answer.json().get("code"))
+            assert found == (status, code), (media, answer.text)
 
     run(body)
 
 
-@pytest.mark.parametrize(
-    "query", ["?shoe=44", "?only=request", "?decide=2", "?decide=nan", "?classes=a,a"]
-)
-def test_a_parameter_that_is_wrong_is_not_lost(run: Run, query: str) -> None:
+def test_a_parameter_that_is_wrong_is_not_lost(run: Run) -> None:
     async def body(api: Api) -> None:
-        answer = await api.event(REQUEST, "a", ASKED, query)
-        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+        for query in ("?shoe=44", "?only=request", "?decide=2", "?decide=nan", "?classes=a,a"):
+            answer = await api.event(REQUEST, "a", ASKED, query)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
 
     run(body)
 
@@ -166,6 +166,21 @@ def test_many_rows_in_few_bytes_are_refused_before_they_take_memory(run: Run) ->
         assert api.count("pending_pair") == 0
 
     run(body)
+
+
+def test_a_payload_takes_room_for_what_it_is_decoded_to(
+    database_url: str, sessions: sessionmaker[Session]
+) -> None:
+    register(sessions)
+
+    async def inside() -> None:
+        narrow = Settings(_env_file=None, max_bytes_in_flight=1 << 20)
+        async with running(database_url, sessions, narrow) as api:
+            large = await api.event(REQUEST, "a", {"instances": [{}] * 20_000})
+            assert (large.status_code, large.json()["code"]) == (503, "busy")
+            assert (await api.event(REQUEST, "a", ASKED)).status_code == 200
+
+    asyncio.run(inside())
 
 
 def test_a_class_is_decided_where_the_address_says_how(run: Run) -> None:
