@@ -134,7 +134,8 @@ def test_compose_uses_settings_commands_and_files_that_exist() -> None:
     assert {"postgres", "migrate", "api", "worker", "prometheus"} <= services.keys()
     named = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "docker-compose.yml").read_text())
     named += re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "Dockerfile").read_text())
-    assert set(named) <= SETTINGS
+    of_the_proxy = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "haproxy/haproxy.cfg").read_text())
+    assert set(named) <= SETTINGS | set(of_the_proxy)
     for each in services.values():
         for volume in each.get("volumes", []):
             source = volume.split(":")[0]

@@ -116,7 +116,7 @@ def test_counters_are_equal_to_the_database_after_a_mix(
     with psycopg.connect(database_url) as connection:
         for kind, table in (("predictions", "prediction"), ("labels", "label")):
             statement = f"SELECT m.name, count(*) FROM {table} JOIN model m ON m.id = model_id"
-            stored = dict(connection.execute(f"{statement} GROUP BY 1").fetchall())
+            stored: dict[str, int] = dict(connection.execute(f"{statement} GROUP BY 1").fetchall())
             assert stored == {model: rows[model, kind, "accepted"] for model in MODELS}
         refused = connection.execute(
             "SELECT coalesce(sum(rows), 0) FROM ingest_fault WHERE field = ''"
