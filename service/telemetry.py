@@ -117,7 +117,7 @@ JOB_LAST_SUCCESS = Gauge(
 )
 WEBHOOK_DELIVERIES = Counter(
     "modelwatch_webhook_deliveries",
-    "Attempts to deliver an event, by how the target answered.",
+    "Attempts to deliver an event: delivered, refused, unreachable, forbidden, abandoned or lost.",
     ["target", "outcome"],
     registry=REGISTRY,
 )

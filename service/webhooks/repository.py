@@ -61,11 +61,20 @@ def enqueue(
     *,
     request_id: int | None = None,
 ) -> int | None:
-    """Record the event for a webhook, under its own id; None if it has been told of it before.
+    """Record the event for a webhook, under its own id.
 
-    A webhook that is disabled is not told, which its deliveries show.
+    A webhook that is disabled is not told, which its deliveries show.  Returns None if the webhook
+    has been told before, or has gone since it was read.
     """
-    disabled = webhook.disabled_at is not None
+    # It cannot go now until the event is recorded.
+    found = session.execute(
+        select(Webhook.disabled_at)
+        .where(Webhook.id == webhook.id)
+        .with_for_update(read=True, key_share=True)
+    ).first()
+    if found is None:
+        return None
+    disabled = found.disabled_at is not None
     return session.scalar(
         pg_insert(Outbox)
         .values(

@@ -176,6 +176,8 @@ def ping(session: Session, name: str, now: datetime) -> Outbox:
     webhook = repository.find_webhook(session, name)
     _require_enabled(webhook)
     delivery_id = repository.enqueue(session, webhook, ping_event(name, now))
+    if delivery_id is None:
+        raise UnknownWebhookError
     return session.get_one(Outbox, delivery_id)
 
 

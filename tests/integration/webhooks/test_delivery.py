@@ -17,7 +17,7 @@ from service.webhooks import repository
 from service.webhooks.addresses import Allowed, Destination
 from service.webhooks.delivery import LEASE, Courier
 from service.webhooks.sending import Reply, Sender, trusted
-from service.webhooks.service import ping, replay
+from service.webhooks.service import delete_webhook, ping, replay
 from service.webhooks.signature import generated_secret
 from service.webhooks.tables import Outbox
 from tests.integration.webhooks.receiver import (
@@ -316,6 +316,18 @@ def test_a_ping_tries_a_webhook(sessions: Sessions, receiver: Receiver) -> None:
     assert deliver(sessions)
     headers, body = receiver.received[0]
     assert Webhook(SECRET).verify(body, headers)["type"] == "dev.modelwatch.ping.v1"
+
+
+def test_a_webhook_that_goes_while_an_event_is_recorded_costs_nobody_anything(
+    sessions: Sessions,
+) -> None:
+    add_webhook(sessions, "ci")
+    with sessions.begin() as judging:
+        webhook = repository.find_webhook(judging, "ci")
+        with sessions.begin() as session:
+            delete_webhook(session, "ci")
+        assert repository.enqueue(judging, webhook, an_event()) is None
+    assert deliveries(sessions) == []
 
 
 def test_the_database_keeps_no_secret_in_the_clear(sessions: Sessions) -> None:
