@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import clock, telemetry
@@ -113,8 +114,11 @@ class Courier:
     def _occupied(self, delivery: Delivery) -> None:
         try:
             self._attempt(delivery)
+        except SQLAlchemyError as error:
+            # It is due again after its lease.
+            logger.warning("a delivery could not be settled: %s", type(error).__name__)
         except Exception:
-            # The job's boundary: an event that cannot be settled is due again after its lease.
+            # The job's boundary: an event that cannot be sent is due again after its lease.
             logger.exception("a delivery failed")
         finally:
             self._free.release()
@@ -122,10 +126,13 @@ class Courier:
     def _claimed(self) -> Delivery | None:
         try:
             return self._claim()
+        except SQLAlchemyError as error:
+            # What is due stays due; the database may be away for a while.
+            logger.warning("no delivery could be claimed: %s", type(error).__name__)
         except Exception:
-            # The job's boundary: the database may be away for a while.
+            # The job's boundary: the thread must outlive what nobody has thought of.
             logger.exception("no delivery could be claimed")
-            return None
+        return None
 
     def _claim(self) -> Delivery | None:
         with self._sessions.begin() as session:

@@ -6,9 +6,12 @@ import random
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import OperationalError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.clock import now
@@ -340,3 +343,26 @@ def test_the_database_keeps_no_secret_in_the_clear(sessions: Sessions) -> None:
     assert b"s3cret".hex() not in row
     assert SECRET not in row
     assert KEY.hex() not in row
+
+
+def test_a_database_that_is_away_for_a_while_stops_nothing(
+    sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_webhook(sessions, "ci", receiver.url)
+    away = threading.Semaphore(3)
+
+    def begin() -> Any:
+        if away.acquire(blocking=False):
+            raise OperationalError(None, None, Exception())
+        return sessions.begin()
+
+    by = Courier(
+        SimpleNamespace(begin=begin),  # type: ignore[arg-type]
+        Sender(Allowed.read("127.0.0.1"), trusted()),
+        KEY,
+    )
+    tell(sessions)
+    with running(by):
+        assert receiver.arrived.acquire(timeout=60)
+    assert caplog.text.count("no delivery could be claimed: OperationalError") == 3
+    assert deliveries(sessions)[0].delivered_at is not None
