@@ -15,7 +15,9 @@ from service.access.grants import Scope
 from service.access.scopes import NEEDS, need_of
 from service.access.service import Wish, create_key
 from service.db.engine import make_engine, make_sessions
+from service.ingest.tables import DeadLetter
 from service.processes.api import create_app
+from service.registry.repository import find_version
 from service.runs.tables import Evaluation
 from service.settings import Settings
 from tests.conftest import TEMPLATE, with_database
@@ -39,6 +41,7 @@ class World:
 
     url: str
     key: Callable[..., str]
+    sessions: sessionmaker[Session]
 
     def ask(self, name: str, key: str | None, **other: object) -> httpx.Response:
         """Send an operation's example."""
@@ -74,7 +77,7 @@ def world(cluster_url: str) -> Iterator[World]:
         return made[scopes, models]
 
     with served(create_app(Settings(database_url=SecretStr(url)))) as address:
-        yield World(address, key)
+        yield World(address, key, sessions)
     engine.dispose()
     with psycopg.connect(cluster_url, autocommit=True) as connection:
         connection.execute("DROP DATABASE access WITH (FORCE)")
@@ -86,6 +89,22 @@ def _fill(sessions: sessionmaker[Session]) -> None:
     add_request(sessions, id=12, state="dismissed")
     with sessions.begin() as session:
         session.add(Evaluation(id=17, model_id=version.model_id, until=START, alert=False))
+
+
+def _add_letter(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        loans = find_version(session, "loans", "7")
+        session.merge(
+            DeadLetter(
+                id=5,
+                model_id=loans.model_id,
+                version_id=loans.version_id,
+                kind="predictions",
+                state="23514",
+                record=b"{}",
+                digest=b"",
+            )
+        )
 
 
 def test_every_route_declares_the_scope_that_it_wants() -> None:
@@ -130,12 +149,25 @@ def test_a_key_of_another_model_finds_nothing(world: World, name: str) -> None:
         assert answer.json()[LISTS[name]] == []
 
 
+BY_ID = [name for name in KEYED if "_id}" in name or "{evaluation}" in name]
+
+
+@pytest.mark.parametrize("name", [each for each in BY_ID if "prediction_id" not in each])
+def test_what_another_s_key_did_not_find_was_there(world: World, name: str) -> None:
+    # A letter that is replayed or deleted is gone.
+    _add_letter(world.sessions)
+    another, own = (world.key(Scope.ADMIN, models=(model,)) for model in ("another", "loans"))
+    assert world.ask(name, another).status_code == 404
+    assert world.ask(name, own).status_code in {200, 409}
+
+
 @pytest.mark.parametrize("name", [name for name in KEYED if name.startswith("get ")])
 def test_the_model_s_own_key_finds_it_all(world: World, name: str) -> None:
     need = need_of(*name.split())
     if need.whole or "prediction_id" in name:
         return
-    answer = world.ask(name, world.key(need.scope, models=("loans", "later")), metric="drift")
+    key = world.key(need.scope, models=("loans", "later"))
+    answer = world.ask(name, key, metric="drift", state=None)
     assert answer.status_code in {200, 202}, answer.text
     if name in LISTS:
         assert answer.json()[LISTS[name]] != []
