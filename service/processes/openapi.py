@@ -122,7 +122,7 @@ _UPLOAD = (
     *("400 bad-gzip", "409 conflict", "413 too-large", "422 bad-column"),
     *("422 derived-name", "422 duplicate-column", "422 empty-reference", "422 invalid-document"),
     *("422 malformed-reference", "422 too-many-classes", "422 too-many-features"),
-    *("422 unknown-classes", *_KEY),
+    *("422 unknown-classes", "503 busy", *_KEY),
 )
 _INGEST = (
     *("400 bad-envelope", "400 bad-gzip", "400 bad-idempotency-key", "400 bad-zstd"),

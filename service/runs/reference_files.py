@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -14,13 +12,16 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from service.errors import InvalidDocumentError, TooLargeError, UnsupportedTypeError
+from service.errors import BusyError, InvalidDocumentError, TooLargeError, UnsupportedTypeError
+from service.parsing.parser import Job, Parser, ParserDiedError, ParserLateError
 
 MOST_ROWS = 20_000_000
 MOST_COLUMNS = 600
 MOST_BYTES = 8 << 30
 LINE_BYTES = 16 << 20
-READ_SECONDS = 600.0
+_JOB = Job(
+    "service.runs.reference_files:answer", memory=3 * MOST_BYTES, processor=1_200, seconds=600.0
+)
 
 # An index that pandas has written is no feature.
 _UNNAMED = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
@@ -64,25 +65,27 @@ def _read_apart(path: Path, media: str, texts: Collection[str]) -> pa.Table:
     kind, _ = READERS[media]
     with tempfile.TemporaryDirectory(prefix="modelwatch-reference-") as directory:
         parsed = Path(directory) / "parsed.arrow"
-        command = [sys.executable, "-m", __name__, str(path), media, str(parsed)]
+        asked = json.dumps([str(path), media, sorted(texts), str(parsed)]).encode()
         try:
-            done = subprocess.run(  # noqa: S603  our own module
-                command,
-                input=json.dumps(sorted(texts)).encode(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=READ_SECONDS,
-                check=True,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            with Parser(_JOB) as parser:
+                fault = json.loads(parser.ask(asked))
+        except ParserDiedError:
             raise MalformedReferenceError(kind) from None
-        fault = json.loads(done.stdout)
+        except ParserLateError:
+            message = "the reference could not be read in time; send it again later"
+            raise BusyError(message) from None
         if fault is None:
             with pa.memory_map(str(parsed)) as source:
                 return pa.ipc.open_file(source).read_all()
     if "limit" in fault:
         raise TooLargeError(fault["detail"], limit=fault["limit"])
     raise MalformedReferenceError(kind, fault["row"])
+
+
+def answer(request: bytes) -> bytes:
+    """Parse a file, in the process of a parser."""
+    path, media, texts, parsed = json.loads(request)
+    return json.dumps(_parse(Path(path), media, texts, Path(parsed))).encode()
 
 
 def _parse(path: Path, media: str, texts: Collection[str], parsed: Path) -> dict[str, Any] | None:
@@ -188,8 +191,3 @@ READERS: Mapping[str, tuple[str, Callable[[Path, Collection[str]], pa.Table]]] =
     "text/csv": ("CSV", _read_csv),
     "application/x-ndjson": ("NDJSON", _read_ndjson),
 }
-
-
-if __name__ == "__main__":
-    fault = _parse(Path(sys.argv[1]), sys.argv[2], json.load(sys.stdin), Path(sys.argv[3]))
-    json.dump(fault, sys.stdout)
