@@ -19,21 +19,28 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 WORKERS = 5
 QUEUED = 100
-Job = tuple[str, str, bytes]
+Job = tuple[str, str, str, bytes]
 
 
 class Logger:
-    """Queues events, and posts them from its workers."""
+    """Queues events, and posts them from its workers.
 
-    def __init__(self, url: str, service: str, *, jitter: float = 0.0) -> None:
+    With ``patience`` it is no logger but a broker, which delivers an event until it is taken.
+    """
+
+    def __init__(
+        self, url: str, service: str, *, jitter: float = 0.0, patience: float = 0.0
+    ) -> None:
         self._url = urlsplit(url)
         self._service = service
         self._jitter = jitter
+        self._patience = patience
         self._queue: queue.Queue[Job | None] = queue.Queue(QUEUED)
         self.statuses: Counter[int] = Counter()
         self._lock = threading.Lock()
@@ -43,7 +50,8 @@ class Logger:
 
     def log(self, side: str, request_id: str, payload: Any) -> None:
         """Queue an event."""
-        self._queue.put((side, request_id, json.dumps(payload).encode()))
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "123Z")
+        self._queue.put((side, request_id, at, json.dumps(payload).encode()))
 
     def close(self) -> Counter[int]:
         """Wait for what is queued, and return how often each status came."""
@@ -57,17 +65,21 @@ class Logger:
         while (job := self._queue.get()) is not None:
             if self._jitter:
                 time.sleep(random.uniform(0, self._jitter))
-            try:
-                status = self._send(*job)
-            except OSError:
-                status = 0
+            deadline = time.monotonic() + self._patience
+            while (status := self._tried(job)) != HTTPStatus.OK and time.monotonic() < deadline:
+                time.sleep(0.1)
             with self._lock:
                 self.statuses[status] += 1
 
-    def _send(self, side: str, request_id: str, body: bytes) -> int:
+    def _tried(self, job: Job) -> int:
+        try:
+            return self._send(*job)
+        except (OSError, http.client.HTTPException):
+            return 0
+
+    def _send(self, side: str, request_id: str, at: str, body: bytes) -> int:
         connection = http.client.HTTPConnection(str(self._url.hostname), self._url.port, timeout=30)
         path = self._url.path + (f"?{self._url.query}" if self._url.query else "")
-        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "123Z")
         headers = {
             "Ce-Specversion": "1.0",
             "Ce-Id": request_id,
