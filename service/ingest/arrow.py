@@ -1,5 +1,7 @@
 """Arrow streams of requests, read where a hostile one harms nobody."""
 
+from functools import partial
+
 import msgspec
 from starlette.requests import Request
 
@@ -20,10 +22,17 @@ _WRITTEN = 2
 
 _encode = msgspec.msgpack.Encoder().encode
 _told = msgspec.msgpack.Decoder(Told)
-_DETAILS = {
-    "body-too-large": "the columns, or their rows written out, are over the limit",
-    "too-many-columns": "the stream has too many columns",
-    "too-many-rows": "the request has too many records",
+_TOO_LARGE = {
+    own.keywords["code"]: own
+    for own in (
+        partial(
+            TooLargeError,
+            "the columns, or their rows written out, are over the limit",
+            code="body-too-large",
+        ),
+        partial(TooLargeError, "the stream has too many columns", code="too-many-columns"),
+        partial(TooLargeError, "the request has too many records", code="too-many-rows"),
+    )
 }
 
 
@@ -41,8 +50,8 @@ class ArrowReader:
     async def read(self, kind: str, body: bytes, request: Request) -> Sent:
         """Return the records of a stream of predictions or of labels."""
         told = await self._ask(kind, body)
-        if told.code in _DETAILS:
-            raise TooLargeError(_DETAILS[told.code], code=told.code, limit=told.limit)
+        if told.code in _TOO_LARGE:
+            raise _TOO_LARGE[told.code](limit=told.limit)
         if told.code is not None:
             raise _malformed()
         query = request.query_params

@@ -7,6 +7,8 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 MODELS = {"loans": "7", "digits": "1", "prices": "1"}
 CLASSES = ["zero", "one", "two"]
 FEATURES = [
@@ -194,16 +196,16 @@ class Mutator:
 
     def _packed(self, request: Request) -> Request:
         chance = self.random
-        body = gzip.compress(request.body, 1)
+        coding = chance.choice(("gzip", "gzip", "zstd"))
+        body = packed(request.body, coding)
         if chance.random() < 0.2:
-            body = gzip.compress(body, 1)
+            body = packed(body, coding)
         if chance.random() < 0.3:
             body = self._wrong_bytes(body)
         if chance.random() < 0.2:
-            body += chance.choice((b"\0", body, b"x", gzip.compress(b"")))
-        return replace(
-            request, body=body, headers=(*request.headers, (b"content-encoding", b"gzip"))
-        )
+            body += chance.choice((b"\0", body, b"x", packed(b"", coding)))
+        headers = (*request.headers, (b"content-encoding", coding.encode()))
+        return replace(request, body=body, headers=headers)
 
     def _wrong_headers(self, request: Request) -> Request:
         chance = self.random
@@ -227,6 +229,16 @@ class Mutator:
             cuts = sorted(chance.randrange(len(request.body)) for _ in range(3))
             return replace(request, cuts=tuple(cuts), hangs_up=chance.random() < 0.1)
         return request
+
+
+def packed(body: bytes, coding: str) -> bytes:
+    if coding == "gzip":
+        return gzip.compress(body, 1)
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, coding) as stream:
+        stream.write(body)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _written(document: Any, *, lines: bool) -> tuple[bytes, str]:
