@@ -127,6 +127,10 @@ def test_the_demo_shows_a_request_and_the_next_start_finds_it(data_dir: Path) ->
         for address in first.addresses():
             answer = httpx.get(address, trust_env=False)
             assert answer.status_code == 200, address
+        # What a browser sends for another site's page is refused where no key is wanted.
+        for name, value in (("Host", "evil.example"), ("Origin", "http://evil.example")):
+            answer = httpx.get(first.addresses()[0], headers={name: value}, trust_env=False)
+            assert answer.status_code == 403
         assert first.stop() < STOP_SECONDS
         assert first.process.returncode == 0
 
