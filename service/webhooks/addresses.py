@@ -83,14 +83,18 @@ class Destination:
     target: str
 
     @property
+    def authority(self) -> str:
+        """Return host and port as a URL and a Host header have them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
     def shown(self) -> str:
         """Return the URL without the values of its query, which can be tokens."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == PORTS[self.scheme] else f":{self.port}"
         path, _, query = self.target.partition("?")
         names = [part.partition("=")[0] for part in query.split("&")] if query else []
         masked = "?" + "&".join(f"{name}=…" for name in names) if names else ""
-        return f"{self.scheme}://{host}{port}{path}{masked}"
+        return f"{self.scheme}://{self.authority}{path}{masked}"
 
 
 def read_url(url: str) -> Destination:

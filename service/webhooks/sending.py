@@ -78,14 +78,13 @@ class Sender:
             port=destination.port,
             target=destination.target.encode(),
         )
-        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        framed = {**headers, "Host": destination.authority, "Connection": "close"}
+        sent = [(name.encode(), value.encode()) for name, value in framed.items()]
         with (
             httpcore.HTTPConnection(
                 url.origin, ssl_context=self.context, network_backend=backend
             ) as connection,
-            connection.stream(
-                "POST", url, headers=[*sent, (b"Connection", b"close")], content=body
-            ) as response,
+            connection.stream("POST", url, headers=sent, content=body) as response,
         ):
             _drain(response)
             return _reply(response)

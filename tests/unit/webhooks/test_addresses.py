@@ -133,6 +133,8 @@ def test_a_url_is_taken_apart_and_shown_without_its_tokens() -> None:
     )
     assert read.shown == "https://git.example:8443/api/v4/trigger?token=…&ref=…"
     assert read_url("http://[::1]").shown == "http://[::1]/"
+    assert read_url("https://[::1]:9000").authority == "[::1]:9000"
+    assert read_url("https://hooks.example:443").authority == "hooks.example"
 
 
 @given(st.text(), st.text())
