@@ -170,3 +170,11 @@ def test_the_proxy_changes_no_answer(front: Front) -> None:
         reply = exchange(front.proxy, front.keyed(sent, case.key))
         document = json.loads(reply.body)
         assert (reply.status, document["code"]) == (case.status, case.code), case
+
+
+def test_nothing_that_was_sent_names_a_series(front: Front) -> None:
+    for path in ("/metrics", "/metrics/models"):
+        text = front.service.client.get(path).text
+        assert 'model="loans"' in text or path == "/metrics/models"
+        for sent in ("flood", "<script", "secret", "DROP", "vector(1)", "passwd", "__proto__"):
+            assert sent not in text

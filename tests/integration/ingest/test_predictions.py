@@ -3,6 +3,9 @@
 import asyncio
 import gzip
 import json
+import math
+import random
+import struct
 from typing import Any
 
 import pytest
@@ -244,5 +247,21 @@ def test_many_clients_that_send_the_same_ids_store_each_once(run: Run) -> None:
         assert accepted == api.count("prediction") == api.count("prediction_identity")
         [(distinct,)] = api.query("SELECT count(DISTINCT prediction_id) FROM prediction")
         assert accepted == distinct
+
+    run(body)
+
+
+def test_any_double_is_stored_as_it_was_written(run: Run) -> None:
+    chance = random.Random(5)
+    patterns = (struct.pack(">Q", chance.getrandbits(64)) for _ in range(3_000))
+    random_ones = [struct.unpack(">d", pattern)[0] for pattern in patterns]
+    edges = [0.1 + 0.2, 5e-324, -5e-324, 2.0**-1022, 0.0, -0.0, 1 / 3, 2.0**53 + 2, -(2.0**63)]
+    numbers = [n for n in [*edges, *random_ones] if math.isfinite(n)]
+
+    async def body(api: Api) -> None:
+        rows = [a_prediction(f"{i:05}", features={"income": n}) for i, n in enumerate(numbers)]
+        assert (await api.predictions(*rows)).json()["accepted"] == len(numbers)
+        stored = api.query("SELECT n1 FROM prediction ORDER BY prediction_id")
+        assert [struct.pack(">d", n) for (n,) in stored] == [struct.pack(">d", n) for n in numbers]
 
     run(body)
