@@ -18,7 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import DatabaseAwayError, InvalidDocumentError
-from service.ingest.tables import KnownBatch
+from service.ingest.limits import LETTER_AGE
+from service.ingest.tables import DeadLetter, KnownBatch
 from service.ingest.verdicts import BatchKey
 
 KEPT = timedelta(hours=1)
@@ -93,7 +94,7 @@ def keep(cursor: psycopg.Cursor, entries: Sequence[Entry]) -> None:
 
 
 class Forgetting:
-    """One worker's part in letting go of old answers."""
+    """One worker's part in letting go of old answers, and of dead letters that grew too old."""
 
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
@@ -108,6 +109,8 @@ class Forgetting:
         with self._sessions.begin() as session:
             names = session.scalars(old).all()
             session.execute(delete(KnownBatch).where(KnownBatch.name.in_(names)))
+            age = func.now() - LETTER_AGE
+            session.execute(delete(DeadLetter).where(DeadLetter.received_at < age))
         if len(names) < _AT_ONCE:
             self._look_at = monotonic() + LOOK_SECONDS
         return bool(names)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.ingest import limits
+from service.ingest.known import Forgetting
 from service.ingest.rows import Layout
 from service.registry.privacy import pseudonyms_of
 from service.registry.schemas import ModelDocument, VersionDocument
@@ -97,6 +98,23 @@ def test_of_many_letters_the_newest_are_kept_and_none_for_ever(
             )
         await api.predictions(a_prediction("bad-new"))
         assert api.query("SELECT prediction_id FROM dead_letter") == [("bad-new",)]
+
+    run(body)
+
+
+def test_a_worker_lets_go_of_letters_that_nobody_replays(
+    run: Run, no_validator: pytest.MonkeyPatch, sessions: sessionmaker[Session]
+) -> None:
+    async def body(api: Api) -> None:
+        await api.predictions(*map(a_prediction, ["bad1", "bad2"]))
+        with psycopg.connect(api.url) as connection:
+            connection.execute(
+                "UPDATE dead_letter SET received_at = received_at - %s "
+                "WHERE prediction_id = 'bad1'",
+                (limits.LETTER_AGE,),
+            )
+        Forgetting(sessions).forget()
+        assert api.query("SELECT prediction_id FROM dead_letter") == [("bad2",)]
 
     run(body)
 
