@@ -103,7 +103,7 @@ def _import_options(command: Callable[..., int]) -> Callable[..., int]:
             click.option(
                 "--format",
                 "form",
-                type=click.Choice(["table", "sagemaker", "azure"]),
+                type=click.Choice(["table", "records", "sagemaker", "azure"]),
                 help="What the files hold  [default: what their first lines look like]",
             ),
             click.option(
@@ -154,7 +154,8 @@ def import_(
     """Import files that are there already.
 
     SOURCE is a file, a folder, or an address of object storage (s3://…, gs://…, https://…) with
-    Parquet, CSV, JSON lines, captured data of SageMaker, or lines of Azure's data collector.
+    Parquet, CSV, JSON lines (rows, or prediction and label records of our own), captured data of
+    SageMaker, or lines of Azure's data collector.
     What was interrupted goes on where it was when it is started again.
     """
     columns = _columns(mapped, id_column)
@@ -166,7 +167,9 @@ def import_(
     from service.processes.table_records import Options  # noqa: PLC0415
 
     settings = read_settings()
-    identity = (*sources, given["model"], given["version"], given["url"])
+    # Another mapping is another import: it begins at the beginning.
+    asked = {**given, "sources": sources, "columns": columns, "ignore": sorted(ignore)}
+    identity = [f"{name}={asked[name]}" for name in sorted(asked) if name != "checkpoint"]
     said: dict[str, str | None] = {
         "classes": given["classes"],
         "decide": given["decide"],

@@ -136,15 +136,9 @@ class Import:
 
     def _post_lines(self, form: str, file: File, lines: list[bytes]) -> None:
         """Send lines; those that are too many for one request go in two."""
-        plan, totals = self._plan, self.totals
-        parameters = {"model": plan.model, "version": plan.version, **plan.parameters}
-        if form == "sagemaker" and "label_ts" not in parameters and (hour := hour_of(file)):
-            parameters["label_ts"] = hour
-        if form != "sagemaker":
-            parameters.pop("label_ts", None)
-        body = b"\n".join(lines)
+        path, parameters = self._address(form, file, lines[0])
         try:
-            answer = self._sender.send_bytes("POST", _ROUTES[form], body, NDJSON, parameters)
+            answer = self._sender.send_bytes("POST", path, b"\n".join(lines), NDJSON, parameters)
         except AllRejectedError as fault:
             answer = {"accepted": 0, "duplicates": 0, "rejected": fault.rejected}
         except TooLargeError:
@@ -154,9 +148,25 @@ class Import:
             self._post_lines(form, file, lines[:middle])
             self._post_lines(form, file, lines[middle:])
             return
-        totals.add(totals.events, answer, len(lines))
+        self.totals.add(self.totals.events, answer, len(lines))
         if "rows" in answer:
-            totals.add_rows(answer["rows"])
+            self.totals.add_rows(answer["rows"])
+
+    def _address(self, form: str, file: File, first: bytes) -> tuple[str, dict[str, str]]:
+        """Return where lines are sent, and what they cannot say themselves."""
+        plan = self._plan
+        target = {"model": plan.model, "version": plan.version}
+        if form == "records":
+            # One file has one kind of record.
+            is_label = b'"label_ts"' in first
+            return (
+                ("/v1/labels", {"model": plan.model}) if is_label else ("/v1/predictions", target)
+            )
+        said = dict(plan.parameters)
+        known = said.pop("label_ts", None) or hour_of(file)
+        if form == "sagemaker" and known:
+            said["label_ts"] = known
+        return _ROUTES[form], {**target, **said}
 
 
 def run(plan: Plan) -> int:

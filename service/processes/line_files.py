@@ -14,11 +14,13 @@ _MARKS: Final = (
     (b'"captureData"', "sagemaker"),
     (b'"groundTruthData"', "sagemaker"),
     (b'"specversion"', "azure"),
+    (b'"prediction_id"', "records"),
 )
 _HEAD_BYTES: Final = 65_536
 _LONGEST_LINE: Final = 8 << 20
 _PARCEL_BYTES: Final = 2 << 20
 # Of SageMaker and of Azure: the hour of a file is in its path.
+_FEATURES = re.compile(rb'"features"\s*:\s*\{')
 _HOUR = re.compile(r"/(\d{4})/(\d\d)/(\d\d)/(\d\d)/")
 
 
@@ -32,12 +34,16 @@ class Parcel:
 
 
 def detect(file: File) -> str:
-    """Return ``sagemaker``, ``azure`` or ``table``."""
+    """Return ``sagemaker``, ``azure``, ``records`` (of our own) or ``table``."""
     if file.suffix not in LINES:
         return "table"
     with file.open() as opened:
         first = opened.readline(_HEAD_BYTES)
-    return next((form for mark, form in _MARKS if mark in first), "table")
+    form = next((form for mark, form in _MARKS if mark in first), "table")
+    # A table may have a column of ids; features in an object of their own it has not.
+    if form == "records" and not (_FEATURES.search(first) or b'"label_ts"' in first):
+        return "table"
+    return form
 
 
 def head_of(file: File) -> str:

@@ -124,12 +124,11 @@ def _document(answer: httpx.Response) -> Any:
     message = f"{answer.request.method} {answer.request.url.path}: {_problem(answer)}"
     if answer.status_code in _OF_KEYS:
         message = f"{message} (the key is taken from MODELWATCH_API_KEY)"
-        raise RefusedError(message)
+        forbidden = answer.status_code == httpx.codes.FORBIDDEN
+        raise ForbiddenError(message) if forbidden else RefusedError(message)
     problem = _parsed(answer)
     if str(problem.get("type", "")).endswith("/all-rejected"):
         raise AllRejectedError(message, list(problem.get("rejected") or ()))
-    if answer.status_code == httpx.codes.FORBIDDEN:
-        raise ForbiddenError(message)
     if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
         raise TooLargeError(message)
     raise RefusedError(message)

@@ -16,7 +16,8 @@ from service.processes.table_files import (
     pieces,
 )
 
-ATTRIBUTIONS: Final = "attributions."
+# Columns like `scores.north` are parts of one field of a record.
+FIELDS: Final = ("attributions", "scores", "tags")
 ROLES: Final = (
     *("prediction_id", "ts", "prediction", "score", "weight", "subject"),
     *("label", "label_ts"),
@@ -61,8 +62,8 @@ class Source:
         names = column_names(file)
         self._roles = _roles(names, options)
         rest = [name for name in names if name not in {*self._roles.values(), *options.ignore}]
-        self._features = [name for name in rest if not name.startswith(ATTRIBUTIONS)]
-        self._attributions = [name for name in rest if name.startswith(ATTRIBUTIONS)]
+        self._parts = {name: parts for name in rest if (parts := _parts(name))}
+        self._features = [name for name in rest if name not in self._parts]
         # Features that are times: they are moved as the rows are.
         self.times: frozenset[str] = frozenset()
         self._clock = self._roles.get("ts") or self._roles.get("label_ts")
@@ -88,8 +89,11 @@ class Source:
 
     @property
     def has_predictions(self) -> bool:
-        """Whether the rows have a time and a prediction."""
-        return {"ts", "prediction"} <= self._roles.keys()
+        """Whether the rows have a time, and a prediction or a score."""
+        scored = any(field == "scores" for field, _ in self._parts.values())
+        return "ts" in self._roles and (
+            scored or not self._roles.keys().isdisjoint({"prediction", "score"})
+        )
 
     @property
     def has_labels(self) -> bool:
@@ -130,10 +134,11 @@ class Source:
             labels = _labels(ids, roles["label"], self._label_times(piece, times))
         features = [self._values(piece, name) for name in self._features]
         predictions = self._predictions(ids, times, features, roles)
-        for name in self._attributions:
+        for name, (field, part) in self._parts.items():
             for record, value in zip(predictions, as_values(piece.column(name)), strict=True):
-                own = record.setdefault("attributions", {})
-                own[name.removeprefix(ATTRIBUTIONS)] = value
+                if value is not None or field == "attributions":
+                    own = record.setdefault(field, {})
+                    own[part] = str(value) if field == "tags" else value
         return Batch(predictions, labels, max(times))
 
     def _values(self, piece: pa.Table, name: str) -> list[Any]:
@@ -174,6 +179,12 @@ class Source:
         if "label_ts" in self._roles:
             return [ts + self._shift for ts in _times(piece, self._roles["label_ts"])]
         return [ts + self._options.label_delay for ts in times]
+
+
+def _parts(name: str) -> tuple[str, str] | None:
+    """Return the field of a record that a column is a part of, and which part."""
+    field, dot, part = name.partition(".")
+    return (field, part) if dot and part and field in FIELDS else None
 
 
 def _labels(

@@ -205,8 +205,8 @@ def require_columns(source: Source, *, predictions: bool) -> None:
     """Raise if a file lacks what the records to be sent are made of."""
     if predictions and not source.has_predictions:
         message = (
-            f"{source.address} needs columns for `ts` and `prediction`: --map ts=COLUMN"
-            " --map prediction=COLUMN (or --labels-only)"
+            f"{source.address} needs columns for `ts` and `prediction` or `score`:"
+            " --map ts=COLUMN --map prediction=COLUMN (or --labels-only)"
         )
         raise SourceError(message)
     if not predictions and not source.has_labels:

@@ -201,6 +201,30 @@ def test_folders_of_azure_are_paired(
     assert sorted(found) == [(float(n), str(n % 2)) for n in range(500)]
 
 
+def test_records_of_our_own_are_imported(
+    service: Service, cluster_url: str, model: str, tmp_path: Path
+) -> None:
+    ids = [f"r{number}" for number in range(300)]
+    records = [
+        {
+            "prediction_id": name,
+            "ts": "2026-01-02T03:04:05Z",
+            "features": {"income": 1},
+            "score": 0.5,
+        }
+        for name in ids
+    ]
+    labels = [
+        {"prediction_id": name, "label": 1, "label_ts": "2026-02-02T03:04:05Z"} for name in ids
+    ]
+    for name, lines in (("a.jsonl", records), ("b.ndjson", labels)):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+    said = imported(service, model, tmp_path, str(tmp_path), "--batch", "100")
+    assert "lines: 600 accepted" in said
+    found = stored(service, cluster_url, model, "prediction_id, label")
+    assert found == [(name, "1") for name in sorted(ids)]
+
+
 def test_what_is_wrong_is_said_in_one_line(service: Service, model: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("shoe,ts,prediction\n44,2026-01-01T00:00:00Z,1\n")
     for given, code in (((str(tmp_path / "a.csv"),), 2), ((str(tmp_path / "nothing"),), 2)):

@@ -156,3 +156,23 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path: Path) -> None:
 )
 def test_every_kind_of_time_is_read_as_utc(column: pa.Array) -> None:
     assert as_utc(pa.chunked_array([column])).to_pylist() == [FIRST]
+
+
+def test_scores_of_classes_and_tags_have_fields_of_their_own(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "ts": pa.array([FIRST, FIRST]),
+            "income": [1.0, 2.0],
+            "scores.a": [0.25, None],
+            "scores.b": [0.75, 1.0],
+            "tags.shop": [17, None],
+        }
+    )
+    read = Source(
+        local_file(write(table, tmp_path / "rows.parquet")), ["loans", "7"], Options(columns={})
+    )
+    assert read.has_predictions
+    assert read.features == ["income"]
+    first, second = (row for batch in read.batches() for row in batch.predictions)
+    assert (first["scores"], first["tags"]) == ({"a": 0.25, "b": 0.75}, {"shop": "17"})
+    assert (second["scores"], second.get("tags")) == ({"b": 1.0}, None)

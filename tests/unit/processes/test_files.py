@@ -82,6 +82,24 @@ def test_a_compressed_file_is_what_is_inside(tmp_path: Path) -> None:
     assert detect(local_file(path)) == "sagemaker"
 
 
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        ({"captureData": {}}, "sagemaker"),
+        ({"groundTruthData": {}}, "sagemaker"),
+        ({"specversion": "1.0", "data": []}, "azure"),
+        ({"prediction_id": "a", "features": {"x": 1}}, "records"),
+        ({"prediction_id": "a", "label": 1, "label_ts": "2026-01-01T00:00:00Z"}, "records"),
+        ({"prediction_id": "a", "x": 1}, "table"),
+        ({"x": 1}, "table"),
+    ],
+)
+def test_lines_are_known_by_the_first(tmp_path: Path, line: object, form: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    assert detect(local_file(path)) == form
+
+
 def test_lines_come_in_parcels_that_can_be_taken_up_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"n": n}).encode() for n in range(10)]
