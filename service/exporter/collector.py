@@ -13,6 +13,7 @@ from service.exporter.exposition import Sample, render, within_budget
 from service.exporter.groups import class_samples, slice_samples
 from service.exporter.measured import feature_samples, model_samples
 from service.exporter.repository import LiveVersion
+from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument
 from service.runs.tables import Window
 
@@ -151,7 +152,7 @@ def _of_groups(read: _Read, version: LiveVersion) -> Iterator[Sample]:
 
 
 def _monitor_of(version: LiveVersion) -> MonitorDocument:
-    return MonitorDocument.model_validate(version.monitor or {"model": version.model})
+    return read_stored(MonitorDocument, version.monitor or {"model": version.model})
 
 
 def _of_features(read: _Read, version: LiveVersion) -> Iterator[tuple[float, Sample]]:

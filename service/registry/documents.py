@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -29,6 +30,9 @@ FeatureName = Annotated[
 _MESSAGES = {"model_type": "must be an object", "extra_forbidden": "unknown key"}
 
 
+_STORED = object()
+
+
 class Document(BaseModel):
     """A document or a part of one; a key that it does not have is an error.
 
@@ -45,10 +49,12 @@ class Document(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_other_keys(cls, content: Any) -> Any:
+    def _refuse_other_keys(cls, content: Any, info: ValidationInfo) -> Any:
         if not isinstance(content, Mapping):
             return content
         known = [field.alias or name for name, field in cls.model_fields.items()]
+        if info.context is _STORED:
+            return {key: value for key, value in content.items() if key in known}
         for key in content:
             if key in cls.later:
                 what = f"{cls.part}{key}"
@@ -69,6 +75,11 @@ def read(kind: type[D], content: object) -> D:
         return kind.model_validate(content)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None
+
+
+def read_stored(kind: type[D], content: object) -> D:
+    """Read a document that was accepted once, perhaps by a later release that runs beside this."""
+    return kind.model_validate(content, context=_STORED)
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> InvalidDocumentError:

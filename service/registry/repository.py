@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import UnknownModelError, UnknownVersionError
+from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument, default_document
 from service.registry.monitor_values import read_duration
 from service.registry.tables import Binning, Feature, Model, Monitor, Reference, Version
@@ -133,7 +134,7 @@ def find_monitor(session: Session, model_id: int) -> MonitorSpec:
         if found is None:
             raise UnknownModelError
         return MonitorSpec(0, default_document(found.name, found.task))
-    return MonitorSpec(row.revision, MonitorDocument.model_validate(row.document))
+    return MonitorSpec(row.revision, read_stored(MonitorDocument, row.document))
 
 
 def find_retention(session: Session, model_id: int) -> timedelta | None:

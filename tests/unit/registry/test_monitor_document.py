@@ -13,7 +13,7 @@ from service.detection.methods import METHODS as DRIFT
 from service.detection.outputs import OUTPUTS
 from service.errors import InvalidDocumentError, NotImplementedYetError
 from service.profiles.columns import Kind
-from service.registry.documents import read
+from service.registry.documents import read, read_stored
 from service.registry.monitor import MonitorDocument, default_document, fit_to_task
 from service.registry.monitor_drift import (
     DRIFT_METHODS,
@@ -337,3 +337,11 @@ def test_the_document_knows_every_metric_that_is_measured() -> None:
     for task, names in zip(METRICS_OF, metrics.METRICS_OF.values(), strict=True):
         assert set(names) - metrics.RECORDED == set(METRICS_OF[task]), task
     assert set(RECORDED) == metrics.RECORDED | OUTPUTS
+
+
+def test_a_stored_document_of_a_later_release_is_read_without_what_it_adds() -> None:
+    stored = a_document(window="1d").model_dump(mode="json")
+    later = {**stored, "mood": "calm", "alert": {**stored["alert"], "louder": True}}
+    assert read_stored(MonitorDocument, later) == read_stored(MonitorDocument, stored)
+    with pytest.raises(InvalidDocumentError, match="mood"):
+        read(MonitorDocument, later)
