@@ -1,10 +1,16 @@
 """Bringing a database's schema up to date."""
 
+import random
+import time
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import errors
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from service.db.engine import make_engine
 from service.errors import ModelwatchSetupError
@@ -12,8 +18,12 @@ from service.errors import ModelwatchSetupError
 # Any number that no other program takes an advisory lock on.
 MIGRATION_LOCK = 0x6D6F64656C
 
-# A statement that waits for a lock makes every later query on the table wait behind it.
-LOCK_TIMEOUT = "5s"
+# A statement that waits for a lock makes every later query on the table wait behind it: better
+# often for a moment than once for long.
+LOCK_TIMEOUT = "1s"
+TRIES = 60
+PAUSE_SECONDS = (0.2, 2.0)
+_CROSSED = (errors.LockNotAvailable, errors.DeadlockDetected)
 
 # A new index of a table with years of rows takes its time, and so does waiting for one's turn.
 LONGEST_SECONDS = 24 * 3600.0
@@ -49,11 +59,38 @@ def upgrade(url: str) -> None:
             # Held by a connection of its own: waiting for the turn is no lock timeout.
             guard.execute(text("SET lock_timeout = 0"))
             guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-            with engine.begin() as connection:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-                command.upgrade(configuration(connection), "head")
+            for revision in _pending(guard):
+                _apply(engine, revision)
     finally:
         engine.dispose()
+
+
+def _pending(connection: Connection) -> list[str]:
+    """Return the revisions to come, each for a transaction of its own; of a new database the last.
+
+    While a version works with the tables, none of them is locked for longer than its own change
+    takes.
+    """
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        return ["head"]
+    script = ScriptDirectory.from_config(configuration(connection))
+    return [step.revision for step in script.iterate_revisions("head", current)][::-1]
+
+
+def _apply(engine: Engine, revision: str) -> None:
+    """Apply a revision, again when those who work with the tables came across."""
+    for last in [False] * (TRIES - 1) + [True]:
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+                command.upgrade(configuration(connection), revision)
+        except OperationalError as error:
+            if last or not isinstance(error.orig, _CROSSED):
+                raise
+            time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311  it keeps two apart
+        else:
+            return
 
 
 def check(url: str) -> None:

@@ -184,10 +184,8 @@ class _Sender:
     def _is_taken(self, kind: str, body: str, rows: int) -> bool:
         began = time.monotonic()
         status, problem = 0, ""
-        try:
+        with suppress(OSError, http.client.HTTPException):
             status, problem = self._exchange(kind, body, rows)
-        except (OSError, http.client.HTTPException):
-            self._hang_up()
         if problem:
             with suppress(OSError), (Path(self._plan.folder) / "violations").open("a") as file:
                 file.write(f"{kind}: {status} {problem}\n")

@@ -129,9 +129,14 @@ class Rig:
         """Start the service, and register the model."""
         for role in (*self.apis, *self.workers):
             role.start()
-        for port in self.ports:
-            eventually(lambda port=port: _is_ready(port), seconds=60, message="not ready")  # type: ignore[misc]
+        for api in range(len(self.apis)):
+            self.await_ready(api)
         self.register()
+
+    def await_ready(self, api: int) -> None:
+        """Wait until an API is ready."""
+        port = self.ports[api]
+        eventually(lambda: _is_ready(port), seconds=60, message=f"{self.apis[api].name}: not ready")
 
     def register(self) -> None:
         """Register the model, its reference and its monitor."""

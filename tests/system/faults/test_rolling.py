@@ -1,0 +1,113 @@
+"""A new version replaces the old one under load, beside it, with the schema changing first."""
+
+import http.client
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from service.db import migrate
+from service.db.engine import make_engine
+from tests.system.faults import audit
+from tests.system.faults.rig import Rig, rigged
+from tests.system.faults.roles import Role
+
+ROUNDS = 2
+BUSY = ("label", "prediction", "prediction_identity", "arrival", "due_work", "window")
+ADDITION = '''
+"""What the next release may add to a table."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "{revision}", "{before}", None, None
+
+
+def upgrade() -> None:
+    op.add_column("{table}", sa.Column("next_text", sa.Text()))
+    op.add_column("{table}", sa.Column("next_number", sa.BigInteger(), server_default="7"))
+    op.create_index("ix_{revision}", "{table}", ["next_number"])
+'''
+
+
+def migrate_to_the_next(rig: Rig, scratch: Path, patch: pytest.MonkeyPatch) -> None:
+    """Change the schema as the next release would, while everybody works with it."""
+    directory = scratch / "migrations"
+    shutil.copytree(migrate.migrations_directory(), directory)
+    engine = make_engine(rig.database.url, pool=1)
+    with engine.connect() as connection:
+        before = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        for table in BUSY:
+            revision = f"next_{table}"
+            content = ADDITION.format(revision=revision, before=before, table=table)
+            (directory / "versions" / f"{revision}.py").write_text(content)
+            before = revision
+        patch.setattr(migrate, "migrations_directory", lambda: directory)
+        migrate.upgrade(rig.database.url)
+        connection.rollback()
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == before
+    engine.dispose()
+
+
+def await_batches(rig: Rig, count: int) -> None:
+    """Wait until so many more batches are acknowledged."""
+    stored = rig.plan.batches()
+    deadline = time.monotonic() + 60
+    while rig.plan.batches() < stored + count:
+        assert time.monotonic() < deadline, f"nothing is acknowledged:\n{rig.logs()}"
+        time.sleep(0.05)
+
+
+def stop(role: Role, port: int | None) -> list[int]:
+    """Ask a process to end, and return what it said of its readiness meanwhile."""
+    said: list[int] = []
+    role.send(signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while role.exit_code is None:
+        assert time.monotonic() < deadline, f"{role.name} does not end"
+        if port is not None:
+            said.append(_readiness(port))
+        time.sleep(0.02)
+    assert role.exit_code == 0
+    return said
+
+
+def _readiness(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def test_rolling_restarts_beside_a_migration_are_no_client_s_affair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rigged(tmp_path, settings={"drain": "PT1S"}) as rig:
+        rig.load()
+        await_batches(rig, 20)
+        migrate_to_the_next(rig, tmp_path, monkeypatch)
+        await_batches(rig, 20)
+        for _ in range(ROUNDS):
+            for number, api in enumerate(rig.apis):
+                said = stop(api, rig.ports[number])
+                assert 503 in said
+                assert 200 not in said[said.index(503) :]
+                stop(rig.workers[number], None)
+                await_batches(rig, 5)
+                for role in (api, rig.workers[number]):
+                    role.start()
+                rig.await_ready(number)
+                await_batches(rig, 10)
+        rig.finish(120)
+        found = {**audit.look(rig.database.url), **audit.lost(rig.database.url, rig.plan)}
+        print(Counter(status for status, _ in rig.plan.answers()), found)
+        assert rig.plan.violations() == []
+        assert audit.contradictions(found) == {}
