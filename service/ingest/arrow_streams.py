@@ -16,7 +16,8 @@ import pyarrow as pa
 from service.ingest.arrow_messages import Asked, Told
 from service.parsing.arrow_sizes import MalformedStreamError, read_sizes
 
-MOST_COLUMNS = 1_024
+# Features and what each contributed, tags, scores of many classes, and the rest of a record.
+MOST_COLUMNS = 768
 _TOP = {
     "predictions": frozenset(
         {"prediction_id", "ts", "prediction", "score", "weight", "subject", "model", "version"}

@@ -107,7 +107,10 @@ class Horizon:
         try:
             time = msgspec.convert(value, datetime, strict=True)
         except ValueError:
-            raise RowError(Code.BAD_TIMESTAMP, field, "the time is not one of RFC 3339") from None
+            time = None
+        # A NUL ends the text for msgspec, which finds no zone then and says nothing.
+        if time is None or time.tzinfo is None:
+            raise RowError(Code.BAD_TIMESTAMP, field, "the time is not one of RFC 3339")
         result = microseconds(time)
         self.check(result, field)
         return result

@@ -94,6 +94,8 @@ def test_anything_at_all_has_a_verdict(record: Any) -> None:
         ({"prediction_id": "a\0b"}, "bad-prediction-id"),
         ({"ts": ...}, "missing-field"),
         ({"ts": "2026-01-02T03:04:05"}, "timestamp-without-zone"),
+        ({"ts": "2026-01-02T03:04:05\0Z"}, "bad-timestamp"),
+        ({"ts": "2026-01-02T03:04:05.2\x005Z"}, "bad-timestamp"),
         ({"ts": "2026-01-02"}, "bad-timestamp"),
         ({"ts": 1767323045}, "bad-timestamp"),
         ({"ts": "0000-01-01T00:00:00Z"}, "bad-timestamp"),
