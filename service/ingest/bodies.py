@@ -37,6 +37,8 @@ async def read_sent(
     """Return the records of a body."""
     if media == ARROW:
         sent = await arrow.read(kind, body, request)
+        # Written out as lines it is another body, and larger.
+        request.state.share.take(sum(map(len, sent.records)))
     else:
         sent = _envelope(body) if media == JSON else _lines(body, request)
     if not sent.records:

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 10.0
+_AROUND = len(": \r\n")
 
 _PROBLEMS = {
     400: ("malformed-http", "Malformed HTTP", "the request is not one of HTTP/1.1"),
@@ -71,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let the request begin, unless one piece brought a head that is too large."""
         self._in_head, self._head_bytes = False, 0
         self._drop_timer()
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if sum(len(name) + len(value) + _AROUND for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(431)
             message = "the head is too large"
             raise ValueError(message)
