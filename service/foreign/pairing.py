@@ -161,7 +161,9 @@ def _tell(batch: Delivery, found: dict[Key, tuple[Any, ...]], told: set[Key]) ->
             half.result = WAITING
         else:
             half.result = DUPLICATE if digest == half.digest else CONFLICT
-        if request is not None and response is not None and half.key not in told:
+        whole = request is not None and response is not None
+        # One that is sent again may be so because nobody came to store the rows.
+        if whole and half.result != CONFLICT and half.key not in told:
             pair = Pair(half.key, version, correlation, subject, bytes(request), bytes(response))
             batch.pairs[half.key] = pair
     told.update(batch.pairs)

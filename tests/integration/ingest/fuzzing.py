@@ -98,14 +98,20 @@ async def ask(app: FastAPI, request: Request) -> tuple[int, dict[bytes, bytes], 
     return answer["status"], dict(answer["headers"]), b"".join(pieces_back)
 
 
-def records_in(request: Request) -> int:
-    """Count the records of a request that was accepted, without the service's own decoders."""
-    body = request.body
+def body_of(request: Request) -> bytes:
+    """Return a body as it was before it was packed, without the service's own decoders."""
     coding = request.header(b"content-encoding").strip().lower()
     if coding in {b"gzip", b"x-gzip"}:
-        body = gzip.decompress(body)
-    elif coding == b"zstd":
-        body = pa.CompressedInputStream(pa.BufferReader(body), "zstd").read()
+        return gzip.decompress(request.body)
+    if coding == b"zstd":
+        unpacked: bytes = pa.CompressedInputStream(pa.BufferReader(request.body), "zstd").read()
+        return unpacked
+    return request.body
+
+
+def records_in(request: Request) -> int:
+    """Count the records of a request that was accepted."""
+    body = body_of(request)
     if request.header(b"content-type").startswith(NDJSON.encode()):
         return sum(1 for line in body.split(b"\n") if line.strip())
     # The standard library takes duplicate names as the service does: the last one counts.
@@ -114,6 +120,8 @@ def records_in(request: Request) -> int:
 
 class Fuzz:
     """Asks and judges; the sums are compared with the tables at the end."""
+
+    PATHS: frozenset[str] = frozenset({"/v1/predictions", "/v1/labels"})
 
     def __init__(self, app: FastAPI, mutator: Mutator) -> None:
         self.app = app
@@ -126,8 +134,11 @@ class Fuzz:
         self.documented: dict[str, dict[str, Any]] = {
             path: item["post"]["responses"]
             for path, item in app.openapi()["paths"].items()
-            if path in {"/v1/predictions", "/v1/labels"}
+            if path in self.PATHS
         }
+
+    def sent_in(self, request: Request) -> int:
+        return records_in(request)
 
     async def run(self, count: int, told: Callable[[int, int], None] = lambda *_: None) -> None:
         left = iter(range(count))
@@ -166,7 +177,7 @@ class Fuzz:
             self.count(request, document)
             return
         if status == 503:
-            self.unknown[request.path] += records_in(request)
+            self.unknown[request.path] += self.sent_in(request)
         _hold(headers[b"content-type"] == PROBLEM.encode(), "a failure that is no problem document")
         answers = self.documented[request.path]
         known = answers.get(str(status), {}).get("content", {}).get(PROBLEM)
@@ -174,13 +185,13 @@ class Fuzz:
         codes = known["schema"]["allOf"][1]["properties"]["code"]["enum"]
         _hold(document["code"] in codes, f"code {document['code']} is not documented")
         if document["code"] == "all-rejected":
-            sent = records_in(request)
+            sent = self.sent_in(request)
             _hold(len(document["rejected"]) == min(sent, 100), "a refused row is not listed")
 
     def count(self, request: Request, document: dict[str, Any]) -> None:
         accepted, duplicates = document["accepted"], document["duplicates"]
         rejected = document["rejected"]
-        sent = records_in(request)
+        sent = self.sent_in(request)
         told = accepted + duplicates + len(rejected)
         _hold(told == sent, f"{accepted} + {duplicates} + {len(rejected)} is not {sent}")
         places = {row["index"] for row in rejected}
