@@ -7,10 +7,11 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from service.webhooks.tables import Outbox
+from tests.conftest import sized
 from tests.integration.webhooks.receiver import Sessions, add_webhook, make_due, receiving, tell
 
 ROOT = Path(__file__).parents[3]
-EVENTS, KILLS = 6, 2
+EVENTS, KILLS = 6, sized(default=2, full=40)
 
 
 def start(database_url: str) -> subprocess.Popen[bytes]:
