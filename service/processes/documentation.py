@@ -12,6 +12,8 @@ import click
 from pydantic import SecretStr
 from pydantic_core import to_json
 
+from service.access.gate import WITHOUT_KEY
+from service.access.scopes import need_of
 from service.errors import ServiceError
 from service.processes import codes
 from service.processes.api import create_app
@@ -33,6 +35,9 @@ are in `prometheus/METRICS.md`; `GET /openapi.json` has every schema, with examp
 problems of every route."""
 
 _SETTINGS = "Read once, from the environment. Durations are ISO 8601 (`PT0.25S`) or `00:00:10`."
+
+_SCOPES = """The scope is what a key must be for; of a route that is marked \\*, of the service as a
+whole, a key that is bound to models has none."""
 
 _PROBLEMS = """Every failure is `application/problem+json` (RFC 9457): `type` is `/problems/` and
 the code, which is also in `code`; `detail` says what is wrong, `rejected` lists rows or fields.
@@ -57,7 +62,8 @@ def document() -> str:
         "### Commands",
         _table(("command", "does", "options"), _commands()),
         "### Routes",
-        _table(("method", "path", "does"), _routes(app.openapi())),
+        _SCOPES,
+        _table(("method", "path", "scope", "does"), _routes(app.openapi())),
         "### Problems",
         _PROBLEMS,
         _table(("code", "status", "meaning"), _problems()),
@@ -147,12 +153,22 @@ def _command(name: str, command: click.Command) -> tuple[str, str, str]:
     return f"`{shown}`", " ".join(about.split()), " ".join(f"`{o}`" for o in options)
 
 
-def _routes(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _routes(found: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = (
-        (path, method.upper(), operation["description"].partition("\n")[0].replace("``", "`"))
+        (
+            *(path, method.upper(), _scope(method, path)),
+            operation["description"].partition("\n")[0].replace("``", "`"),
+        )
         for method, path, operation in operations(found)
     )
-    return [(method, f"`{path}`", does) for path, method, does in sorted(rows)]
+    return [(method, f"`{path}`", scope, does) for path, method, scope, does in sorted(rows)]
+
+
+def _scope(method: str, path: str) -> str:
+    if path in WITHOUT_KEY:
+        return ""
+    need = need_of(method, path)
+    return f"{need.scope}\\*" if need.whole else f"{need.scope}"
 
 
 def _problems() -> Iterator[tuple[str, str, str]]:

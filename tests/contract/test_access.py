@@ -113,6 +113,11 @@ def test_every_route_declares_the_scope_that_it_wants() -> None:
     assert NEEDS.keys() == found - without - {"get /openapi.json"}
 
 
+@pytest.mark.parametrize("name", KEYED)
+def test_the_document_says_which_scope_a_route_wants(name: str) -> None:
+    assert KEYED[name]["security"] == [{"key": [need_of(*name.split()).scope.value]}]
+
+
 @pytest.mark.parametrize("name", [*KEYED, *PAGES, "get /nowhere"])
 def test_without_a_key_a_route_answers_401(world: World, name: str) -> None:
     answer = world.ask(name, None)
