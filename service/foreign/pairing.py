@@ -87,7 +87,7 @@ class PairStore(Link):
         super().__init__(url)
         self._counted = 0.0
         self.waiting: dict[int, Waiting] = {}
-        """As of about a second ago; read from another thread."""
+        """As of the last commit, or about a second before; read from another thread."""
 
     def commit(self, batches: Sequence[Delivery], /) -> None:
         """Store all halves and complete what is said of them, or raise ``DatabaseAwayError``."""
@@ -119,8 +119,8 @@ class PairStore(Link):
             # Of several requests that came together the last one stores the rows of a pair.
             for batch in reversed(batches):
                 _tell(batch, found, told)
-            if time.monotonic() - self._counted > FRESH_SECONDS:
-                self._count(connection)
+        if time.monotonic() - self._counted > FRESH_SECONDS:
+            self._count(connection)
 
     def _count(self, connection: psycopg.Connection) -> None:
         rows = connection.execute(_COUNT).fetchall()

@@ -95,7 +95,7 @@ class Foreign:
     async def _pair(self, halves: list[Half], answer: Answer) -> None:
         if not halves:
             return
-        self._require_room(halves)
+        await self._require_room(halves)
         delivery = Delivery(halves)
         await self._committer.submit(delivery)
         of_pair: dict[tuple[int, bytes], Half] = {}
@@ -174,8 +174,17 @@ class Foreign:
             )
             answer.add_rows(await store(sent), [index for index, _ in part], of_event)
 
-    def _require_room(self, halves: list[Half]) -> None:
+    async def _require_room(self, halves: list[Half]) -> None:
         """Shed what would wait too, where enough waits already."""
+        if not self._is_full(halves):
+            return
+        # Nothing is counted without a commit, and what waited may have gone meanwhile.
+        await self._committer.submit(Delivery())
+        if self._is_full(halves):
+            message = "too many events of the model wait for their other half"
+            raise BusyError(message, limit=self.settings.max_pending)
+
+    def _is_full(self, halves: list[Half]) -> bool:
         for half in halves:
             waiting = self._store.waiting.get(half.key[0])
             if waiting is None:
@@ -185,8 +194,8 @@ class Foreign:
                 waiting.halves >= more * self.settings.max_pending
                 or waiting.size >= more * self.settings.max_pending_bytes
             ):
-                message = "too many events of the model wait for their other half"
-                raise BusyError(message, limit=self.settings.max_pending)
+                return True
+        return False
 
 
 Numbered = list[tuple[int, bytes]]

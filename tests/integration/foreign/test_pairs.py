@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.registry.privacy import pseudonyms_of
-from service.registry.service import require_key
+from service.registry.schemas import ModelDocument
+from service.registry.service import put_model, require_key
 from service.settings import Settings
 from tests.integration.foreign.conftest import (
     ANSWERED,
@@ -238,29 +239,54 @@ def test_the_model_and_version_are_found_by_name_or_said(
     run(body)
 
 
-def test_what_waits_is_bounded_and_shed(database_url: str, sessions: sessionmaker[Session]) -> None:
+def test_what_waits_is_bounded_and_shed(
+    database_url: str, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
     register(sessions)
+    monkeypatch.setattr("service.foreign.pairing.FRESH_SECONDS", -1.0)
 
     async def inside() -> None:
-        bounded = Settings(_env_file=None, max_pending=5)
+        bounded = Settings(_env_file=None, max_pending=4)
         async with running(database_url, sessions, bounded) as api:
-            statuses = []
-            for number in range(200):
-                answer = await api.event(REQUEST, f"r{number}", ASKED)
-                statuses.append(answer.status_code)
-                if answer.status_code == 503:
-                    break
-                await asyncio.sleep(0.02)
-            assert statuses[-1] == 503
-            assert answer.headers["retry-after"] == "1"
-            assert api.count("prediction") == 0
-            for number in range(5):
-                api.foreign._store.waiting = {1: api.foreign._store.waiting[1]._replace(halves=6)}
-                completed = await api.event(RESPONSE, f"r{number}", ANSWERED)
-                assert completed.status_code == 200
-            assert api.count("prediction") == 5
+            for number in range(4):
+                assert (await api.event(REQUEST, f"r{number}", ASKED)).status_code == 200
+            shed = await api.event(REQUEST, "r4", ASKED)
+            assert (shed.status_code, shed.json()["code"]) == (503, "busy")
+            assert shed.headers["retry-after"] == "1"
+            # What completes a pair has room still.
+            assert (await api.event(RESPONSE, "r0", ANSWERED)).json()["rows"] == ONE
+            assert (await api.event(RESPONSE, "x", ANSWERED)).status_code == 200
+            assert (await api.event(RESPONSE, "y", ANSWERED)).status_code == 200
+            assert (await api.event(RESPONSE, "z", ANSWERED)).status_code == 503
+            # Once what waited has gone, nothing is shed any more.
+            api.execute("DELETE FROM pending_pair")
+            assert (await api.event(REQUEST, "r4", ASKED)).status_code == 200
+        narrow = Settings(_env_file=None, max_pending_bytes=10)
+        async with running(database_url, sessions, narrow) as api:
+            assert (await api.event(REQUEST, "r5", ASKED)).status_code == 200
+            assert (await api.event(REQUEST, "r6", ASKED)).status_code == 503
 
     asyncio.run(inside())
+
+
+def test_a_version_that_nobody_declared_is_registered_by_its_first_pair(
+    run: Run, sessions: sessionmaker[Session]
+) -> None:
+    with sessions.begin() as session:
+        put_model(session, "new", ModelDocument(auto_register=True))
+
+    async def body(api: Api) -> None:
+        asked = {"instances": [{"income": 1.5, "region": "north"}]}
+        event = {"inferenceservicename": "new", "modelversion": "3"}
+        unnamed = await api.event(REQUEST, "a", {"instances": [[1.5]]}, **event)
+        assert unnamed.json()["rejected"][0]["code"] == "no-schema"
+        await api.event(REQUEST, "a", asked, **event)
+        answer = await api.event(RESPONSE, "a", {"predictions": [1]}, **event)
+        assert answer.json()["rows"] == ONE
+        row = await api.row("a", "new")
+        assert (row["version"], row["features"]) == ("3", {"income": 1.5, "region": "north"})
+
+    run(body)
 
 
 def test_without_a_database_the_answer_is_503_at_once(run: Run) -> None:
