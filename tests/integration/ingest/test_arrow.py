@@ -1,6 +1,7 @@
 """Arrow streams: the same rows and verdicts as JSON, and nothing hostile comes through."""
 
 import asyncio
+import dataclasses
 import math
 import random
 from datetime import UTC, datetime
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.ingest.arrow import ARROW
+from service.ingest.arrow import ARROW, JOB
 from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
+from service.telemetry import PARSER_DEATHS
 from tests.conftest import sized
 from tests.integration.ingest.conftest import Api, Run, a_label, a_prediction
 
@@ -227,6 +229,29 @@ def test_what_is_no_stream_or_over_a_limit_is_refused(run: Run) -> None:
     run(body)
 
 
+def test_a_stream_that_ends_its_reader_costs_no_other_request(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dataclasses.replace(JOB, function="tests.integration.ingest.deadly:parse_or_die")
+    monkeypatch.setattr("service.ingest.arrow.JOB", job)
+    deaths = PARSER_DEATHS._value.get()
+
+    def of(name: str, row: int) -> bytes:
+        return stream(a_table(1, prediction_id=pa.array([f"{name}-{row}"])))
+
+    async def body(api: Api) -> None:
+        names = ["good", "abort", "good", "killed", "good", "abort", "good"]
+        answers = [await post(api, of(name, i)) for i, name in enumerate(names)]
+        expected = {"good": 200, "abort": 400, "killed": 503}
+        assert [answer.status_code for answer in answers] == [expected[name] for name in names]
+        assert answers[1].json()["code"] == "malformed-arrow"
+        assert answers[3].headers["retry-after"] == "1"
+        assert api.count("prediction") == 4
+        assert PARSER_DEATHS._value.get() == deaths + 2
+
+    run(body)
+
+
 def mutated(source: bytes, chance: random.Random) -> bytes:
     body = bytearray(source)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
@@ -245,6 +270,13 @@ def mutated(source: bytes, chance: random.Random) -> bytes:
             other = chance.randrange(len(body))
             body[at : at + 16] = body[other : other + 16]
     return bytes(body)
+
+
+async def patiently(api: Api, body: bytes) -> Any:
+    """Post until there is a parser for it, as clients do."""
+    while (answer := await post(api, body)).status_code == 503:
+        assert "retry-after" in answer.headers
+    return answer
 
 
 def test_mutated_streams_are_answered_and_never_with_a_failure(run: Run) -> None:
@@ -266,7 +298,7 @@ def test_mutated_streams_are_answered_and_never_with_a_failure(run: Run) -> None
         stored = 0
         for _ in range(0, MUTATIONS, 4):
             sent = [mutated(chance.choice(sources), chance) for _ in range(4)]
-            answers = await asyncio.gather(*(post(api, each) for each in sent))
+            answers = await asyncio.gather(*(patiently(api, each) for each in sent))
             for answer in answers:
                 assert answer.status_code in {200, 400, 404, 413, 422}, answer.text
                 stored += answer.json().get("accepted", 0)
