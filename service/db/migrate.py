@@ -2,7 +2,6 @@
 
 import random
 import time
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from service.db.engine import make_engine
+from service.db.revisions import migrations_directory
 from service.errors import ModelwatchSetupError
 
 # Any number that no other program takes an advisory lock on.
@@ -29,16 +29,6 @@ _CROSSED = (errors.LockNotAvailable, errors.DeadlockDetected)
 LONGEST_SECONDS = 24 * 3600.0
 
 OLDEST_SERVER = 160_000
-
-
-def migrations_directory() -> Path:
-    """Find the migrations, which lie inside an installed package and beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for directory in (package / "_migrations", package.parent / "migrations"):
-        if (directory / "env.py").exists():
-            return directory
-    message = "the migrations are missing from the installation; install modelwatch-server again"
-    raise ModelwatchSetupError(message)
 
 
 def configuration(connection: Connection) -> Config:

@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Engine, text
 
 from service.db.durability import LOSSY
+from service.db.revisions import is_migrated
 from service.errors import NotDurableError, ServiceError
 
 router = APIRouter(tags=["health"])
-
-_MIGRATED = text("SELECT to_regclass('latest_window') IS NOT NULL")
 
 
 class NotReadyError(ServiceError):
@@ -38,10 +37,10 @@ def readyz(request: Request) -> dict[str, Any]:
     engine: Engine = request.app.state.engine
     with engine.connect() as connection:
         lossy = sorted(connection.scalars(text(LOSSY)))
-        migrated = connection.execute(_MIGRATED).scalar_one()
+        migrated = is_migrated(connection)
     if lossy:
         raise NotDurableError(lossy)
     if not migrated:
-        message = "the database has no tables yet: run `modelwatch migrate`"
+        message = "the database has not the tables of this release: run `modelwatch migrate`"
         raise NotReadyError(message)
     return {"status": "ready"}

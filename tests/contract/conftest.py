@@ -42,5 +42,5 @@ def api(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def client(api: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=api, trust_env=False) as client:
+    with httpx.Client(base_url=api, trust_env=False, timeout=60) as client:
         yield client

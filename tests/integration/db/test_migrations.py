@@ -4,6 +4,7 @@ import psycopg
 from sqlalchemy import Engine, text
 
 from service.db.migrate import check, upgrade
+from service.db.revisions import is_migrated
 
 
 def test_migrations_and_tables_agree(database_url: str) -> None:
@@ -37,6 +38,18 @@ def test_two_processes_migrate_at_once_without_clashing(engine: Engine, database
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     check(database_url)
+
+
+def test_tables_of_this_release_or_a_later_one_will_do(engine: Engine) -> None:
+    with engine.begin() as connection:
+        assert is_migrated(connection)
+        for version, will_do in (("9999", True), ("next_release", True), ("0006", False)):
+            connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+            assert is_migrated(connection) is will_do
+        connection.execute(text("DELETE FROM alembic_version"))
+        assert not is_migrated(connection)
+        connection.execute(text("DROP TABLE alembic_version"))
+        assert not is_migrated(connection)
 
 
 def test_the_prediction_table_has_its_slots(engine: Engine) -> None:

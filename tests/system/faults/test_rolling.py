@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from service.db import migrate
 from service.db.engine import make_engine
+from service.db.revisions import migrations_directory
 from tests.system.faults import audit
 from tests.system.faults.rig import Rig, rigged
 from tests.system.faults.roles import Role
@@ -37,7 +38,7 @@ def upgrade() -> None:
 def migrate_to_the_next(rig: Rig, scratch: Path, patch: pytest.MonkeyPatch) -> None:
     """Change the schema as the next release would, while everybody works with it."""
     directory = scratch / "migrations"
-    shutil.copytree(migrate.migrations_directory(), directory)
+    shutil.copytree(migrations_directory(), directory)
     engine = make_engine(rig.database.url, pool=1)
     with engine.connect() as connection:
         before = connection.scalar(text("SELECT version_num FROM alembic_version"))
