@@ -43,6 +43,7 @@ NDJSON = "application/x-ndjson"
 _ROUTES = {"azure": "/v1/cloudevents", "sagemaker": "/v1/import/sagemaker"}
 # Azure's files of an hour are read together.
 _MOST_OPEN = 64
+_MOST_WAITING = 50_000
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,16 @@ class Import:
         heads = {file.address: head_of(file) for file in files}
         tasks: dict[str, TaskID] = {}
         streams: list[Iterator[Parcel]] = []
+        most = self._plan.options.batch
+        if form == "azure":
+            # Of all files that are read in turns so much may wait for its other half.
+            most = min(most, max(1, _MOST_WAITING // len(files)))
         for file in files:
             position = self._checkpoint.position(file.address, heads[file.address])
             tasks[file.address] = self._bar.add_task(
                 f"{file.name} (bytes)", total=file.size, completed=position
             )
-            streams.append(parcels(file, position, self._plan.options.batch))
+            streams.append(parcels(file, position, most))
         for parcel in in_turns(streams):
             address = parcel.file.address
             self._post_lines(form, parcel.file, parcel.lines)

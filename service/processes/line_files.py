@@ -89,7 +89,11 @@ def by_hour(files: list[File]) -> list[list[File]]:
     groups: dict[str, list[File]] = {}
     for file in files:
         groups.setdefault(hour_of(file) or file.address, []).append(file)
-    return [groups[key] for key in sorted(groups)]
+    return [sorted(groups[key], key=_by_name) for key in sorted(groups)]
+
+
+def _by_name(file: File) -> tuple[str, str]:
+    return file.name, file.address
 
 
 def in_turns(streams: list[Iterator[Parcel]]) -> Iterator[Parcel]:
