@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,8 @@ from service.errors import ModelwatchSetupError
 TABLES: Final = frozenset({".parquet", ".pq", ".csv"})
 LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _BLOCK: Final = 4 << 20
+# What files that are not what they are called raise, in whichever library.
+_OF_CONTENT: Final = (OSError, ValueError, TypeError, LookupError, NotImplementedError)
 
 
 class SourceError(ModelwatchSetupError):
@@ -119,7 +123,66 @@ def _remote_file(system: Any, path: str, address: str) -> File:
     if size is None:
         message = "the server does not say how large it is"
         raise OSError(message)
-    return File(address, size, lambda: system.open(path, "rb", block_size=_BLOCK))
+    return File(address, size, _Remote(system, path, size))
+
+
+class _Remote:
+    """Opens a remote file, or a copy of it where the server gives no parts of files."""
+
+    def __init__(self, system: Any, path: str, size: int) -> None:
+        self._system = system
+        self._path = path
+        self._size = size
+        self._copy: Path | None = None
+        self._gives_parts = False
+
+    def __call__(self) -> BinaryIO:
+        """Open it for reading from anywhere."""
+        if self._copy is None:
+            opened: BinaryIO = self._system.open(self._path, "rb", block_size=_BLOCK)
+            if self._gives_parts or self._try_parts(opened):
+                return opened
+            opened.close()
+            self._copy = self._copied()
+        return self._copy.open("rb")
+
+    def _try_parts(self, opened: BinaryIO) -> bool:
+        try:
+            opened.seek(max(0, self._size - 1))
+            opened.read(1)
+            opened.seek(0)
+        except (OSError, ValueError):
+            return False
+        self._gives_parts = True
+        return True
+
+    def _copied(self) -> Path:
+        number, name = tempfile.mkstemp(prefix="modelwatch-import-")
+        os.close(number)
+        copy = Path(name)
+        weakref.finalize(self, copy.unlink, missing_ok=True)
+        self._system.get_file(self._path, name)
+        return copy
+
+
+class readable:  # noqa: N801 - reads as a verb in `with`
+    """Turn what libraries and file systems say into one line that names the file."""
+
+    def __init__(self, file: File, kind: str) -> None:
+        self._file = file
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
+        if not isinstance(fault, Exception) or isinstance(fault, ModelwatchSetupError):
+            return
+        # What the libraries of object storage raise has no class in common.
+        if "://" in self._file.address or isinstance(fault, _OF_CONTENT):
+            cause = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+            message = f"{self._file.address} cannot be read as {self._kind}: {cause}"
+            raise SourceError(message) from fault
 
 
 def _is_known(file: File) -> bool:

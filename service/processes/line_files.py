@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from service.processes.files import LINES, File, SourceError
+from service.processes.files import LINES, File, SourceError, readable
 
 # In the beginning of the first line: what it is of.
 _MARKS: Final = (
@@ -37,7 +37,7 @@ def detect(file: File) -> str:
     """Return ``sagemaker``, ``azure``, ``records`` (of our own) or ``table``."""
     if file.suffix not in LINES:
         return "table"
-    with file.open() as opened:
+    with readable(file, "lines"), file.open() as opened:
         first = opened.readline(_HEAD_BYTES)
     form = next((form for mark, form in _MARKS if mark in first), "table")
     # A table may have a column of ids; features in an object of their own it has not.
@@ -48,7 +48,7 @@ def detect(file: File) -> str:
 
 def head_of(file: File) -> str:
     """Return a digest of a file's beginning, by which it is known again when it has grown."""
-    with file.open() as opened:
+    with readable(file, "lines"), file.open() as opened:
         return hashlib.blake2s(opened.read(4_096), digest_size=8).hexdigest()
 
 
@@ -60,7 +60,7 @@ def hour_of(file: File) -> str | None:
 
 def parcels(file: File, start: int, most: int) -> Iterator[Parcel]:
     """Yield the lines after a position, at most so many at once and not too many bytes."""
-    with file.open() as opened:
+    with readable(file, "lines"), file.open() as opened:
         opened.seek(start)
         position = start
         lines: list[bytes] = []

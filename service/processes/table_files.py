@@ -10,8 +10,9 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from service.processes.files import LINES, File, SourceError
+from service.processes.files import LINES, File, readable
 
+_KINDS: Final = "Parquet, CSV or JSON lines"
 _FINGERPRINT_BYTES: Final = 1 << 16
 
 
@@ -19,13 +20,13 @@ def count_rows(file: File) -> int | None:
     """Return how many rows the file has, where its format tells without reading it all."""
     if not _is_parquet(file):
         return None
-    with _readable(file), file.open() as opened:
+    with readable(file, _KINDS), file.open() as opened:
         return int(pyarrow.parquet.read_metadata(opened).num_rows)
 
 
 def column_names(file: File) -> list[str]:
     """Return the names of the file's columns."""
-    with _readable(file), file.open() as opened:
+    with readable(file, _KINDS), file.open() as opened:
         if _is_parquet(file):
             return list(pyarrow.parquet.read_schema(opened).names)
         with _reader(file, opened) as reader:
@@ -34,7 +35,7 @@ def column_names(file: File) -> list[str]:
 
 def pieces(file: File, rows: int) -> Iterator[pa.Table]:
     """Yield the file in its own order, at most ``rows`` rows a piece."""
-    with _readable(file):
+    with readable(file, _KINDS):
         left: pa.Table | None = None
         for read in _batches(file, rows):
             table = pa.Table.from_batches([read])
@@ -79,7 +80,7 @@ def as_values(column: pa.ChunkedArray) -> list[Any]:
 def fingerprint(file: File, identity: Sequence[str]) -> str:
     """Return a short name of the file's content, the same wherever the file lies."""
     digest = hashlib.blake2s("\0".join([*identity, str(file.size)]).encode(), digest_size=8)
-    with _readable(file), file.opener() as opened:
+    with readable(file, _KINDS), file.opener() as opened:
         digest.update(opened.read(_FINGERPRINT_BYTES))
         opened.seek(max(0, file.size - _FINGERPRINT_BYTES))
         digest.update(opened.read())
@@ -105,21 +106,3 @@ def _batches(file: File, rows: int) -> Iterator[pa.RecordBatch]:
         else:
             with _reader(file, opened) as reader:
                 yield from reader
-
-
-class _readable:  # noqa: N801 - reads as a verb in `with`
-    """Turn what Arrow and the file system say into one line that names the file."""
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
-        if isinstance(fault, (pa.ArrowException, OSError)) and not isinstance(
-            fault, (ConnectionError, TimeoutError)
-        ):
-            cause = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-            message = f"{self._file.address} cannot be read as Parquet, CSV or JSON lines: {cause}"
-            raise SourceError(message) from fault

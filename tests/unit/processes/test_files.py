@@ -69,6 +69,24 @@ def test_a_server_of_files_is_read(server: str) -> None:
         find_files(f"{server}/nothing.csv")
 
 
+def test_a_server_that_gives_no_parts_of_files_is_copied_from(server: str, folder: Path) -> None:
+    content = bytes(range(256)) * 60_000
+    (folder / "large.csv").write_bytes(content)
+    (file,) = find_files(f"{server}/large.csv")
+    for _ in range(2):
+        with file.open() as opened:
+            opened.seek(-300, 2)
+            assert opened.read() == content[-300:]
+
+
+def test_a_file_that_goes_away_is_one_line(folder: Path) -> None:
+    file = local_file(folder / "b.csv")
+    (folder / "b.csv").unlink()
+    with pytest.raises(SourceError) as raised:
+        list(parcels(file, 0, 3))
+    assert "b.csv cannot be read as lines" in str(raised.value)
+
+
 @pytest.mark.parametrize("address", ["nowhere", "nosuch://bucket/a.csv", "memory://nothing/at/all"])
 def test_an_address_of_nothing_is_one_line(address: str) -> None:
     with pytest.raises(SourceError) as raised:
