@@ -43,6 +43,8 @@ with warnings.catch_warnings():
 # The plots of a report are quadratic in one-sided categories; a chart shows no more than this.
 _SHOWN_CATEGORIES = 50
 _SHOWN_ROWS = 10_000
+# A category that fewer rows have says who they are.
+SMALLEST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +320,7 @@ def _drift_widgets(
     if column.kind is Kind.NUMERIC:
         definition = DataDefinition(numerical_columns=[column.name])
     else:
-        before, now = with_other(before, now, _SHOWN_CATEGORIES)
+        before, now = with_other(before, now, _SHOWN_CATEGORIES, SMALLEST_SHOWN)
         definition = DataDefinition(categorical_columns=[column.name])
     drift = ValueDrift(column=column.name, method=method, threshold=METHODS[method].threshold)
     try:

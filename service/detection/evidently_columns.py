@@ -70,7 +70,10 @@ def thinned(values: "pd.Series[Any]", rows: int) -> "pd.Series[Any]":
 
 
 def with_other(
-    reference: "pd.Series[Any]", current: "pd.Series[Any]", keep: int = MAX_CATEGORIES
+    reference: "pd.Series[Any]",
+    current: "pd.Series[Any]",
+    keep: int = MAX_CATEGORIES,
+    fewest: int = 0,
 ) -> "tuple[pd.Series[Any], pd.Series[Any]]":
     """Fold all but the reference's and current's most frequent categories into ``(other)``.
 
@@ -82,13 +85,16 @@ def with_other(
         Strings without missing ones.
     keep
         How many categories stay themselves.
+    fewest
+        How many rows of either side such a category has at least.
     """
-    counts = Counter(reference)
-    counts.update(current)
-    if len(counts) <= keep:
+    before, now = Counter(reference), Counter(current)
+    counts = before + now
+    shown = {name for name in counts if max(before[name], now[name]) >= fewest}
+    if len(counts) <= keep and len(shown) == len(counts):
         return reference, current
     # Ties by name: the same rows in another order must give the same score.
-    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    ranked = sorted(shown, key=lambda name: (-counts[name], name))
     kept = set(ranked[:keep])
     return (
         reference.where(reference.isin(kept), OTHER),

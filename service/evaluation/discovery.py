@@ -13,7 +13,7 @@ from service.detection.metrics import HIGHER_IS_WORSE, RELATIVE, measure
 from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.predicates import Vocabulary, learn_vocabulary
 from service.evaluation.losses import losses_of, metric_of
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy, direction_of, threshold_of
 from service.evaluation.significance import p_value_of_loss, worse_by
 from service.profiles.arrays import LABEL, PREDICTION, WEIGHT
@@ -259,6 +259,8 @@ def _measure(tested: _Tested, p_value: float, name: str, alpha: float) -> Measur
     """Return the measurement of a confirmed slice; what is not confirmed is nothing."""
     now, before, threshold = tested.now, tested.before, tested.threshold
     if now.value is None or threshold is None or p_value >= alpha:
+        return None
+    if now.n < SMALLEST_GROUP:
         return None
     if worse_by(name, now.value, threshold) <= 0:
         return None

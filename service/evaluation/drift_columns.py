@@ -138,7 +138,7 @@ def _measure(
     for cell, adjusted in rare:
         p_value = min(p_value, adjusted)
         if adjusted < half:
-            reasons.append(describe_cell(compared.bins, cell))
+            reasons.append(describe_cell(compared, cell))
     verdict = Verdict.ALERT if reasons else Verdict.OK
     if not reasons:
         reason = _insufficient(column, policy.min_rows)

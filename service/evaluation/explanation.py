@@ -14,7 +14,7 @@ from service.detection.root_cause import (
 )
 from service.evaluation.discovery import vocabulary_of
 from service.evaluation.losses import losses_of
-from service.evaluation.measurement import Direction, Measurement
+from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement
 from service.evaluation.performance import PerformancePolicy
 from service.profiles.arrays import PREDICTION, SCORE, class_codes, find_floats
 from service.profiles.binning import Binning, Floats
@@ -140,7 +140,8 @@ def _explain(
     found = explain_loss(vocabulary, before, now, masks, np.random.default_rng(len(now.loss)))
     if not found:
         return [_unexplained(metric, len(now.loss))]
-    return [_measure(metric, one) for one in found]
+    named = [one for one in found if one.kind == FEATURE or one.n >= SMALLEST_GROUP]
+    return [_measure(metric, one) for one in named]
 
 
 def _rose(before: Floats, now: Floats, errors: float) -> bool:

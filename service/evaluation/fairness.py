@@ -14,7 +14,7 @@ from service.detection.fairness import (
     ratio_of_rates,
 )
 from service.detection.performance import FEWEST_IN_DENOMINATOR, wilson
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement, Verdict
 from service.evaluation.multiplicity import holm_adjust
 from service.profiles.columns import Classes, Output, Quantity
 from service.profiles.profile import RegressionProfile
@@ -108,7 +108,11 @@ def judge_fairness(slices: Slices, output: Output, policy: FairnessPolicy) -> li
     measurements: list[Measurement] = []
     found: list[_Found] = []
     for rule in policy.rules:
-        groups = {name: s for name, s in slices.items() if s.columns == (rule.column,)}
+        groups = {
+            name: found
+            for name, found in slices.items()
+            if found.columns == (rule.column,) and found.rows >= SMALLEST_GROUP
+        }
         good = favourable(rule, output)
         rates = _rates({} if good is None else groups, good or 0)
         large = {name for name, group in groups.items() if group.rows >= policy.min_rows}

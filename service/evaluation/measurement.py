@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 
+# Of fewer rows nothing is told: a category, a group or a slice that few have says who they are.
+SMALLEST_GROUP = 20
+SMALL_GROUP = "small_group"
+
 
 class Verdict(StrEnum):
     """The three answers; too little data is never ``ok``."""

@@ -17,6 +17,7 @@ from service.detection.quality import (
 )
 from service.detection.rare import fisher_tail
 from service.detection.units import find_unit_change
+from service.evaluation.measurement import SMALLEST_GROUP
 from service.evaluation.quality_check import Check, more_often, ratio_check
 from service.profiles.binning import CategoricalBins, NumericBins
 from service.profiles.columns import Column
@@ -28,7 +29,7 @@ BOTH_SIDES = 2
 # A value that nearly all rows of the reference have says nothing when all rows of a window do.
 NEARLY_ALWAYS = 0.99
 # Nobody is recognised by a value that as many rows share.
-SHARED_BY = 10
+SHARED_BY = SMALLEST_GROUP
 
 
 def values_of(column: ColumnProfile) -> int:

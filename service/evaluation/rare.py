@@ -15,6 +15,7 @@ from service.detection.rare import (
     smallest_p_values,
 )
 from service.detection.variability import measure_variability, variable_tail
+from service.evaluation.measurement import SMALLEST_GROUP
 from service.evaluation.multiplicity import tarone_count
 from service.profiles.binning import CategoricalBins, NumericBins
 
@@ -53,7 +54,7 @@ def judge_rare(
     >>> before, after = np.array([4950, 50, 0, 0]), np.array([969, 31, 0, 0])
     >>> compared = compare_column(bins, Sample(before), [], Sample(after), METHODS["psi"])
     >>> [(cell, p_value)] = judge_rare({"plan": compared}, 0.005, 2.0)["plan"]
-    >>> describe_cell(bins, cell), p_value < 0.005
+    >>> describe_cell(compared, cell), p_value < 0.005
     ('rare category rare: 1.0 % -> 3.1 %', True)
     """
     found: list[tuple[str, RareCell]] = []
@@ -80,15 +81,18 @@ def judge_rare(
     return judged
 
 
-def describe_cell(bins: NumericBins | CategoricalBins, cell: RareCell) -> str:
-    """Return what happened to a cell, in words."""
+def describe_cell(compared: Comparison, cell: RareCell) -> str:
+    """Return what happened to a cell, in words; one that few rows are in has no name."""
+    bins = compared.bins
+    largest = max(compared.reference[cell.bin], compared.current[cell.bin])
     if isinstance(bins, NumericBins):
         atom = cell.bin - (bins.n_bins - len(bins.atoms))
         name, what = f"{bins.atoms[atom]:g}", "value"
     else:
         name, what = bins.categories[cell.bin], "category"
     before, after = (f"{100 * s:.1f} %" for s in (cell.reference_share, cell.current_share))
-    return f"rare {what} {name[:NAME_LENGTH]}: {before} -> {after}"
+    named = f"{what} {name[:NAME_LENGTH]}" if largest >= SMALLEST_GROUP else what
+    return f"rare {named}: {before} -> {after}"
 
 
 def _named_cells(bins: NumericBins | CategoricalBins) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ from service.detection.metrics import HIGHER_IS_WORSE, METRICS_OF, measure
 from service.detection.multiclass import Key
 from service.detection.multiclass_joint import JointScores
 from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
-from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.measurement import SMALL_GROUP, SMALLEST_GROUP, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust
 from service.evaluation.performance import (
     PerformancePolicy,
@@ -112,8 +112,8 @@ def judge_slices(
     -------
     list of Measurement
         Each with its ``slice``: the monitor's metrics, and that of the floor, over all classes.  A
-        slice with fewer labelled rows than ``min_rows`` has no values.  ``p_value`` compares to
-        ``alpha``.
+        slice with fewer labelled rows than ``min_rows`` has no values, one of a column's value with
+        fewer than ``SMALLEST_GROUP`` on both sides is left out.  ``p_value`` compares to ``alpha``.
     """
     known = partial(_values, edges=edges, joint=joint)
     cells = list(_cells(reference or {}, current, policy, known))
@@ -134,11 +134,16 @@ def _cells(
     for rule in policy.rules:
         for name in _names(rule, reference, current):
             floor = rule.floor
+            now, before = current.get(name), reference.get(name)
+            thin = None
+            if before is not None and is_small(before):
+                before, thin = None, "reference_insufficient"
             metrics = list(dict.fromkeys(policy.performance.metrics))
             if floor is not None and floor.metric not in metrics:
                 metrics.append(floor.metric)
-            now, before = current.get(name), reference.get(name)
             reason = _blocked(now, policy.performance)
+            if reason == SMALL_GROUP:
+                now = None
             values, baselines = values_of(now, metrics), values_of(before, metrics)
             for metric in metrics:
                 yield _Cell(
@@ -149,6 +154,7 @@ def _cells(
                     floor=floor.value if floor and floor.metric == metric else None,
                     reason=reason,
                     suppressed=reason == "few_rows",
+                    thin=thin,
                 )
 
 
@@ -174,15 +180,22 @@ def _names(rule: SliceRule, reference: Slices, current: Slices) -> list[str]:
         name
         for slices in (reference, current)
         for name, profile in slices.items()
-        if profile.columns == rule.columns
+        if profile.columns == rule.columns and not is_small(profile)
     }
     return sorted(found)
+
+
+def is_small(found: SliceProfile) -> bool:
+    """Say whether a slice has so few rows that nothing is told of it, not even its name."""
+    return found.rows < SMALLEST_GROUP
 
 
 def _blocked(now: SliceProfile | None, policy: PerformancePolicy) -> str | None:
     if now is None or not now.rows:
         return "no_rows"
     labelled = now.performance.labelled
+    if is_small(now) or 0 < labelled < SMALLEST_GROUP:
+        return SMALL_GROUP
     if labelled < policy.min_rows:
         return "few_rows"
     if policy.withheld is not None:
@@ -204,7 +217,7 @@ def _test(
     if cell.floor is not None:
         cell.p_floor = p_value_beyond(cell.metric, now, cell.floor)
     if before is None:
-        cell.thin = "no_reference"
+        cell.thin = cell.thin or "no_reference"
     elif before.value is None or before.support < FEWEST_IN_DENOMINATOR:
         cell.thin = "reference_insufficient"
     elif cell.metric in policy.metrics:

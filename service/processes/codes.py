@@ -159,6 +159,7 @@ REASONS: Mapping[str, str] = {
     "selected_labels": "Labels that came are of other rows than those that are missing.",
     "shares_of_labels_left_their_scores": "Shares of labels are not what their scores say.",
     "single_class": "All labelled rows are of one class.",
+    "small_group": "Fewer than 20 rows: nothing is told of so few, not even how many.",
     "too_few_rows": "Evidently's test needs more rows.",
     "under_floor": "The critical slice is significantly under its floor.",
     "unknown_favourable_class": "`favourable_class` is not known, and there is no positive one.",
