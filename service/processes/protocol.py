@@ -1,7 +1,7 @@
 """HTTP as uvicorn parses it, within bounds, and with problem documents for what is no HTTP."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,6 +17,21 @@ _PROBLEMS = {
 }
 
 
+class _Gentle:
+    """The transport as a request's answer sees it."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: "BoundedProtocol") -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        """Hang up once the answer is written."""
+        self._protocol.hang_up()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose request heads are small and come in time; trailers are small, too.
 
@@ -27,10 +42,12 @@ class BoundedProtocol(HttpToolsProtocol):
     # Since anything was complete: bytes of a head, a trailer or what surrounds a chunk.
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _lingering = False
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first head."""
         super().connection_made(transport)
+        self._gentle = _Gentle(self)
         self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -40,6 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what is no body."""
+        if self._lingering:
+            return
         self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -77,6 +96,22 @@ class BoundedProtocol(HttpToolsProtocol):
             message = "the head is too large"
             raise ValueError(message)
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", self._gentle)
+
+    def hang_up(self) -> None:
+        """Say nothing more; what the client still sends is heard, and forgotten, for a while.
+
+        Otherwise the kernel resets the connection, and the answer is lost with it: a client that
+        was told 413 would send the same again.
+        """
+        if self.cycle is None or not self.cycle.more_body or self.expect_100_continue:
+            self.transport.close()
+            return
+        self._lingering = True
+        self.pipeline.clear()
+        self.transport.write_eof()
+        # Upstream closes what is idle after an answer; until then it is read.
+        self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words
         """Answer bytes that are no request."""
