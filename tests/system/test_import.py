@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tests.conftest import TEMPLATE, with_database
+from tests.conftest import TEMPLATE, sized, with_database
 from tests.system.harness import Service, eventually, running
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-ROWS = 1_800
+KILLS = sized(default=2, full=20)
+ROWS = 600 * (KILLS + 1)
 FEATURES = [
     {"name": "income", "kind": "numeric"},
     {"name": "region", "kind": "categorical"},
@@ -112,7 +113,7 @@ def test_a_folder_that_is_killed_again_and_again_is_imported_once(
     write_folder(tmp_path / "data")
     line = command(service, model, tmp_path, str(tmp_path / "data"), *MAPPED, "--batch", "50")
     kills = 0
-    for goal in (150, 700, 1_300):
+    for goal in range(200, 600 * KILLS, 600):
         with subprocess.Popen(
             line, env=environment(service), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as child:
@@ -123,7 +124,7 @@ def test_a_folder_that_is_killed_again_and_again_is_imported_once(
             )  # fmt: skip
             kills += child.poll() is None
             child.send_signal(signal.SIGKILL)
-    assert kills == 3
+    assert kills == KILLS
     said = imported(service, model, tmp_path, *line[4:5], *MAPPED, "--batch", "50")
     found = stored(service, cluster_url, model, "income, region, score, prediction, label")
     expected = [a_row(number) for number in range(ROWS)]
@@ -132,7 +133,7 @@ def test_a_folder_that_is_killed_again_and_again_is_imported_once(
         for row in expected
     )
     # What was acknowledged before a kill was not sent again.
-    assert int(said.split(" records in")[0].split()[-1]) < 2 * ROWS - 2 * 1_000
+    assert int(said.split(" records in")[0].split()[-1]) < 2 * ROWS - 2 * 500 * (KILLS - 1)
     assert not (tmp_path / "checkpoint").exists()
     again = imported(service, model, tmp_path, *line[4:5], *MAPPED)
     assert f"predictions: 0 accepted, {ROWS} duplicates, 0 rejected" in again

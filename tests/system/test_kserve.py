@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.conftest import TEMPLATE, with_database
+from tests.conftest import TEMPLATE, sized, with_database
 from tests.system.harness import Service, eventually, running
 from tests.system.kserve import Logger, inferences
 
 REQUESTS = 1_000
+KILLS = sized(default=1, full=20)
 FEATURES = [{"name": name, "kind": "numeric"} for name in ("sl", "sw", "pl", "pw")]
 
 
@@ -79,15 +80,15 @@ def test_an_api_that_is_killed_among_events_loses_and_doubles_none(
     service: Service, model: str, database: str
 ) -> None:
     broker = Logger(address(service, model), model, patience=120)
-    sent = list(inferences(400))
+    sent = list(inferences(KILLS * 130))
     for number, (name, asked, answered) in enumerate(sent):
         broker.log("request", name, asked)
         broker.log("response", name, answered)
-        if number % 130 == 100:
+        if number % 130 == 90:
             service.processes[-1].kill()
             service.processes[-1].wait()
             service.start_api()
-    assert broker.close() == {200: 800}
+    assert broker.close() == {200: 2 * len(sent)}
     with psycopg.connect(database) as connection:
         stored = connection.execute(
             f"SELECT prediction_id, sl, score FROM {table(model)} ORDER BY 1"
