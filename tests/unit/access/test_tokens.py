@@ -33,6 +33,10 @@ def test_anything_else_is_no_key(text: bytes) -> None:
     assert kid_of(text) is None
 
 
-@pytest.mark.parametrize("text", [ONE.text + "\n", " " + ONE.text, ONE.text[:-1], ONE.text * 2])
+@pytest.mark.parametrize(
+    "text",
+    [ONE.text + "\n", " " + ONE.text, ONE.text[:-1], ONE.text * 2],
+    ids=["line", "space", "short", "twice"],
+)
 def test_a_key_stands_alone(text: str) -> None:
     assert kid_of(text.encode()) is None
