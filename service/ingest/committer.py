@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 # Clients are promised an answer within five seconds.
 DEADLINE_SECONDS = 4.0
 GROUP_ROWS = 20_000
+_ENOUGH = 0.75
 
 
 Unit = TypeVar("Unit", bound=Sized)
@@ -44,6 +45,7 @@ class Committer(Generic[Unit]):
         self._deadline = deadline
         self._waiting: deque[tuple[Unit, asyncio.Future[None]]] = deque()
         self._rows = 0
+        self._is_full = False
         self._arrived = asyncio.Event()
         self._stopping = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-commit")
@@ -66,8 +68,8 @@ class Committer(Generic[Unit]):
         """Wait until the batch is committed; its verdicts are complete then."""
         size = max(1, len(batch))
         if self._stopping or self._rows + size > self._max_rows:
-            message = "too many rows wait for their commit; send them again later"
-            raise BusyError(message, limit=self._max_rows)
+            self._is_full = True
+            raise self._busy()
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, answer))
         self._rows += size
@@ -76,6 +78,20 @@ class Committer(Generic[Unit]):
             await answer
         finally:
             self._rows -= size
+
+    def require_room(self) -> None:
+        """Raise ``BusyError`` from when there was no room until there is enough of it again.
+
+        Whoever asks first need not read what would be refused: under overload that would cost
+        more than all that is stored.
+        """
+        if self._is_full and self._rows > self._max_rows * _ENOUGH:
+            raise self._busy()
+        self._is_full = False
+
+    def _busy(self) -> BusyError:
+        message = "too many rows wait for their commit; send them again later"
+        return BusyError(message, limit=self._max_rows)
 
     async def _run(self) -> None:
         while not self._stopping or self._waiting:

@@ -106,6 +106,7 @@ async def _labels(request: Request) -> Response:
 
 async def _store(request: Request, kind: str) -> Response:
     ingest: Ingest = request.app.state.ingest
+    ingest.require_room()
     media, body = await read_typed(request, ingest.settings)
     key = key_of(request, kind, media, body)
     if key is not None and (answer := await ingest.known.answer(key)) is not None:

@@ -60,6 +60,10 @@ class Ingest:
         """Judge predictions without storing them."""
         return await self._intake(sent).predictions()
 
+    def require_room(self) -> None:
+        """Raise ``BusyError`` while too many rows wait, before more are read."""
+        self._committer.require_room()
+
     async def labels(self, sent: Sent, key: BatchKey | None = None) -> Verdicts:
         """Store labels; they are committed when this returns."""
         return await self._store(await self._intake(sent).labels(), "labels", key)

@@ -26,6 +26,7 @@ SERVICE = ROOT / "service"
 COMMAND = "python -m service.processes.documentation --write README.md"
 SETTINGS = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
 OF_THE_CLIENT = {"MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"}
+OF_THE_TESTS = {"MODELWATCH_TEST_SIZE"}
 
 
 def test_the_reference_is_what_the_code_has() -> None:
@@ -40,7 +41,7 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_the_readme_names_only_settings_that_exist() -> None:
     named = set(re.findall(r"MODELWATCH_[A-Z_]+", README.read_text()))
-    assert named <= SETTINGS | OF_THE_CLIENT
+    assert named <= SETTINGS | OF_THE_CLIENT | OF_THE_TESTS
 
 
 def trees() -> Iterator[ast.AST]:
@@ -251,4 +252,4 @@ def test_the_wheel_is_to_hold_the_migrations() -> None:
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included == {"migrations": "service/_migrations"}
     assert (ROOT / "migrations" / "env.py").exists()
-    assert "_migrations" in (SERVICE / "db" / "migrate.py").read_text()
+    assert "_migrations" in (SERVICE / "db" / "revisions.py").read_text()

@@ -14,7 +14,7 @@ from tests.system.faults import audit
 from tests.system.faults.database import thaw
 from tests.system.faults.rig import Rig, rigged
 
-AWAY_SECONDS = sized(default=6, full=300)
+AWAY_SECONDS = sized(default=3, full=300)
 """Frozen for so long, and stopped for as long again."""
 MEMORY = 50 << 20
 GRACE_SECONDS = 6.0

@@ -91,7 +91,7 @@ def _readiness(port: int) -> int:
 def test_rolling_restarts_beside_a_migration_are_no_client_s_affair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with rigged(tmp_path, settings={"drain": "PT1S"}) as rig:
+    with rigged(tmp_path, settings={"drain": "PT0.5S"}) as rig:
         rig.load()
         await_batches(rig, 20)
         migrate_to_the_next(rig, tmp_path, monkeypatch)

@@ -12,7 +12,7 @@ from tests.system.faults import audit
 from tests.system.faults.rig import Rig, rigged
 
 KILLS = sized(default=60, full=1_000)
-FREEZE_EVERY = 10
+FREEZE_EVERY = 15
 FROZEN_SECONDS = 1.5
 """Longer than the lease."""
 WINDOW_ROWS = 240
@@ -49,7 +49,7 @@ def test_workers_die_and_freeze_anywhere_while_a_webhook_hangs(tmp_path: Path) -
             rig.post(range(kill * WINDOW_ROWS, (kill + 1) * WINDOW_ROWS))
             if kill % FREEZE_EVERY == 0:
                 frozen += freeze_at_work(rig)
-            rig.supervise_for(choice.uniform(0, 0.4), choice)
+            rig.supervise_for(choice.uniform(0, 0.3), choice)
             choice.choice(rig.workers).send(signal.SIGKILL)
         rig.judge(120)
         # All is judged though nobody has answered for as long.

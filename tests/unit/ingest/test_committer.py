@@ -81,6 +81,24 @@ def test_stopping_commits_what_waits_and_takes_no_more() -> None:
     asyncio.run(body())
 
 
+def test_nothing_is_read_between_a_refusal_and_enough_room() -> None:
+    async def body() -> None:
+        gate = Gate()
+        committer = Committer(gate, max_rows=3)
+        tasks = await with_one_running(committer, gate, 2)
+        committer.require_room()
+        with pytest.raises(BusyError):
+            await committer.submit(a_batch())
+        with pytest.raises(BusyError):
+            committer.require_room()
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        committer.require_room()
+        await committer.stop()
+
+    asyncio.run(body())
+
+
 def test_more_than_may_wait_is_refused_and_room_comes_back() -> None:
     async def body() -> None:
         gate = Gate()
