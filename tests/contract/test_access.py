@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
-import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
@@ -20,7 +19,7 @@ from service.processes.api import create_app
 from service.registry.repository import find_version
 from service.runs.tables import Evaluation
 from service.settings import Settings
-from tests.conftest import TEMPLATE, with_database
+from tests.conftest import a_database
 from tests.contract.conftest import served
 from tests.contract.test_openapi import APP, OPERATIONS, address, routes
 from tests.integration.seeded import START, add_incident, add_request, seed
@@ -61,26 +60,22 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(cluster_url: str) -> Iterator[World]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE access TEMPLATE {TEMPLATE}")
-    url = with_database(cluster_url, "access")
-    engine = make_engine(url)
-    sessions = make_sessions(engine)
-    _fill(sessions)
     made: dict[tuple[object, ...], str] = {}
+    with a_database(cluster_url) as url:
+        engine = make_engine(url)
+        sessions = make_sessions(engine)
+        _fill(sessions)
 
-    def key(*scopes: Scope, models: tuple[str, ...] | None = None) -> str:
-        if (scopes, models) not in made:
-            with sessions.begin() as session:
-                token = create_key(session, "cli", Wish(scopes=scopes, models=models))
-            made[scopes, models] = token.text
-        return made[scopes, models]
+        def key(*scopes: Scope, models: tuple[str, ...] | None = None) -> str:
+            if (scopes, models) not in made:
+                with sessions.begin() as session:
+                    token = create_key(session, "cli", Wish(scopes=scopes, models=models))
+                made[scopes, models] = token.text
+            return made[scopes, models]
 
-    with served(create_app(Settings(database_url=SecretStr(url)))) as address:
-        yield World(address, key, sessions)
-    engine.dispose()
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE access WITH (FORCE)")
+        with served(create_app(Settings(database_url=SecretStr(url)))) as address:
+            yield World(address, key, sessions)
+        engine.dispose()
 
 
 def _fill(sessions: sessionmaker[Session]) -> None:
