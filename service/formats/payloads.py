@@ -1,8 +1,9 @@
-"""Bodies of inference servers to rows: V1, V2, MLflow, lists of row objects."""
+"""Bodies of inference servers to rows: V1, V2, Seldon, MLflow, lists of row objects."""
 
 from collections.abc import Collection
 from typing import Any
 
+from service.formats.seldon import is_seldon, read_seldon
 from service.formats.tensors import is_pandas, is_tensors, read_tensors
 from service.formats.trouble import PayloadError, Trouble
 from service.formats.values import Row, as_columns, as_rows, count_rows
@@ -22,6 +23,8 @@ def read_inputs(payload: Any, known: Collection[str] = ()) -> list[Row]:
         return as_rows(payload, "data")
     if not isinstance(payload, dict):
         raise _unknown(_INPUTS)
+    if is_seldon(payload.get("data")):
+        return read_seldon(payload["data"])
     if "dataframe_split" in payload:
         return _split(payload["dataframe_split"])
     for key in ("instances", "dataframe_records", "inputs", "data"):
@@ -47,6 +50,8 @@ def read_outputs(payload: Any) -> list[dict[str, Any]]:
 
 
 def _named_outputs(payload: dict[str, Any]) -> list[Row]:
+    if is_seldon(payload.get("data")):
+        return read_seldon(payload["data"])
     lists = {
         key: found
         for key, found in payload.items()

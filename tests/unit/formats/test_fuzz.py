@@ -76,6 +76,7 @@ payloads = (
     documents
     | st.fixed_dictionaries({"inputs": st.lists(tensors, max_size=3)})
     | st.fixed_dictionaries({"outputs": st.lists(tensors, max_size=3)})
+    | st.fixed_dictionaries({"data": st.dictionaries(WORDS, documents | tensors, max_size=3)})
 )
 mappings = st.builds(
     Mapping,

@@ -43,6 +43,13 @@ def answers(payload: Any, task: Task, **mapping: Any) -> list[Any]:
         {"inputs": [a_tensor(data=[[6.8, 2.8], [6.0, 3.4]])]},
         {"inputs": [a_tensor(data=[6.8, 2.8, 6.0, 3.4])]},
         {"inputs": [a_tensor(shape=[2, 1, 2], data=[6.8, 2.8, 6.0, 3.4])]},
+        {"data": {"ndarray": [[6.8, 2.8], [6.0, 3.4]]}, "meta": {}},
+        {
+            "data": {
+                "names": ["t:0", "t:1"],
+                "tensor": {"shape": [2, 2], "values": [6.8, 2.8, 6, 3.4]},
+            }
+        },
     ],
 )
 def test_columns_without_names_are_rows_in_order(payload: Any) -> None:
@@ -55,6 +62,7 @@ def test_columns_without_names_are_rows_in_order(payload: Any) -> None:
         {"instances": [{"sepal": 6.8, "kind": "a"}, {"sepal": 6.0, "kind": "b"}]},
         [{"sepal": 6.8, "kind": "a"}, {"sepal": 6.0, "kind": "b"}],
         {"dataframe_split": {"columns": ["sepal", "kind"], "data": [[6.8, "a"], [6.0, "b"]]}},
+        {"data": {"names": ["sepal", "kind"], "ndarray": [[6.8, "a"], [6.0, "b"]]}},
         {"dataframe_records": [{"sepal": 6.8, "kind": "a"}, {"sepal": 6.0, "kind": "b"}]},
         {"inputs": {"sepal": [6.8, 6.0], "kind": [["a"], ["b"]]}},
         {
@@ -172,6 +180,14 @@ def test_tensors_of_different_lengths_or_equal_names_are_refused() -> None:
         ({"dataframe_split": {"columns": ["a", "a"], "data": []}}, Trouble.UNKNOWN_PAYLOAD),
         ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, Trouble.BAD_SHAPE),
         ({"dataframe_split": [1]}, Trouble.UNKNOWN_PAYLOAD),
+        ({"data": {"tensor": {"shape": [2, 2], "values": [1]}}}, Trouble.BAD_SHAPE),
+        ({"data": {"tensor": {"shape": [10**9, 0], "values": []}}}, Trouble.TOO_MANY_ROWS),
+        ({"data": {"tensor": []}}, Trouble.BAD_SHAPE),
+        ({"data": {"ndarray": [[1, 2]], "names": ["a"]}}, Trouble.BAD_SHAPE),
+        ({"data": {"ndarray": [[1, 2]], "names": ["a", "a"]}}, Trouble.BAD_SHAPE),
+        ({"data": {"ndarray": [{"x": 1}], "names": ["a"]}}, Trouble.BAD_SHAPE),
+        ({"data": {"ndarray": [[1]], "names": 7}}, Trouble.UNKNOWN_PAYLOAD),
+        ({"data": {"ndarray": []}}, Trouble.NO_DATA),
     ],
 )
 def test_inputs_of_no_known_shape_have_a_verdict(payload: Any, code: Trouble) -> None:
@@ -212,6 +228,17 @@ def test_a_vector_is_the_probabilities_of_the_classes() -> None:
     with pytest.raises(PayloadError) as raised:
         answers({"predictions": [[0.2, 0.8]]}, MANY)
     assert raised.value.code == Trouble.UNKNOWN_OUTPUT
+
+
+def test_the_outputs_of_seldon_are_a_vector_unless_they_have_names() -> None:
+    places = {"data": {"names": ["t:0", "t:1"], "ndarray": [[0.2, 0.8]]}, "meta": {}}
+    assert answers(places, BINARY) == [{"score": 0.8}]
+    classes = {"data": {"names": ["0", "1", "2"], "tensor": {"shape": [1, 3], "values": [0, 0, 1]}}}
+    assert answers(classes, MANY) == [{"scores": {"0": 0, "1": 0, "2": 1}}]
+    assert answers({"data": {"names": [], "ndarray": [1, 0]}}, BINARY) == [
+        {"prediction": 1},
+        {"prediction": 0},
+    ]
 
 
 def test_no_class_is_made_of_a_score_unless_somebody_says_how() -> None:
