@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
@@ -146,6 +147,8 @@ class Fuzz:
         async def one_by_one() -> None:
             for number in left:
                 await self.once(self.mutator.request())
+                # What is refused at once gives the loop no turn, and others wait for theirs.
+                await asyncio.sleep(0)
                 if number % 10_000 == 0:
                     told(number, len(self.broken))
 
@@ -175,7 +178,9 @@ class Fuzz:
             self.count(request, document)
             return
         if status == 503:
-            self.unknown[request.path] += self.sent_in(request)
+            # What cannot be counted was not stored either.
+            with contextlib.suppress(Exception):
+                self.unknown[request.path] += self.sent_in(request)
         _hold(headers[b"content-type"] == PROBLEM.encode(), "a failure that is no problem document")
         answers = self.documented[request.path]
         known = answers.get(str(status), {}).get("content", {}).get(PROBLEM)
