@@ -41,7 +41,10 @@ _content = msgspec.json.Decoder(Content)
 
 @dataclass(slots=True)
 class Half:
-    """One half on its way into the table; ``result`` is what became of it."""
+    """One half on its way into the table; ``result`` is what became of it.
+
+    Of an event that is ``whole`` the other half comes with it.
+    """
 
     index: int
     key: Key
@@ -50,6 +53,7 @@ class Half:
     correlation: str
     subject: str | None
     side: str
+    whole: bool
     content: bytes
     digest: int
     token: int
@@ -66,23 +70,38 @@ class Reader:
     pseudonyms: Pseudonyms | None
 
 
-def read_half(event: Event, target: Target, reader: Reader, index: int) -> Half:
-    """Return the half that an event is, or raise why it is none.
+def read_halves(event: Event, target: Target, reader: Reader, index: int) -> list[Half]:
+    """Return the half that an event is, or both, or raise why it is none.
 
     A half waits in the database: what is personal in it is treated here.  That it is treated
     again when it becomes a row changes nothing.
     """
     reader.horizon.parse(event.time, "time")
+    if event.side == "request":
+        asked = name_features(read_inputs(event.payload, target.kinds), target.kinds)
+        return [_half(event, target, reader, index, "request", asked)]
+    outputs = read_outputs(event.payload)
+    found: list[Half] = []
+    if event.side == "both":
+        # What is no feature is an output, or is called like none and costs the event.
+        asked = [{k: v for k, v in row.items() if k in target.kinds} for row in outputs]
+        outputs = [{k: v for k, v in row.items() if k not in target.kinds} for row in outputs]
+        found.append(
+            _half(event, target, reader, index, "request", name_features(asked, target.kinds))
+        )
+    mapping = reader.options.mapping
+    answered = [read_output(row, mapping, target.task) for row in outputs]
+    return [*found, _half(event, target, reader, index, "response", answered)]
+
+
+def _half(
+    event: Event, target: Target, reader: Reader, index: int, side: str, rows: list[Any]
+) -> Half:
     subject = event.subject
     if subject is not None and reader.pseudonyms is not None:
         subject = reader.pseudonyms.of(SUBJECT, subject)
-    if event.side == "request":
-        rows = name_features(read_inputs(event.payload, target.kinds), target.kinds)
-        if target.spec is not None:
-            rows = [_treated(row, target.spec, reader.pseudonyms) for row in rows]
-    else:
-        mapping = reader.options.mapping
-        rows = [read_output(row, mapping, target.task) for row in read_outputs(event.payload)]
+    if side == "request" and target.spec is not None:
+        rows = [_treated(row, target.spec, reader.pseudonyms) for row in rows]
     content = _encode(Content(event.time, rows))
     digest = hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
     named = f"{event.source}\n{event.correlation}".encode()
@@ -93,7 +112,8 @@ def read_half(event: Event, target: Target, reader: Reader, index: int) -> Half:
         version=target.version,
         correlation=event.correlation,
         subject=subject,
-        side=event.side,
+        side=side,
+        whole=event.side == "both",
         content=content,
         digest=int.from_bytes(digest, signed=True),
         token=_tokens.getrandbits(_TOKEN_BITS),

@@ -10,7 +10,7 @@ from service.errors import BusyError, ServiceError, TooLargeError
 from service.foreign.answers import Answer, Fault
 from service.foreign.aside import aside
 from service.foreign.bodies import SentEvents
-from service.foreign.halves import Half, Reader, capture_records, pair_records, read_half
+from service.foreign.halves import Half, Reader, capture_records, pair_records, read_halves
 from service.foreign.pairing import CONFLICT, DUPLICATE, WAITING, Delivery, Pair, PairStore
 from service.foreign.targets import Options, Target, find_target
 from service.formats.events import Event
@@ -67,10 +67,9 @@ class Foreign:
                 continue
             known.append((index, event, target))
         halves = await aside(sent.size, _read_halves, known, reader, answer)
-        if sent.options.alone:
-            await self._store_alone(halves, answer)
-        else:
-            await self._pair(halves, answer)
+        alone = sent.options.alone
+        await self._store_alone([half for half in halves if alone and not half.whole], answer)
+        await self._pair([half for half in halves if half.whole or not alone], answer)
         return answer
 
     async def captures(
@@ -209,12 +208,12 @@ def _read_halves(
     rows = 0
     for index, event, target in known:
         try:
-            half = read_half(event, target, reader, index)
+            found = read_halves(event, target, reader, index)
         except (PayloadError, RowError) as fault:
             _refuse(answer, index, fault, target.model)
             continue
-        halves.append(half)
-        rows += half.rows
+        halves += found
+        rows += found[-1].rows
         _require_few(rows)
     return halves
 

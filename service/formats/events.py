@@ -25,13 +25,14 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SIDES = {
     **dict.fromkeys(("request", "inputs", "model_inputs"), "request"),
     **dict.fromkeys(("response", "outputs", "model_outputs"), "response"),
+    **dict.fromkeys(("inputs_outputs", "model_inputs_outputs"), "both"),
 }
 _AZURE_SOURCE = re.compile(r"/onlineEndpoints/([^/]+)(?:/deployments/([^/]+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One half of an inference: what was asked, or what was answered."""
+    """One half of an inference, what was asked or what was answered; or both, in one table."""
 
     side: str
     source: str

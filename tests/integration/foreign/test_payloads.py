@@ -111,6 +111,26 @@ def test_azures_lines_are_paired(run: Run) -> None:
     run(body)
 
 
+def test_a_table_of_inputs_and_outputs_is_whole(run: Run) -> None:
+    async def body(api: Api) -> None:
+        rows = [{"income": 1, "region": "n", "prediction": 1, "probability": 0.9}]
+        for query in ("", "?only=response"):
+            name = f"c{len(query)}"
+            event = azure("model_inputs_outputs", rows, correlationid=name)
+            answer = await api.lines(event, path=f"/v1/cloudevents{query}")
+            assert answer.json()["rows"]["accepted"] == 1
+            row = await api.row(name)
+            assert (row["score"], row["prediction"]) == (0.9, "1")
+            assert row["features"] == {"income": 1, "region": "n", "owner": None}
+            again = (await api.lines(event, path=f"/v1/cloudevents{query}")).json()
+            assert (again["accepted"], again["duplicates"]) == (0, 1)
+        odd = azure("model_inputs_outputs", [{"income": 1, "a": 1, "b": 2}], correlationid="x")
+        refused = await api.lines(odd)
+        assert refused.json()["rejected"][0]["code"] == "unknown-output"
+
+    run(body)
+
+
 def test_an_unnamed_output_of_azure_is_the_prediction(run: Run) -> None:
     async def body(api: Api) -> None:
         lines = azure("model_inputs", [{"income": 1}]), azure("model_outputs", [{"0": 1}])

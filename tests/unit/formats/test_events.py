@@ -82,6 +82,12 @@ def test_the_names_of_azures_collections_are_sides(kind: str) -> None:
     assert read_structured({**AZURE, "type": f"azureml.inference.{kind}"}).side == "response"
 
 
+def test_one_collection_may_be_both_sides() -> None:
+    assert (
+        read_structured({**AZURE, "type": "azureml.inference.model_inputs_outputs"}).side == "both"
+    )
+
+
 def test_data_may_be_base64() -> None:
     encoded = base64.b64encode(b'[{"a": 1}]').decode()
     later = {**AZURE, "data_base64": encoded}
