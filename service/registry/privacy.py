@@ -78,7 +78,7 @@ class Pseudonyms:
         >>> key.of("subject", key.of("subject", "customer-17")) == key.of("subject", "customer-17")
         True
         """
-        if is_hash(value):
+        if value.startswith(_PREFIX) and is_hash(value):
             return value
         return _PREFIX + self.digest(field, value).hex()
 

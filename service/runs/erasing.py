@@ -9,7 +9,6 @@ of many rows names nobody.
 """
 
 import io
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,7 +26,7 @@ from service.ledger.repository import mark
 from service.profiles.segments import segment_reference, segments_to_bytes
 from service.profiles.serialise import binning_from_bytes
 from service.registry.privacy import SUBJECT, Pseudonyms
-from service.registry.repository import find_version_by_id, load_binning
+from service.registry.repository import find_version_by_id, load_binning, reference_sample
 from service.registry.service import require_key
 from service.registry.tables import Reference
 from service.runs.erasing_names import forget_edges, nearest_value, only_erased, scrub
@@ -63,9 +62,9 @@ def erase(
         found, keys = find(session, names)
         remember(session, pseudonyms, keys)
         delete_rows(session, found)
-        kept = _references(session, found)
+        _references(session, found)
         for model_id in sorted({*found.values, *found.ids}):
-            _forget(session, found, model_id, kept[model_id])
+            _forget(session, found, model_id)
         for kind in ("bucket_rows", "bucket_labels"):
             mark(session, kind, found.buckets)
         found.counts["buckets"] = len(found.buckets)
@@ -76,33 +75,35 @@ def erase(
         return Receipt(receipt.id, receipt.subject, dict(found.counts), receipt.erased_at)
 
 
-def _references(session: Session, found: Found) -> defaultdict[int, list[pa.Table]]:
-    """Take the subject out of the references, and return what rows they have left, by model."""
-    left: defaultdict[int, list[pa.Table]] = defaultdict(list)
+def _references(session: Session, found: Found) -> None:
+    """Take the subject out of the references, one at a time: each may be large."""
     found.counts["reference_rows"] = 0
-    for reference in session.scalars(select(Reference).order_by(Reference.id)):
-        table = pq.read_table(io.BytesIO(reference.sample))
-        if SUBJECT in table.column_names:
-            mine = pc.is_in(table.column(SUBJECT), pa.array(sorted(found.names)))
-            if pc.any(mine).as_py():
-                values = found.values.setdefault(reference.model_id, {})
-                for name in table.column_names:
-                    said = pc.unique(pc.drop_null(table.column(name).filter(mine)))
-                    if pa.types.is_string(said.type) or pa.types.is_floating(said.type):
-                        values.setdefault(name, set()).update(said.to_pylist())
-                table = table.filter(pc.invert(mine))
-                found.counts["reference_rows"] += pc.sum(mine).as_py()
-                _rewrite(session, reference, table)
-        left[reference.model_id].append(table)
-    return left
+    for reference_id in list(session.scalars(select(Reference.id).order_by(Reference.id))):
+        sample = reference_sample(session, reference_id)
+        if SUBJECT not in pq.read_schema(io.BytesIO(sample)).names:
+            continue
+        known = pq.read_table(io.BytesIO(sample), columns=[SUBJECT])
+        mine = pc.is_in(known.column(SUBJECT), pa.array(sorted(found.names)))
+        if not pc.any(mine).as_py():
+            continue
+        table = pq.read_table(io.BytesIO(sample))
+        reference = session.get_one(Reference, reference_id)
+        values = found.values.setdefault(reference.model_id, {})
+        for name in table.column_names:
+            said = pc.unique(pc.drop_null(table.column(name).filter(mine)))
+            if pa.types.is_string(said.type) or pa.types.is_floating(said.type):
+                values.setdefault(name, set()).update(said.to_pylist())
+        found.counts["reference_rows"] += pc.sum(mine).as_py()
+        _rewrite(session, reference, table.filter(pc.invert(mine)), len(table))
+        session.expunge(reference)
 
 
-def _rewrite(session: Session, reference: Reference, table: pa.Table) -> None:
+def _rewrite(session: Session, reference: Reference, table: pa.Table, rows: int) -> None:
     """Store what is left of a reference.  Of a sample of a larger one only the rows go.
 
     The profiles of more rows than are kept cannot be made again; they are sums of many.
     """
-    if len(pq.read_table(io.BytesIO(reference.sample))) == reference.rows and len(table):
+    if rows == reference.rows and len(table):
         version = find_version_by_id(session, reference.version_id)
         edges = binning_from_bytes(load_binning(session, reference.binning_id))
         segments = segment_reference(table, profiled_columns(version), edges)
@@ -119,8 +120,10 @@ def _rewrite(session: Session, reference: Reference, table: pa.Table) -> None:
     session.flush()
 
 
-def _forget(session: Session, found: Found, model_id: int, kept: list[pa.Table]) -> None:
+def _forget(session: Session, found: Found, model_id: int) -> None:
     values = found.values.get(model_id, {})
+    samples = session.scalars(select(Reference.sample).where(Reference.model_id == model_id))
+    kept = [pq.read_table(io.BytesIO(sample)) for sample in samples]
     gone = only_erased(session, model_id, values, kept)
     nearest = nearest_value(session, model_id, kept)
     counts = found.counts

@@ -1,12 +1,12 @@
 """What only erased rows said, taken out of everything that names values."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import String, and_, cast, func, or_, select, update
+from sqlalchemy import String, and_, cast, distinct, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from service.profiles.forget import ERASED, forget, named_values
 from service.profiles.serialise import binning_from_bytes, binning_to_bytes
 from service.registry.tables import Binning, Feature, Model
 from service.retraining.tables import RetrainingRequest
+from service.runs.erasing_rows import SLOT
 from service.runs.tables import Measurement, RowFinding, Window
 from service.webhooks.tables import Outbox
 
@@ -28,17 +29,32 @@ Column = dict[str, set[Any]]
 def only_erased(session: Session, model_id: int, values: Column, kept: list[pa.Table]) -> Column:
     """Return, by the names of features and tags, the values that no row has any more.
 
-    ``kept`` are what is left of the references of the model.
+    ``kept`` are what is left of the references of the model.  Numbers are looked for only where
+    an edge is one.
     """
-    named: Column = {}
-    for name, slot in _slots(session, model_id):
-        if slot in values:
-            named.setdefault(name, set()).update(_gone(session, model_id, slot, values[slot]))
-    for name, said in values.items():
-        # Tags, and features of a reference, come by their own names.
-        if not (name[0] in "cn" and name[1:].isdecimal()):
-            named.setdefault(name, set()).update(_gone(session, model_id, name, said))
-    return {name: _without(said, name, kept) for name, said in named.items() if said}
+    slots = dict(_slots(session, model_id))
+    said: Column = {}
+    for name, found in values.items():
+        # Tags, and features of a reference, come by their own names, those of rows by their slots.
+        of_slot = [own for own, slot in slots.items() if f"{SLOT}{slot}" == name]
+        for own in of_slot if name.startswith(SLOT) else [name]:
+            said.setdefault(own, set()).update(found)
+    edges = _edges(session, model_id, said)
+    asked = {
+        name: {v for v in found if isinstance(v, str) or v in edges.get(name, ())}
+        for name, found in said.items()
+    }
+    gone = _gone(session, model_id, slots, {name: found for name, found in asked.items() if found})
+    return {name: _without(found, name, kept) for name, found in gone.items()}
+
+
+def _edges(session: Session, model_id: int, names: Iterable[str]) -> Column:
+    found: Column = {}
+    for content in session.scalars(select(Binning.content).where(Binning.model_id == model_id)):
+        binning = binning_from_bytes(content)
+        for name in names:
+            found.setdefault(name, set()).update(named_values(binning, name))
+    return found
 
 
 def _slots(session: Session, model_id: int) -> Iterable[tuple[str, str]]:
@@ -50,15 +66,23 @@ def _slots(session: Session, model_id: int) -> Iterable[tuple[str, str]]:
     return [(name, str(slot)) for name, slot in rows]
 
 
-def _gone(session: Session, model_id: int, column: str, said: Collection[Any]) -> set[Any]:
-    if column.startswith("tags."):
-        cell: Any = prediction.c.tags[column.removeprefix("tags.")].astext
-    elif column in prediction.c:
-        cell = prediction.c[column]
-    else:
-        return set(said)
-    query = select(cell).where(prediction.c.model_id == model_id, cell.in_(said)).distinct()
-    return set(said) - set(session.scalars(query))
+def _gone(session: Session, model_id: int, slots: Mapping[str, str], said: Column) -> Column:
+    """Return what of the values no row of the model has; all columns are read at once."""
+    cells = {name: cell for name in said if (cell := _cell(name, slots)) is not None}
+    if not cells:
+        return said
+    there = [
+        func.array_agg(distinct(cell)).filter(cell.in_(said[name])) for name, cell in cells.items()
+    ]
+    row = session.execute(select(*there).where(prediction.c.model_id == model_id)).one()
+    left = dict(zip(cells, row, strict=True))
+    return {name: found - set(left.get(name) or ()) for name, found in said.items()}
+
+
+def _cell(name: str, slots: Mapping[str, str]) -> Any:
+    if name.startswith("tags."):
+        return prediction.c.tags[name.removeprefix("tags.")].astext
+    return prediction.c[slots[name]] if name in slots else None
 
 
 def _without(said: set[Any], name: str, tables: list[pa.Table]) -> set[Any]:

@@ -32,6 +32,9 @@ _KNOWN = text(
     "WHERE position(convert_to(to_json(i)::text, 'UTF8') IN answer) > 0)"
 )
 
+# What is in a slot comes by the slot, for versions may call it otherwise.
+SLOT = "#"
+
 Values = dict[int, dict[str, set[Any]]]
 """By model and column of the table."""
 
@@ -145,7 +148,7 @@ def _learn(values: dict[str, set[Any]], row: Mapping[Any, Any]) -> None:
     for column in prediction.columns:
         value = row[column.name]
         if column.name[0] in "cn" and column.name[1:].isdecimal() and value is not None:
-            values.setdefault(column.name, set()).add(value)
+            values.setdefault(f"{SLOT}{column.name}", set()).add(value)
     for name, value in (row["tags"] or {}).items():
         values.setdefault(f"tags.{name}", set()).add(value)
 
