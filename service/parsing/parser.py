@@ -74,6 +74,12 @@ class Parser:
         # The job itself never ends by SIGKILL: that is the timer, or a machine without memory.
         raise ParserLateError if code == -signal.SIGKILL else ParserDiedError
 
+    def kill(self) -> None:
+        """End an answer that is under way; called from another thread."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None

@@ -42,8 +42,11 @@ class ParserRoom:
             self._asked -= 1
 
     def close(self) -> None:
-        """End the parsers."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """End the parsers; whoever waits for one is told to come back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for parser in self._parsers:
+            parser.kill()
+        self._threads.shutdown(wait=True)
         for parser in self._parsers:
             parser.close()
 

@@ -65,10 +65,9 @@ def test_memory_is_bounded_and_nothing_is_said_but_answers(parser: Parser) -> No
 def test_who_takes_too_long_or_is_killed_from_outside_may_be_right(parser: Parser) -> None:
     with pytest.raises(ParserLateError):
         parser.ask(b"killed")
-    with Parser(Job(JOB.function, JOB.memory, 1, seconds=0.5)) as hurried:
-        hurried.ask(b"")
-        with pytest.raises(ParserLateError):
-            hurried.ask(b"sleep")
+    hurried = Job(JOB.function, JOB.memory, 1, seconds=0.5)
+    with Parser(hurried) as other, pytest.raises(ParserLateError):
+        other.ask(b"sleep")
 
 
 def test_a_parser_leaves_no_process_behind() -> None:
@@ -95,5 +94,21 @@ def test_a_room_serves_many_and_turns_away_too_many() -> None:
             ]
         finally:
             room.close()
+
+    asyncio.run(body())
+
+
+def test_a_room_that_closes_waits_for_no_hostile_file() -> None:
+    async def body() -> None:
+        room = ParserRoom(JOB, parsers=1, most=2)
+        await room.ask(b"started")
+        asleep = asyncio.ensure_future(room.ask(b"sleep"))
+        while not room._free.empty():
+            await asyncio.sleep(0)
+        began = time.monotonic()
+        room.close()
+        assert time.monotonic() - began < JOB.seconds / 2
+        with pytest.raises(ParserLateError):
+            await asleep
 
     asyncio.run(body())
