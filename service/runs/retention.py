@@ -114,6 +114,11 @@ class Retention:
                 'AND w.model_id = %s AND w."end" <= %s',
                 (leaf.model_id, leaf.end),
             )
+            # Rows of that time are refused for their age.
+            connection.execute(
+                "DELETE FROM erased_prediction WHERE model_id = %s AND ts < %s",
+                (leaf.model_id, leaf.end),
+            )
         log.info("rows of model %s before %s were dropped", leaf.model_id, leaf.end)
         yield
 

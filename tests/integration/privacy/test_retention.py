@@ -117,7 +117,14 @@ def test_a_month_that_is_too_old_goes_and_what_was_measured_stays(
     before, windows = profiles(bench), bench.windows()
     assert drop(bench.sessions, database_url) == 0
     keep(bench.sessions, **KEPT)
+    with psycopg.connect(database_url) as connection:
+        for digest, ts in ((b"old", OLD), (b"new", NEW), (b"untimed", None)):
+            row = (bench.version.model_id, digest, ts)
+            connection.execute("INSERT INTO erased_prediction VALUES (%s, %s, %s)", row)
     assert drop(bench.sessions, database_url) > 0
+    with psycopg.connect(database_url) as connection:
+        left = connection.execute("SELECT digest FROM erased_prediction ORDER BY 1").fetchall()
+    assert left == [(b"new",), (b"untimed",)]
     for table in ("prediction", "prediction_identity", "label"):
         assert ids(database_url, table) == {"new"}
     with bench.sessions() as session:
