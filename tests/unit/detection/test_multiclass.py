@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from service.detection.multiclass import MULTICLASS_METRICS, measure_multiclass
+from service.detection.multiclass_joint import joint_scores
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy, judge_performance
 from service.profiles.binning import Binning
@@ -134,7 +135,7 @@ def test_the_mean_over_classes_needs_them_all() -> None:
 
 
 @pytest.fixture(scope="module")
-def credit_cards() -> tuple[MulticlassProfile, list[MulticlassProfile], list[MulticlassProfile]]:
+def credit_cards() -> tuple[Any, ...]:
     if not CREDIT_CARD.is_dir():
         pytest.skip("the data set nannyml_credit_card is not beside the project")
     renames = {"y_true": "label", "y_pred": "prediction"}
@@ -149,11 +150,12 @@ def credit_cards() -> tuple[MulticlassProfile, list[MulticlassProfile], list[Mul
     parts = [
         [to_profile(table.slice(i * CHUNK, CHUNK), binning) for i in range(10)] for table in tables
     ]
-    return to_profile(tables[0], binning), parts[0], parts[1]
+    joint = joint_scores(tables[0], binning.output)
+    return to_profile(tables[0], binning), parts[0], parts[1], joint
 
 
 def test_nannyml_credit_card_has_its_published_figures_and_alerts(credit_cards: Any) -> None:
-    reference, chunks, windows = credit_cards
+    reference, chunks, windows, joint = credit_cards
     document = json.loads((CREDIT_CARD / "expected.json").read_text())
     policy = PerformancePolicy(metrics=("roc_auc", "accuracy", "f1"))
     alerting = []
@@ -166,7 +168,7 @@ def test_nannyml_credit_card_has_its_published_figures_and_alerts(credit_cards: 
         ):
             value = measured[name, None].value
             assert value == pytest.approx(chunk[published], rel=0, abs=tolerance), (i, name)
-        found = judge_performance(reference, chunks, window, CHUNK, policy)
+        found = judge_performance(reference, chunks, window, CHUNK, policy, joint=joint)
         if any(m.verdict is Verdict.ALERT for m in found):
             alerting.append(i)
             assert {m.metric for m in alerts(found) if m.subject is None} == set(policy.metrics)
