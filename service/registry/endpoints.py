@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request
 from service.access.audit import audit
 from service.access.scopes import Actor
 from service.errors import InvalidDocumentError
-from service.registry import repository, service
+from service.registry import monitoring, repository, service
 from service.registry.documents import read
 from service.registry.privacy import KeyNeededError, pseudonyms_of
 from service.registry.schemas import (
@@ -122,7 +122,7 @@ def put_monitor(model: str, body: Body, session: WriteSession, actor: Actor) -> 
             message = "revision: must be a number"
             raise InvalidDocumentError(message)
     document = read(MonitorDocument, content)
-    stored = service.put_monitor(session, model, document, read_at=read_at)
+    stored = monitoring.put_monitor(session, model, document, read_at=read_at)
     audit(session, actor, "monitor.put", f"model:{model}", {"revision": stored.revision})
     return MonitorAnswer.of(stored)
 

@@ -19,7 +19,7 @@ from service.exporter.collector import collect
 from service.exporter.endpoints import router
 from service.exporter.refresher import ResultsRefresher
 from service.registry.monitor import MonitorDocument
-from service.registry.service import put_monitor
+from service.registry.monitoring import put_monitor
 from service.registry.tables import Version
 from service.runs.tables import Window
 from service.web import install_problems

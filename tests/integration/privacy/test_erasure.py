@@ -21,7 +21,7 @@ from service.access.tables import AuditEntry
 from service.foreign.tables import PendingPair
 from service.ingest.tables import DeadLetter, KnownBatch
 from service.registry.monitor import MonitorDocument
-from service.registry.service import put_monitor
+from service.registry.monitoring import put_monitor
 from service.runs.tables import Erasure, Measurement, Report, RowFinding, Window
 from tests.integration.privacy.conftest import PSEUDONYMS, Serve
 from tests.integration.runs.test_pipeline import Bench

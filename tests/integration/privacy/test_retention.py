@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.tables import BucketProfile
 from service.registry.monitor import MonitorDocument
-from service.registry.service import put_monitor
+from service.registry.monitoring import put_monitor
 from service.registry.tables import Model
 from service.runs.retention import Retention
 from tests.integration.privacy.conftest import Serve

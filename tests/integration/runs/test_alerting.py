@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.alerts.tables import Incident, Signal
 from service.registry.monitor import MonitorDocument
+from service.registry.monitoring import put_monitor
 from service.registry.schemas import VersionDocument
-from service.registry.service import put_monitor, put_version
+from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
 from service.runs.tables import Window
 from tests.integration.runs.test_pipeline import DAY, ROWS, Bench

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.registry.monitor import MonitorDocument
-from service.registry.service import put_monitor
+from service.registry.monitoring import put_monitor
 from service.runs.endpoints import router
 from service.runs.overfit import SAID
 from service.web import install_problems

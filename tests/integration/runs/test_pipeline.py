@@ -19,9 +19,10 @@ from service.ingest.tables import Label, prediction
 from service.ledger.repository import claim_one
 from service.ledger.tables import Arrival, DueWork
 from service.registry.monitor import MonitorDocument
+from service.registry.monitoring import put_monitor
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_monitor, put_version
+from service.registry.service import put_model, put_version
 from service.retraining.tables import RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
 from service.runs.leases import LeaseKeeper

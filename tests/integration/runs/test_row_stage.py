@@ -18,7 +18,7 @@ from service.evaluation.slices import UNDER_FLOOR
 from service.ledger.repository import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.monitor import MonitorDocument
-from service.registry.service import put_monitor
+from service.registry.monitoring import put_monitor
 from service.retraining.tables import RetrainingRequest
 from service.runs import row_stage
 from service.runs.leases import LeaseKeeper

@@ -20,9 +20,10 @@ from service.ledger.repository import Item, mark
 from service.ledger.tables import Arrival
 from service.registry.documents import read
 from service.registry.monitor import MonitorDocument
+from service.registry.monitoring import put_monitor
 from service.registry.repository import find_version
 from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_monitor, put_version
+from service.registry.service import put_model, put_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.references import Upload, store_reference

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.ingest.tables import IngestFault, prediction
 from service.ledger.tables import Arrival
 from service.registry.monitor import MonitorDocument
+from service.registry.monitoring import put_monitor
 from service.registry.schemas import VersionDocument
-from service.registry.service import put_monitor, put_version
+from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
 from service.runs.silence import mark_silence
 from service.runs.tables import Measurement
