@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -25,8 +24,7 @@ _OPTIONS = {"max_connections": "100", "shared_buffers": "64MB", "max_wal_size": 
 class Disk:
     """Where the data are: a small file system of their own, if this user may mount one.
 
-    Elsewhere a disk that is full is imitated by a limit on the size of files: whatever the server
-    would add to them is refused.
+    Without it the disk is never full.
     """
 
     def __init__(self, scratch: Path) -> None:
@@ -36,22 +34,16 @@ class Disk:
         if not self.is_own and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
             self.path = Path(tempfile.mkdtemp(prefix="modelwatch-tests-", dir=_MEMORY))
 
-    def fill(self, processes: list[psutil.Process]) -> None:
+    def fill(self) -> None:
         """Leave no room; the next page that is written fails."""
-        if self.is_own:
-            used = shutil.disk_usage(self.path).used
-            for spare in (0, 64 << 10, 1 << 20, 8 << 20):
-                if self._mount(f"remount,size={used + spare}"):
-                    return
-        else:
-            self._limit(processes, 8192)
+        used = shutil.disk_usage(self.path).used
+        for spare in (0, 64 << 10, 1 << 20, 8 << 20):
+            if self._mount(f"remount,size={used + spare}"):
+                return
 
-    def clear(self, processes: list[psutil.Process]) -> None:
+    def clear(self) -> None:
         """Make room again."""
-        if self.is_own:
-            assert self._mount(f"remount,size={ROOM}")
-        else:
-            self._limit(processes, resource.RLIM_INFINITY)
+        assert self._mount(f"remount,size={ROOM}")
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -62,12 +54,6 @@ class Disk:
     def _mount(self, options: str) -> bool:
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-    def _limit(self, processes: list[psutil.Process], size: int) -> None:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-                resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
 class Database:

@@ -184,6 +184,15 @@ class Rig:
         for client in self.clients:
             client.start()
 
+    def await_batches(self, count: int) -> None:
+        """Wait until so many more batches are acknowledged."""
+        stored, calm = self.plan.batches(), random.Random(0)
+        deadline = time.monotonic() + 120
+        while self.plan.batches() < stored + count:
+            assert time.monotonic() < deadline, f"nothing is acknowledged:\n{self.logs()}"
+            self.supervise(calm)
+            time.sleep(0.02)
+
     def supervise(self, choice: random.Random) -> None:
         """Start again whatever has ended, a moment later."""
         self.database.revive()

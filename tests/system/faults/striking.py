@@ -94,8 +94,8 @@ def delay(rig: Rig, choice: random.Random) -> Heal:
 
 def fill_disk(rig: Rig, _choice: random.Random) -> Heal:
     disk = rig.database.disk
-    disk.fill(rig.database.processes())
-    return lambda: disk.clear(rig.database.processes())
+    disk.fill()
+    return disk.clear
 
 
 STRIKES: dict[Strike, int] = {
@@ -113,6 +113,15 @@ STRIKES: dict[Strike, int] = {
     delay: 2,
     fill_disk: 2,
 }
+
+
+def possible(rig: Rig) -> dict[Strike, int]:
+    """Return the faults that can be made here."""
+    if rig.database.disk.is_own:
+        return STRIKES
+    return {kind: weight for kind, weight in STRIKES.items() if kind is not fill_disk}
+
+
 # Longer than a lease, and than the time in which the API gives a database up.
 LONG = 0.04
 

@@ -46,15 +46,12 @@ def test_while_the_database_is_away_everybody_is_told_at_once(tmp_path: Path) ->
     with rigged(tmp_path, apis=1, workers=1) as rig:
         rig.plan = replace(rig.plan, patience=60)
         rig.load(sdk=False)
-        while rig.plan.batches() < 40:
-            time.sleep(0.1)
+        rig.await_batches(40)
         watch = Watch(rig)
         frozen = rig.database.freeze()
         hanging = watch.look_on(AWAY_SECONDS)
         thaw(frozen)
-        stored = rig.plan.batches()
-        while rig.plan.batches() < stored + 20:
-            time.sleep(0.1)
+        rig.await_batches(20)
         rig.database.stop()
         stopped = watch.look_on(AWAY_SECONDS)
         rig.database.start()

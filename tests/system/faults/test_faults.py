@@ -91,7 +91,7 @@ def test_random_faults_lose_and_double_nothing(tmp_path: Path) -> None:
     began = time.monotonic()
     with rigged(tmp_path) as rig:
         rig.load()
-        struck = strike(rig, FAULTS, random.Random(seed), striking.STRIKES)
+        struck = strike(rig, FAULTS, random.Random(seed), striking.possible(rig))
         seconds = time.monotonic() - began
         rig.finish(DRAIN_SECONDS)
         found = {**audit.look(rig.database.url), **audit.lost(rig.database.url, rig.plan)}
@@ -125,10 +125,7 @@ def test_the_control_loses_rows_and_is_caught(control: str, tmp_path: Path) -> N
     with rigged(tmp_path, serve=serve, apis=1, workers=0) as rig:
         rig.load(sdk=False)
         for _ in range(CONTROL_FAULTS):
-            acknowledged = rig.plan.batches() + 20
-            while rig.plan.batches() < acknowledged:
-                rig.supervise(choice)
-                time.sleep(0.01)
+            rig.await_batches(20)
             kill(rig, choice)
         rig.finish_clients(60)
         time.sleep(2 * roles.LOSSY_SECONDS)

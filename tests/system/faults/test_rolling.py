@@ -54,15 +54,6 @@ def migrate_to_the_next(rig: Rig, scratch: Path, patch: pytest.MonkeyPatch) -> N
     engine.dispose()
 
 
-def await_batches(rig: Rig, count: int) -> None:
-    """Wait until so many more batches are acknowledged."""
-    stored = rig.plan.batches()
-    deadline = time.monotonic() + 60
-    while rig.plan.batches() < stored + count:
-        assert time.monotonic() < deadline, f"nothing is acknowledged:\n{rig.logs()}"
-        time.sleep(0.05)
-
-
 def stop(role: Role, port: int | None) -> list[int]:
     """Ask a process to end, and return what it said of its readiness meanwhile."""
     said: list[int] = []
@@ -91,22 +82,22 @@ def _readiness(port: int) -> int:
 def test_rolling_restarts_beside_a_migration_are_no_client_s_affair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with rigged(tmp_path, settings={"drain": "PT0.5S"}) as rig:
+    with rigged(tmp_path, settings={"drain": "PT1S"}) as rig:
         rig.load()
-        await_batches(rig, 20)
+        rig.await_batches(20)
         migrate_to_the_next(rig, tmp_path, monkeypatch)
-        await_batches(rig, 20)
+        rig.await_batches(20)
         for _ in range(ROUNDS):
             for number, api in enumerate(rig.apis):
                 said = stop(api, rig.ports[number])
                 assert 503 in said
                 assert 200 not in said[said.index(503) :]
                 stop(rig.workers[number], None)
-                await_batches(rig, 5)
+                rig.await_batches(5)
                 for role in (api, rig.workers[number]):
                     role.start()
                 rig.await_ready(number)
-                await_batches(rig, 10)
+                rig.await_batches(10)
         rig.finish(120)
         found = {**audit.look(rig.database.url), **audit.lost(rig.database.url, rig.plan)}
         print(Counter(status for status, _ in rig.plan.answers()), found)
