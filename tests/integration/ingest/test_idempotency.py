@@ -163,16 +163,16 @@ class Sender(RuleBasedStateMachine):
     def what_is_stored_is_what_was_told_first(self) -> None:
         with psycopg.connect(self.world.url) as connection:
             connection.execute("SET timezone = 'UTC'")
+            found = connection.execute("SELECT id FROM model WHERE name = %s", (self.model,))
+            # A number, so that the partitions of all other runs are left alone.
+            model_id = found.fetchone()
             rows = connection.execute(
                 "SELECT v.name, p.prediction_id, p.ts, p.n1, p.c1 FROM prediction p "
-                "JOIN version v ON v.id = p.version_id JOIN model m ON m.id = p.model_id "
-                "WHERE m.name = %s",
-                (self.model,),
+                "JOIN version v ON v.id = p.version_id WHERE p.model_id = %s",
+                model_id,
             ).fetchall()
             labels = connection.execute(
-                "SELECT l.prediction_id, l.label_ts, l.label FROM label l "
-                "JOIN model m ON m.id = l.model_id WHERE m.name = %s",
-                (self.model,),
+                "SELECT prediction_id, label_ts, label FROM label WHERE model_id = %s", model_id
             ).fetchall()
         assert len(rows) == len(self.stored)
         assert {(version, i): (i, ts, n, c) for version, i, ts, n, c in rows} == {
