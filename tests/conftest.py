@@ -21,6 +21,10 @@ from service.db.engine import make_engine, make_sessions
 from service.db.migrate import upgrade
 from service.db.postmaster import clear_dead_owner
 
+# Two test processes that each use every core spend their time waiting for each other.  Read when
+# the first library that has threads of its own is loaded, by tests and by what they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TEMPLATE = "template_migrated"
 RUN_DIRECTORY = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[EmbeddedPostgres]()

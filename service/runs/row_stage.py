@@ -6,6 +6,7 @@ found is kept, and the window is judged again with it.
 
 import logging
 import multiprocessing
+import os
 import threading
 import time
 import zlib
@@ -209,7 +210,9 @@ class RowStage:
     def _call(self, function: Any, *arguments: Any) -> Any:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                max_workers=1, mp_context=multiprocessing.get_context("spawn")
+                max_workers=1,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_use_one_core,
             )
         future = self._pool.submit(function, *arguments)
         deadline = time.monotonic() + TASK_SECONDS
@@ -228,6 +231,14 @@ class RowStage:
             for process in list(pool._processes.values()):  # noqa: SLF001  it may hang for ever
                 process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _use_one_core() -> None:
+    """Keep libraries from threads that spin where several workers share the machine.
+
+    Their number is read when scikit-learn is loaded, which is later.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _latest(session: Session, item: Item) -> Window | None:
