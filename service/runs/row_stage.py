@@ -238,7 +238,7 @@ def _use_one_core() -> None:
 
     Their number is read when scikit-learn is loaded, which is later.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # noqa: TID251  OpenMP reads it, not we
 
 
 def _latest(session: Session, item: Item) -> Window | None:
