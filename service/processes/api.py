@@ -110,6 +110,8 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
         # FastAPI's own pages load scripts from another host; `overview` has none.
         docs_url=None,
         redoc_url=None,
+        # Behind a proxy it would lead from https to http, and keys and rows would follow in clear.
+        redirect_slashes=False,
         dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
     )
     app.state.settings = settings

@@ -191,3 +191,11 @@ def test_neither_answers_nor_logs_repeat_a_key(
         assert secret not in caplog.text
         assert all(secret not in answer.text for answer in answers)
     assert {httpx.codes.OK, 401, 404} == {answer.status_code for answer in answers}
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/cloudevents/", "/metrics/", "/healthz/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nobody_is_led_from_https_to_http(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, path, follow_redirects=False)
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
