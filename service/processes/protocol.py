@@ -77,6 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of a head; of a trailer upstream would make a header that no proxy saw."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_body(self, body: bytes) -> None:
         """Begin to count again."""
         self._head_bytes = 0
@@ -116,6 +121,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words
         """Answer bytes that are no request."""
         self._refuse(400)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Keep quiet: upstream logs two lines for whoever asks, and without a key anybody may."""
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)

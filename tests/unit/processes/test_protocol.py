@@ -1,0 +1,75 @@
+"""What a connection makes of bytes, before any route sees them."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from service.processes.protocol import BoundedProtocol
+
+HEAD = b"POST / HTTP/1.1\r\nHost: ours\r\nTransfer-Encoding: chunked\r\n"
+
+
+async def header_names(scope: Scope, receive: Receive, send: Send) -> None:
+    await Request(scope, receive).body()
+    names = " ".join(name.decode() for name, _ in scope["headers"])
+    await PlainTextResponse(f"{names};")(scope, receive, send)
+
+
+@contextmanager
+def connected() -> Iterator[socket.socket]:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            header_names,
+            port=0,
+            lifespan="off",
+            log_config=None,
+            http=BoundedProtocol,
+            ws="none",
+        )
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()
+        with socket.create_connection(address, timeout=10) as wire:
+            yield wire
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def answer_to(wire: socket.socket, sent: bytes) -> str:
+    wire.sendall(sent)
+    answer = b""
+    while not answer.endswith(b";"):
+        piece = wire.recv(4096)
+        assert piece, answer
+        answer += piece
+    return answer.decode().rpartition("\r\n")[2]
+
+
+def test_a_field_of_a_trailer_is_no_header() -> None:
+    trailed = HEAD + b"\r\n1\r\na\r\n0\r\nX-Forwarded-For: me\r\nHost: theirs\r\n\r\n"
+    with connected() as wire:
+        assert answer_to(wire, trailed) == "host transfer-encoding;"
+        after = HEAD + b"X-After: it\r\n\r\n0\r\n\r\n"
+        assert answer_to(wire, after) == "host transfer-encoding x-after;"
+
+
+def test_asking_for_another_protocol_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    asked = b"GET / HTTP/1.1\r\nHost: ours\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with connected() as wire:
+        caplog.clear()
+        assert answer_to(wire, asked) == "host connection upgrade;"
+        assert not caplog.messages
