@@ -46,7 +46,8 @@ class Settings(BaseSettings):
         default=True, description="whether the worker measures windows with Evidently as well"
     )
     api_key: SecretStr | None = Field(
-        default=None, description="key that `replay` and `up --demo` send, where one is needed"
+        default=None,
+        description="key that `replay`, `import` and `up --demo` send, where one is needed",
     )
     secret_key: SecretStr | None = Field(
         default=None,

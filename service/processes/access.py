@@ -26,7 +26,7 @@ _HOUR = timedelta(hours=1)
 
 def create(settings: Settings, wish: Mapping[str, Any]) -> str:
     """Make a key, and return its text."""
-    with _transaction(settings) as session:
+    with _transaction(settings, make=True) as session:
         return service.create_key(session, _ACTOR, read(KeyDocument, dict(wish)).wish()).text
 
 
@@ -85,9 +85,9 @@ def _minute(at: datetime | None) -> str:
 
 
 @contextlib.contextmanager
-def _transaction(settings: Settings) -> Iterator[Session]:
+def _transaction(settings: Settings, *, make: bool = False) -> Iterator[Session]:
     """Yield a session that is committed; what goes wrong is one line for whoever typed it."""
-    with reached(settings) as url:
+    with reached(settings, make=make) as url:
         engine = make_engine(url, pool=1)
         try:
             with Session(engine, expire_on_commit=False) as session, session.begin():

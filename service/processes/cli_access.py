@@ -49,7 +49,10 @@ def create(*, data_dir: Path | None, expires: timedelta | None, **given: Any) ->
         "models": given["models"] or None,
         "expires_in_days": None if expires is None else expires / timedelta(days=1),
     }
-    text = access.create(read_settings(data_dir=data_dir), wish)
+    settings = read_settings(data_dir=data_dir)
+    text = access.create(settings, wish)
+    if settings.database_url is None:
+        click.echo(f"A key of the database in {settings.data_dir.expanduser()}.", err=True)
     click.echo("Keep this key; it is not shown again:", err=True)
     click.echo(text)
     return 0

@@ -72,17 +72,24 @@ class Provided:
 
 
 @contextlib.contextmanager
-def reached(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the database that is meant, whether or not `up` runs on it just now."""
+def reached(settings: Settings, *, make: bool = False) -> Iterator[str]:
+    """Yield the URL of the database that is meant, whether or not `up` runs on it just now.
+
+    Unless one may be made, a directory without any is refused: it is rarely the one that is meant.
+    """
     if settings.database_url is not None:
         yield required_url(settings, "key")
         return
     from service.db.embedded import EmbeddedPostgres  # noqa: PLC0415
 
-    running = EmbeddedPostgres(settings.data_dir).running_url()
+    embedded = EmbeddedPostgres(settings.data_dir)
+    running = embedded.running_url()
     if running is not None:
         yield running
         return
+    if not make and not embedded.cluster.exists():
+        message = f"there is no database in {embedded.data_dir}; --data-dir names another directory"
+        raise ModelwatchSetupError(message)
     with provided(settings) as database:
         migrate(database.url)
         yield database.url

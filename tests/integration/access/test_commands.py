@@ -126,3 +126,15 @@ def test_the_embedded_database_is_found_whether_or_not_it_runs(
         assert out.split("_")[2] in run("key", "list", *where)[1]
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("arguments", [("key", "list"), ("audit", "verify")])
+def test_a_directory_without_a_database_is_refused_and_stays_empty(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("MODELWATCH_DATABASE_URL")
+    code, out, err = run(*arguments, "--data-dir", str(tmp_path / "other"))
+    assert code == 2
+    assert out == ""
+    assert "there is no database in" in err
+    assert not (tmp_path / "other").exists()
