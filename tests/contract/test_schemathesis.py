@@ -21,7 +21,7 @@ from tests.contract.conftest import served
 from tests.contract.test_openapi import DOCUMENT, codes
 from tests.integration.seeded import START, add_incident, seed
 
-REQUESTS = sized(default=4, full=300)
+REQUESTS = sized(default=3, full=300)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = {f"{method} {path}": found for method, path, found in operations(DOCUMENT)}
 # What there is, so that not every request ends at a name that nobody knows.

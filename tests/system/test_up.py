@@ -160,8 +160,9 @@ def test_windows_before_the_first_change_are_quiet_and_the_evidence_is_labelled(
     ]
     lines = [line for line in running.lines if " → " in line]
     assert max(map(len, lines)) <= 120
-    shown = [line[:10] for line in lines]
-    assert shown == sorted(set(shown))
+    # A day that is judged again, because rows came late on a busy machine, is told of again.
+    shown = list(dict.fromkeys(line[:10] for line in lines))
+    assert shown == sorted(shown)
     assert shown[:18] == [window["start"][:10] for window in windows[:18]]
     assert request["action"] == "retrain"
     evidence = {window["start"] for window in request["evidence"]["windows"]}

@@ -3,6 +3,7 @@
 They are killed by the dozen, and an import would cost a hundred times what the process lives for.
 """
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -63,7 +64,9 @@ class Role:
     def send(self, signum: int) -> None:
         """Send it a signal."""
         if self._process is not None and self._process.pid and self.exit_code is None:
-            os.kill(self.pid, signum)
+            # It may end by itself at any moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def stop(self) -> int | None:
         """Ask it to end, and insist after a while; return how it ended."""

@@ -11,7 +11,7 @@ from tests.conftest import sized
 from tests.system.faults import audit
 from tests.system.faults.rig import Rig, rigged
 
-KILLS = sized(default=60, full=1_000)
+KILLS = sized(default=20, full=1_000)
 FREEZE_EVERY = 15
 FROZEN_SECONDS = 1.5
 """Longer than the lease."""
