@@ -1,11 +1,9 @@
-"""The reference in the README: ``python -m service.processes.documentation --write README.md``."""
+"""The reference: ``python -m service.processes.documentation > docs/reference.md``."""
 
-import argparse
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,17 +20,14 @@ from service.processes.openapi import operations
 from service.runs import references
 from service.settings import Settings
 
-START = "<!-- reference -->"
-END = "<!-- /reference -->"
-
 # Imported for the errors that the upload of a reference raises: the API imports it late.
 _LATE = references
 
-_HEAD = """## Reference
+_HEAD = """# Reference
 
 Printed by `python -m service.processes.documentation`; a test holds it equal to the code. Metrics
-are in `prometheus/METRICS.md`; `GET /openapi.json` has every schema, with examples, and the
-problems of every route."""
+are in [METRICS.md](../prometheus/METRICS.md); `GET /openapi.json` has every schema, with examples,
+and the problems of every route."""
 
 _SETTINGS = "Read once, from the environment. Durations are ISO 8601 (`PT0.25S`) or `00:00:10`."
 
@@ -52,48 +47,38 @@ the windows that are compared with."""
 
 
 def document() -> str:
-    """Return the section, between its markers."""
+    """Return the page."""
     app = create_app(Settings(database_url=SecretStr("postgresql://documentation/none")))
     parts = (
         _HEAD,
-        "### Settings",
+        "## Settings",
         _SETTINGS,
         _table(("variable", "default", "meaning"), _settings()),
-        "### Commands",
+        "## Commands",
         _table(("command", "does", "options"), _commands()),
-        "### Routes",
+        "## Routes",
         _SCOPES,
         _table(("method", "path", "scope", "does"), _routes(app.openapi())),
-        "### Problems",
+        "## Problems",
         _PROBLEMS,
         _table(("code", "status", "meaning"), _problems()),
-        "### Refused rows",
+        "## Refused rows",
         _REFUSALS,
         _table(("code", "meaning"), _meanings(codes.REFUSALS)),
         "Of an event or a line of captured data, besides:",
         _table(("code", "meaning"), _meanings(codes.FOREIGN)),
-        "### Warnings",
+        "## Warnings",
         "In `warnings` of an answer to predictions and labels:",
         _table(("code", "meaning"), _meanings(codes.ROW_WARNINGS)),
         "Of an answer to a reference:",
         _table(("code", "meaning"), _meanings(codes.REFERENCE_WARNINGS)),
         "Of a judged window:",
         _table(("code", "meaning"), _meanings(codes.WINDOW_WARNINGS)),
-        "### Reasons",
+        "## Reasons",
         _REASONS,
         _table(("code", "meaning"), _meanings(codes.REASONS)),
     )
-    return "\n\n".join((START, *parts, END))
-
-
-def inserted(text: str) -> str:
-    """Return a text with the section in the place of its own former one, or of the marker."""
-    before, marker, rest = text.partition(START)
-    if not marker:
-        message = f"the file has no line {START}"
-        raise ValueError(message)
-    _, end, after = rest.partition(END)
-    return before + document() + (after if end else rest)
+    return "\n\n".join(parts) + "\n"
 
 
 def problems() -> dict[str, tuple[int, str]]:
@@ -180,16 +165,5 @@ def _meanings(found: Mapping[Any, str]) -> Iterator[tuple[str, str]]:
     return ((f"`{code}`", meaning) for code, meaning in sorted(found.items()))
 
 
-def main() -> None:
-    """Print the section, or write it into a file that has its marker."""
-    parser = argparse.ArgumentParser(description="the reference section of the README")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put it into the file")
-    given = parser.parse_args()
-    if given.write is None:
-        sys.stdout.write(document() + "\n")
-    else:
-        given.write.write_text(inserted(given.write.read_text()))
-
-
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(document())

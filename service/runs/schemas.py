@@ -88,7 +88,7 @@ class MeasurementOut(BaseModel):
     verdict: str | None = Field(
         description="ok, alert or insufficient_data; null: recorded, not judged"
     )
-    reason: str | None = Field(description="a sentence, or a code of the table in the README")
+    reason: str | None = Field(description="a sentence, or a code that docs/reference.md explains")
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -283,7 +283,7 @@ def run(
 def print_table(
     found: Counter[tuple[str, ...]], windows: int, method: str, *, columns: bool
 ) -> None:
-    """Print the shares of one method as the README shows them."""
+    """Print the shares of one method as docs/figures.md shows them."""
     print(f"\n{method}\n")
     print("| rows | any drift alert, min_effect 0 | by rare cells | any, default min_effect | ms |")
     print("|---|---|---|---|---|")

@@ -17,31 +17,52 @@ import pyarrow.parquet as pq
 from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 from service.processes import codes
-from service.processes.documentation import END, START, inserted, problems
+from service.processes.documentation import document, problems
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SERVICE = ROOT / "service"
-COMMAND = "python -m service.processes.documentation --write README.md"
+COMMAND = "python -m service.processes.documentation > docs/reference.md"
 SETTINGS = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
 OF_THE_CLIENT = {"MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"}
 OF_THE_TESTS = {"MODELWATCH_TEST_SIZE"}
 
 
 def test_the_reference_is_what_the_code_has() -> None:
-    text = README.read_text()
-    assert text.count(START) == text.count(END) == 1
-    assert text == inserted(text), f"the reference is stale; write it with: {COMMAND}"
+    text = (ROOT / "docs" / "reference.md").read_text()
+    assert text == document(), f"the reference is stale; write it with: {COMMAND}"
 
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_the_readme_names_only_settings_that_exist() -> None:
-    named = set(re.findall(r"MODELWATCH_[A-Z_]+", README.read_text()))
+def test_the_pages_name_only_settings_that_exist() -> None:
+    named = {name for page in PAGES for name in re.findall(r"MODELWATCH_[A-Z_]+", page.read_text())}
     assert named <= SETTINGS | OF_THE_CLIENT | OF_THE_TESTS
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link may name behind ``#``: headings, as they are shown on the web."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    links = [
+        (page, link)
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if not link.startswith("http")
+    ]
+    assert len(links) > len(PAGES)
+    for page, link in links:
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), (page.name, link)
+        assert not anchor or anchor in anchors(target), (page.name, link)
 
 
 def trees() -> Iterator[ast.AST]:
@@ -167,8 +188,8 @@ def test_the_two_commands_are_those_that_everything_is_tested_with() -> None:
 
 
 def curls() -> Iterator[tuple[str, str, dict[str, str], str]]:
-    """Return method, address, headers and body of every request that the README shows."""
-    for block in blocks(README, ""):
+    """Return method, address, headers and body of every request that the pages show."""
+    for block in (block for page in PAGES for block in blocks(page, "")):
         words = shlex.split(block.replace("\\\n", ""), comments=True)
         starts = [at for at, word in enumerate(words) if word == "curl"]
         for start, end in pairwise([*starts, len(words)]):
@@ -221,8 +242,6 @@ def test_the_examples_do_what_they_say(api: str, client: httpx.Client, tmp_path:
     examples = blocks(README, "python") + blocks(ROOT / "client" / "README.md", "python")
     assert len(examples) >= 2
     for example in examples:
-        if "import Webhook" in example:
-            continue  # of a receiver, and tried in a test of its own
         assert "http://127.0.0.1:8080" in example
         namespace: dict[str, Any] = {}
         exec(example.replace("http://127.0.0.1:8080", api), namespace)
@@ -236,12 +255,12 @@ def test_the_examples_do_what_they_say(api: str, client: httpx.Client, tmp_path:
 
 def test_the_documents_that_the_readme_shows_are_accepted(client: httpx.Client) -> None:
     assert client.put("/v1/models/loans", json={}).status_code == 200
-    shown = blocks(README, "yaml")
+    shown = [block for page in PAGES for block in blocks(page, "yaml")]
     assert shown
-    for document in shown:
+    for text in shown:
         answer = client.put(
             "/v1/models/loans/monitor",
-            content=document,
+            content=text,
             headers={"Content-Type": "application/yaml"},
         )
         assert answer.status_code == 200, answer.text

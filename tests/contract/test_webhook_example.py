@@ -1,4 +1,4 @@
-"""What the README tells a receiver to do verifies what is sent."""
+"""What the page on webhooks tells a receiver to do verifies what is sent."""
 
 import re
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ from service.webhooks.events import ping_event
 from service.webhooks.presets import PRESETS
 from service.webhooks.signature import generated_secret, signed_headers, signing_key
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 
 
-def test_the_receiver_of_the_readme_verifies_what_is_sent() -> None:
-    (block,) = re.findall(r"```python\n(from standardwebhooks.*?)```", README, re.DOTALL)
+def test_the_receiver_of_the_page_verifies_what_is_sent() -> None:
+    (block,) = re.findall(r"```python\n(from standardwebhooks.*?)```", PAGE, re.DOTALL)
     secret = generated_secret()
     names: dict[str, Any] = {}
     exec(block.replace("whsec_…", secret), names)
@@ -29,6 +29,6 @@ def test_the_receiver_of_the_readme_verifies_what_is_sent() -> None:
         names["receive"](headers, body.replace(b"ci", b"cd"))
 
 
-def test_the_readme_describes_every_preset() -> None:
-    rows = set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", README, re.MULTILINE))
+def test_the_page_describes_every_preset() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", PAGE, re.MULTILINE))
     assert rows >= PRESETS.keys()
