@@ -111,7 +111,13 @@ JOB_DURATION = Histogram(
 )
 JOB_LAST_SUCCESS = Gauge(
     "modelwatch_job_last_success_timestamp_seconds",
-    "When a job last succeeded in this worker.",
+    "When a job last ended well in this worker; finding nothing to do is well.",
+    ["job_name"],
+    registry=REGISTRY,
+)
+JOB_INTERVAL = Gauge(
+    "modelwatch_job_interval_seconds",
+    "How often this worker starts a job while it is not busy.",
     ["job_name"],
     registry=REGISTRY,
 )
@@ -141,6 +147,7 @@ PROCESS_METRICS = (
     JOB_RUNS,
     JOB_DURATION,
     JOB_LAST_SUCCESS,
+    JOB_INTERVAL,
     WEBHOOK_DELIVERIES,
     BUILD_INFO,
 )

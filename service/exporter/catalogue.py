@@ -88,6 +88,12 @@ PER_VERSION = (
     _of_version("features_monitored", "Features whose drift was measured in the newest window."),
     _of_version("features_drifting", "Features whose drift alerts in the newest window."),
     _of_version(
+        "data_quality_check_failed",
+        "1 if the check alerts about any column of the newest window, 0 if it alerts about none.",
+        "check",
+        "check_severity",
+    ),
+    _of_version(
         "drift_score",
         "Drift of the model's output (target prediction, score or label), and of whole rows "
         "(target rows); higher is worse, but for p-values of evidently_<test>.",
@@ -119,7 +125,17 @@ PER_VERSION = (
     _of_version(
         "label_coverage_floor_ratio", "Label coverage under which performance is not judged."
     ),
+    _of_version(
+        "label_delay_seconds",
+        "How long after their prediction labels came, in the newest labelled window.",
+        "percentile",
+    ),
     _of_version("last_prediction_timestamp_seconds", "Time of the version's newest prediction."),
+    _of_version(
+        "expected_prediction_interval_seconds",
+        "Within which there is always a prediction: an hour where the monitor says how many rows "
+        "an hour has, else the evaluation interval.",
+    ),
     _of_version("retraining_requests", "Retraining requests of the version.", "state"),
     _of_version(
         "incident_open",
@@ -144,6 +160,11 @@ PER_FEATURE = (
         "Score from which drift of the feature alerts.",
         "feature",
         "method",
+    ),
+    _of_version(
+        "feature_drift_consecutive_windows",
+        "Newest windows in a row whose drift of the feature alerts; counted up to 24.",
+        "feature",
     ),
     _of_version("feature_missing_ratio", "Share of rows without the feature.", "feature"),
     _of_version(
@@ -194,7 +215,22 @@ PER_GROUP = (
     _of_version(
         "class_recall_ci_upper_ratio", "Upper end of the interval of a class's recall.", "class"
     ),
+    _of_version(
+        "class_recall_floor_ratio",
+        "Recall that the class must not be significantly below.",
+        "class",
+    ),
     _of_version("class_support_rows", "Labelled rows of one class of many.", "class"),
+    _of_version(
+        "prediction_share_ratio",
+        "Share of predictions in a bucket: of scores or values, else a class.",
+        "bucket",
+    ),
+    _of_version(
+        "prediction_reference_share_ratio",
+        "Share of the reference's predictions in a bucket.",
+        "bucket",
+    ),
 )
 
 CATALOGUE = {spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_GROUP, *PER_FEATURE)}

@@ -46,16 +46,18 @@ def collect(session: Session, *, budget: int = BUDGET) -> bytes:
     began = time.perf_counter()
     read = _read(session)
     essential: list[Sample] = []
-    groups: list[Sample] = []
+    slices: list[Sample] = []
+    classes: list[Sample] = []
     features: list[tuple[float, Sample]] = []
     for version in read.versions:
         essential.extend(_of_version(read, version))
-        groups.extend(_of_groups(read, version))
+        slices.extend(_of_slices(read, version))
+        classes.extend(_of_classes(read, version))
         features.extend(_of_features(read, version))
     service = list(_of_service(session))
     # The four samples of the export itself are not there yet.
     kept, dropped = within_budget(
-        [*service, *essential, *groups], features, max(budget - _OWN, len(service))
+        [*service, *essential, *slices, *classes], features, max(budget - _OWN, len(service))
     )
     kept += [
         Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
@@ -78,6 +80,7 @@ class _Read:
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
     incidents: Mapping[int, Sequence[tuple[str, ...]]]
+    in_a_row: Mapping[int, Mapping[str, int]]
 
 
 def _read(session: Session) -> _Read:
@@ -94,6 +97,7 @@ def _read(session: Session) -> _Read:
         importances=repository.importances(session, ids),
         requests=repository.request_counts(session, ids),
         incidents=repository.open_incidents(session, ids),
+        in_a_row=repository.drifting_in_a_row(session, ids),
     )
 
 
@@ -120,6 +124,7 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
     yield sample("model_info", 1, version.task, version.stage, version.owner)
     yield sample("model_deployed_timestamp_seconds", version.created_at.timestamp())
     yield sample("evaluation_interval_seconds", EVERY_SECONDS[monitor.every])
+    yield sample("expected_prediction_interval_seconds", _expected_interval(monitor))
     yield sample("label_coverage_floor_ratio", monitor.performance.min_label_coverage)
     if version.last_prediction is not None:
         yield sample("last_prediction_timestamp_seconds", version.last_prediction.timestamp())
@@ -141,14 +146,25 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
         yield from model_samples(own, family, measured, monitor.performance.tolerance)
 
 
-def _of_groups(read: _Read, version: LiveVersion) -> Iterator[Sample]:
-    """Yield the declared slices, then the classes, of the newest window with labels."""
+def _of_slices(read: _Read, version: LiveVersion) -> Iterator[Sample]:
     window = read.windows.get((version.id, "performance"))
-    if window is None:
-        return
-    own = (version.model, version.version)
-    yield from slice_samples(own, read.slices.get(window.id, ()), _monitor_of(version).slices)
-    yield from class_samples(own, read.measured.get(window.id, ()))
+    if window is not None:
+        own = (version.model, version.version)
+        found = read.slices.get(window.id, ())
+        yield from slice_samples(own, found, _monitor_of(version).slices)
+
+
+def _of_classes(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+    window = read.windows.get((version.id, "performance"))
+    if window is not None:
+        own = (version.model, version.version)
+        yield from class_samples(own, read.measured.get(window.id, ()))
+
+
+def _expected_interval(monitor: MonitorDocument) -> float:
+    # A few rows an hour may leave an hour out; nobody says that rows come evenly.
+    least = monitor.quality.min_rows_per_hour
+    return max(3_600, 3_600 / least) if least else EVERY_SECONDS[monitor.every]
 
 
 def _monitor_of(version: LiveVersion) -> MonitorDocument:
@@ -159,7 +175,8 @@ def _of_features(read: _Read, version: LiveVersion) -> Iterator[tuple[float, Sam
     window = read.windows.get((version.id, "data"))
     if window is None:
         return
-    for feature, sample in feature_samples(
-        (version.model, version.version), read.measured.get(window.id, ())
-    ):
+    own = (version.model, version.version)
+    measured = read.measured.get(window.id, ())
+    in_a_row = read.in_a_row.get(version.id, {})
+    for feature, sample in feature_samples(own, measured, in_a_row):
         yield read.importances.get((version.id, feature), 0.0), sample

@@ -14,7 +14,8 @@ Names, types and metric labels; a test holds this file equal to what is exported
 
 Read from the database every few seconds and served from memory. A value stays until a newer window
 replaces it or its version is no longer live, so alert on the age of a result, not on its absence.
-At most 50,000 series: those of models first, then those of features by importance.
+At most 50,000 series: those of models first, then those of declared slices, of classes and
+buckets, and of features by importance.
 """
 
 _PROCESS = """

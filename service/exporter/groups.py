@@ -65,13 +65,18 @@ def _unit(metric: str) -> str:
 
 
 def class_samples(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
-    """Yield the recall of each class of a model of many, and the rows that it is of."""
+    """Yield the recall of each class of a model of many, its floor, and the rows that it is of."""
     for row in measured:
         if row.metric != RECALL or row.subject is None:
             continue
         metric_labels = (*own, row.subject)
         yield Sample("modelwatch_class_support_rows", metric_labels, float(row.n))
-        values = {"": row.value, "_ci_lower": row.ci_low, "_ci_upper": row.ci_high}
+        values = {
+            "": row.value,
+            "_ci_lower": row.ci_low,
+            "_ci_upper": row.ci_high,
+            "_floor": row.threshold,
+        }
         for sibling, value in values.items():
             if value is not None:
                 yield Sample(f"modelwatch_class_recall{sibling}_ratio", metric_labels, value)

@@ -1,12 +1,15 @@
 """Measurements of one window as samples (pure)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from service.detection.metrics import RECORDED, RELATIVE, SIGNED
 from service.detection.outputs import OUTPUTS
+from service.evaluation.causes import Severity
 from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
 from service.evaluation.multivariate import MULTIVARIATE
+from service.evaluation.quality import QUALITY_METRICS
 from service.exporter.exposition import Sample
 
 LABEL = "label"
@@ -19,12 +22,15 @@ COVERAGE = "label_coverage"
 # How many, not how good.
 DISCOVERED = "discovered_slices"
 _ESTIMATED = "estimated_"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 _OF_FEATURE = {
     "missing_ratio": "feature_missing_ratio",
     "out_of_range_ratio": "feature_out_of_range_ratio",
     "unseen_ratio": "feature_unseen_ratio",
 }
+# Checks of every judged window that are recorded only where they find something.
+_FOUND_ONLY = ("constant", "unit_change", "type_error_ratio", "rejected_ratio")
 # Metrics of the data family that are not of the labels, whichever window they are recorded in.
 _OF_DATA = frozenset({"drift", "rows", *_OF_FEATURE}) | OUTPUTS | MULTIVARIATE
 
@@ -45,8 +51,13 @@ def _is_target(subject: str) -> bool:
     return subject in TARGETS or subject.startswith(_TARGET_PREFIX)
 
 
-def feature_samples(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[tuple[str, Sample]]:
-    """Yield each feature's name with a sample of it, from the newest data window."""
+def feature_samples(
+    own: tuple[str, str], measured: Sequence[Any], in_a_row: Mapping[str, int] = NOTHING
+) -> Iterator[tuple[str, Sample]]:
+    """Yield each feature's name with a sample of it, from the newest data window.
+
+    ``in_a_row`` are the windows in a row in which a feature drifts, if it does.
+    """
     for row in measured:
         if row.subject is None or _is_target(row.subject):
             continue
@@ -58,6 +69,10 @@ def feature_samples(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[t
                     row.subject,
                     Sample("modelwatch_feature_drift_threshold", metric_labels, row.threshold),
                 )
+            if row.engine == "profile":
+                name = "modelwatch_feature_drift_consecutive_windows"
+                windows = float(in_a_row.get(row.subject, 0))
+                yield row.subject, Sample(name, (*own, row.subject), windows)
         elif row.metric in _OF_FEATURE:
             name = f"modelwatch_{_OF_FEATURE[row.metric]}"
             yield row.subject, Sample(name, (*own, row.subject), row.value)
@@ -70,6 +85,7 @@ def model_samples(
     if family == "data":
         yield from _drift(own, measured)
         yield from _of_rows(own, measured)
+        yield from _quality(own, measured)
         for row in measured:
             if row.metric in OUTPUTS and row.subject is None:
                 yield from _performance(own, row, tolerance)
@@ -106,6 +122,22 @@ def _drift(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
             yield from _target_drift(own, [row])
     yield Sample("modelwatch_features_monitored", own, float(len(monitored)))
     yield Sample("modelwatch_features_drifting", own, float(len(drifting)))
+
+
+def _quality(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
+    """Yield whether each check fails; those of columns are recorded only where they find something.
+
+    What could not be judged has no sample: it did not pass.
+    """
+    verdicts: dict[str, bool] = {}
+    for row in measured:
+        if row.metric in QUALITY_METRICS and row.verdict in {"ok", "alert"}:
+            verdicts[row.metric] = verdicts.get(row.metric, False) or row.verdict == "alert"
+    if "missing_ratio" in verdicts:
+        verdicts = dict.fromkeys(_FOUND_ONLY, False) | verdicts
+    for check, failed in sorted(verdicts.items()):
+        name = "modelwatch_data_quality_check_failed"
+        yield Sample(name, (*own, check, Severity.CRITICAL.value), float(failed))
 
 
 def _target_drift(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:

@@ -23,7 +23,13 @@ from service.runs.pipeline import Pipeline
 from service.runs.retention import Retention
 from service.runs.row_stage import RowStage
 from service.settings import Settings
-from service.telemetry import JOB_DURATION, JOB_LAST_SUCCESS, JOB_RUNS, serve_metrics
+from service.telemetry import (
+    JOB_DURATION,
+    JOB_INTERVAL,
+    JOB_LAST_SUCCESS,
+    JOB_RUNS,
+    serve_metrics,
+)
 from service.webhooks.addresses import Allowed
 from service.webhooks.delivery import Courier
 from service.webhooks.sealing import key_from
@@ -90,6 +96,8 @@ class Worker:
                 self._sessions, self._url, self._leases, worker=self._name, lease=settings.lease
             )
             sides.append(threading.Thread(target=stage.run, args=(stop,), name="row-stage"))
+        for name in steps:
+            JOB_INTERVAL.labels(name).set(settings.poll.total_seconds())
         stop_metrics = self._serve_metrics()
         self._leases.start()
         for side in sides:
@@ -132,7 +140,7 @@ class Worker:
             if worked:
                 JOB_RUNS.labels(name, "done").inc()
                 JOB_DURATION.labels(name).observe(time.perf_counter() - started)
-                JOB_LAST_SUCCESS.labels(name).set_to_current_time()
+            JOB_LAST_SUCCESS.labels(name).set_to_current_time()
             busy = busy or worked
         return busy
 

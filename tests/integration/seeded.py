@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.alerts.tables import Incident
+from service.alerts.tables import Incident, Signal
 from service.buckets.tables import BucketProfile
 from service.evaluation.causes import Cause
 from service.ledger.tables import DueWork, WorkerHeartbeat
@@ -196,6 +196,32 @@ def add_incident(sessions: sessionmaker[Session], **overrides: Any) -> int:
         session.add(incident)
         session.flush()
         return incident.id
+
+
+def add_signal(
+    sessions: sessionmaker[Session], version: VersionSpec, day: int, **overrides: Any
+) -> None:
+    """Add what a window of one day says, by default that income drifts."""
+    fields = {
+        "kind": "drift",
+        "metric": "",
+        "subject": "income",
+        "slice": "",
+        "state": "alert",
+        "severity": "warning",
+        "action": "watch",
+        "reason": "drift of income 0.31 over 0.10",
+        **overrides,
+    }
+    names = ("kind", "metric", "subject", "slice")
+    cause = Cause(**{name: fields[name] for name in names}).key
+    with sessions.begin() as session:
+        start = START + day * DAY
+        session.add(
+            Signal(
+                version_id=version.version_id, cause=cause, start=start, end=start + DAY, **fields
+            )
+        )
 
 
 def add_request(sessions: sessionmaker[Session], **overrides: Any) -> int:

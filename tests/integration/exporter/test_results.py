@@ -27,8 +27,10 @@ from tests.integration.seeded import (
     DAY,
     HOSTILE,
     START,
+    add_drift,
     add_incident,
     add_measurement,
+    add_signal,
     add_window,
     point_latest,
     register,
@@ -76,6 +78,44 @@ def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_ar
     assert not [key for key in collected(sessions) if "incident" in key[0]]
 
 
+def test_windows_that_drift_in_a_row_are_counted_until_one_that_was_judged_does_not(
+    sessions: Sessions,
+) -> None:
+    version = register(sessions, "7")
+    told = {
+        "income": ["alert", "calm", "alert", "unknown", "alert", "alert"],
+        HOSTILE: ["alert"] * 5 + ["calm"],
+    }
+    with sessions.begin() as session:
+        for day in range(6):
+            window = add_window(session, version, day)
+        silent = add_window(session, version, 6, silent=True)
+        for position, subject in enumerate(told):
+            add_drift(session, silent, position, subject)
+        point_latest(session, silent)
+    for subject, states in told.items():
+        for day, state in enumerate(states):
+            if state != "calm":
+                add_signal(sessions, version, day, subject=subject, state=state)
+    found = collected(sessions)
+    assert window.end == START + 6 * DAY
+    assert found["feature_drift_consecutive_windows", "income"] == 3
+    assert found["feature_drift_consecutive_windows", HOSTILE] == 0
+
+
+@pytest.mark.parametrize(
+    ("quality", "expected"), [({}, 21_600), ({"min_rows_per_hour": 0.5}, 7200)]
+)
+def test_how_long_a_model_may_be_silent_follows_its_monitor(
+    sessions: Sessions, quality: dict[str, float], expected: float
+) -> None:
+    register(sessions, "7")
+    document = {"model": "loans", "window": "6h", "quality": quality}
+    with sessions.begin() as session:
+        put_monitor(session, "loans", MonitorDocument.model_validate(document))
+    assert collected(sessions)["expected_prediction_interval_seconds",] == expected
+
+
 def test_declared_slices_are_exported_and_found_ones_are_not(sessions: Sessions) -> None:
     version = register(sessions, "7")
     with sessions.begin() as session:
@@ -113,6 +153,9 @@ def test_the_newest_results_of_a_live_version_are_exported(sessions: Sessions) -
         ("model_info", "binary", "live", "risk"): 1.0,
         ("evaluation_window_end_timestamp_seconds", "data"): (START + DAY).timestamp(),
         ("evaluation_interval_seconds",): 86_400.0,
+        ("expected_prediction_interval_seconds",): 86_400.0,
+        ("data_quality_check_failed", "missing_ratio", "critical"): 0.0,
+        ("data_quality_check_failed", "constant", "critical"): 0.0,
         ("evaluation_window_rows", "data"): 5000.0,
         ("evaluation_window_rows", "performance"): 4100.0,
         ("verdict", "quality"): 0.0,

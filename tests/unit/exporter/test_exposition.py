@@ -134,7 +134,7 @@ def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
             verdict=None,
         ),
         a_row(metric="drift", subject="score", method="psi", value=0.2, threshold=None),
-        a_row(metric="missing_ratio", subject="income", value=0.25),
+        a_row(metric="missing_ratio", subject="income", value=0.25, verdict=None),
     ]
     assert values(model_samples(OWN, "data", measured, 0.01)) == {
         ("drift_score", "score", "psi"): 0.2,
@@ -145,7 +145,33 @@ def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
         ("feature_drift_score", "income", "psi"): 0.3,
         ("feature_drift_threshold", "income", "psi"): 0.1,
         ("feature_drift_score", "income", "evidently_wasserstein"): 0.5,
+        ("feature_drift_consecutive_windows", "income"): 0,
         ("feature_missing_ratio", "income"): 0.25,
+    }
+
+
+def test_a_check_fails_if_any_column_does_and_is_not_there_where_nothing_was_judged() -> None:
+    measured = [
+        a_row(metric="missing_ratio", subject="income", verdict="ok"),
+        a_row(metric="missing_ratio", subject="age", verdict="alert"),
+        a_row(metric="unseen_ratio", subject="city", verdict="ok"),
+        a_row(metric="duplicate_ratio", verdict="insufficient_data"),
+        a_row(metric="rows", verdict=None),
+    ]
+    found = values(model_samples(OWN, "data", measured, 0.01))
+    checks = {key[1:]: value for key, value in found.items() if "data_quality" in key[0]}
+    assert checks == {
+        ("missing_ratio", "critical"): 1,
+        ("unseen_ratio", "critical"): 0,
+        **dict.fromkeys(
+            [
+                ("constant", "critical"),
+                ("unit_change", "critical"),
+                ("type_error_ratio", "critical"),
+                ("rejected_ratio", "critical"),
+            ],
+            0,
+        ),
     }
 
 

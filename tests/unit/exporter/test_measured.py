@@ -106,7 +106,7 @@ def test_declared_slices_are_exported_with_their_limits_and_no_others() -> None:
 
 def test_a_class_has_its_recall_and_its_rows() -> None:
     found = [
-        replace(measured("recall", "owl", 0.4, 0.5), ci_low=0.3, ci_high=0.5),
+        replace(measured("recall", "owl", 0.4, 0.5), ci_low=0.3, ci_high=0.5, threshold=0.45),
         measured("recall", None, 0.8, 0.9),
         measured("f1", "owl", 0.8, 0.9),
     ]
@@ -114,5 +114,6 @@ def test_a_class_has_its_recall_and_its_rows() -> None:
         ("modelwatch_class_recall_ratio", ("owl",)): 0.4,
         ("modelwatch_class_recall_ci_lower_ratio", ("owl",)): 0.3,
         ("modelwatch_class_recall_ci_upper_ratio", ("owl",)): 0.5,
+        ("modelwatch_class_recall_floor_ratio", ("owl",)): 0.45,
         ("modelwatch_class_support_rows", ("owl",)): 100,
     }
