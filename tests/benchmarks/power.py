@@ -1,4 +1,4 @@
-"""How often what docs/figures.md promises to find is found, among 20 columns and with ``min_effect: 0``.
+"""How often a change is found, among 20 columns and with ``min_effect: 0`` (docs/figures.md).
 
     python -m tests.benchmarks.power [--windows 200]
 
