@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 VERSION = ("model", "model_version")
+INCIDENT = ("kind", "subject", "slice", "severity", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,12 @@ PER_VERSION = (
     _of_version(
         "incident_open",
         "Constant 1 while an incident is open or acknowledged; `action` is what it asks for.",
-        "kind",
-        "subject",
-        "slice",
-        "severity",
-        "action",
+        *INCIDENT,
+    ),
+    _of_version(
+        "incident_since_timestamp_seconds",
+        "Start of the window since which an incident that is open or acknowledged alerts.",
+        *INCIDENT,
     ),
 )
 

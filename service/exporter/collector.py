@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -79,7 +80,7 @@ class _Read:
     slices: Mapping[int, Sequence[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
-    incidents: Mapping[int, Sequence[tuple[str, ...]]]
+    incidents: Mapping[int, Sequence[tuple[datetime, tuple[str, ...]]]]
     in_a_row: Mapping[int, Mapping[str, int]]
 
 
@@ -130,8 +131,9 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
         yield sample("last_prediction_timestamp_seconds", version.last_prediction.timestamp())
     for state in STATES:
         yield sample("retraining_requests", read.requests.get((version.id, state), 0), state)
-    for metric_labels in read.incidents.get(version.id, ()):
+    for since, metric_labels in read.incidents.get(version.id, ()):
         yield sample("incident_open", 1, *metric_labels)
+        yield sample("incident_since_timestamp_seconds", since.timestamp(), *metric_labels)
     for family in ("data", "estimate", "performance"):
         window = read.windows.get((version.id, family))
         if window is None:

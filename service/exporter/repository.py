@@ -168,11 +168,15 @@ def request_counts(session: Session, version_ids: Sequence[int]) -> dict[tuple[i
 
 def open_incidents(
     session: Session, version_ids: Sequence[int]
-) -> dict[int, list[tuple[str, ...]]]:
-    """Return kind, subject, slice, severity and action of what is open, by version."""
+) -> dict[int, list[tuple[datetime, tuple[str, ...]]]]:
+    """Return since when, and kind, subject, slice, severity and action of what is open, by version.
+
+    The oldest come first: of two checks of one column the exposition has room for one.
+    """
     found = session.execute(
         select(
             Incident.version_id,
+            Incident.since,
             Incident.kind,
             Incident.subject,
             Incident.slice,
@@ -180,11 +184,11 @@ def open_incidents(
             Incident.action,
         )
         .where(Incident.version_id.in_(version_ids), Incident.state.in_(LIVE_STATES))
-        .order_by(Incident.id)
+        .order_by(Incident.since, Incident.id)
     )
-    incidents: defaultdict[int, list[tuple[str, ...]]] = defaultdict(list)
-    for version_id, *metric_labels in found:
-        incidents[version_id].append(tuple(metric_labels))
+    incidents: defaultdict[int, list[tuple[datetime, tuple[str, ...]]]] = defaultdict(list)
+    for version_id, since, *metric_labels in found:
+        incidents[version_id].append((since, tuple(metric_labels)))
     return incidents
 
 

@@ -64,14 +64,19 @@ def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_ar
     sessions: Sessions,
 ) -> None:
     register(sessions, "7")
+    since = START.timestamp()
     add_incident(sessions, kind="quality", metric="missing_ratio", severity="critical")
-    add_incident(sessions, kind="quality", metric="unseen_ratio", severity="critical")
+    add_incident(
+        sessions, kind="quality", metric="unseen_ratio", severity="critical", since=START + DAY
+    )
     add_incident(sessions, subject=HOSTILE, state="acknowledged")
     add_incident(sessions, subject="age", state="closed", outcome="recovered")
     found = {key: value for key, value in collected(sessions).items() if "incident" in key[0]}
     assert found == {
         ("incident_open", "quality", "income", "", "critical", "watch"): 1,
         ("incident_open", "drift", HOSTILE, "", "warning", "watch"): 1,
+        ("incident_since_timestamp_seconds", "quality", "income", "", "critical", "watch"): since,
+        ("incident_since_timestamp_seconds", "drift", HOSTILE, "", "warning", "watch"): since,
     }
     with sessions.begin() as session:
         session.execute(update(Version).values(stage="shadow"))
