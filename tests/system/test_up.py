@@ -16,9 +16,10 @@ import httpx
 import psutil
 import pytest
 
-# The budget is 20 s on two free cores; a test run shares them, so the bound is for hangs.
-DEMO_SECONDS = 90.0
-STOP_SECONDS = 5.0
+# The budgets are 20 s and 5 s on two free cores; a test run shares them, so the bounds are for
+# hangs.
+DEMO_SECONDS = 180.0
+STOP_SECONDS = 30.0
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+[^\s]*")
 PYTHON = str(Path(sys.executable))
 
