@@ -1,6 +1,7 @@
 """HTTP as uvicorn parses it, within bounds, and with problem documents for what is no HTTP."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, cast
 
 import orjson
@@ -57,11 +58,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what is no body."""
+        room = MAX_HEAD_BYTES - self._head_bytes
+        if self._in_head and len(data) > room:
+            # The proxy hands on, as it came, what has no end within the limit: not one byte more
+            # may be taken for a head.
+            self._take(data[:room])
+            if self._in_head:
+                self._refuse(431)
+            data = data[room:]
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._lingering:
             return
         self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._is_over():
             return
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
@@ -96,7 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let the request begin, unless one piece brought a head that is too large."""
         self._in_head, self._head_bytes = False, 0
         self._drop_timer()
-        if sum(len(name) + len(value) + _AROUND for name, value in self.headers) > MAX_HEAD_BYTES:
+        fields = sum(len(name) + len(value) + _AROUND for name, value in self.headers)
+        if fields + len(self.url) > MAX_HEAD_BYTES:
             self._refuse(431)
             message = "the head is too large"
             raise ValueError(message)
@@ -112,10 +125,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is None or not self.cycle.more_body or self.expect_100_continue:
             self.transport.close()
             return
+        # Upstream closes what is idle after an answer.
+        self._linger()
+
+    def _linger(self) -> None:
         self._lingering = True
         self.pipeline.clear()
         self.transport.write_eof()
-        # Upstream closes what is idle after an answer; until then it is read.
         self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words
@@ -132,6 +148,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _is_over(self) -> bool:
+        return self._lingering or self.transport.is_closing()
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -150,8 +169,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         """Answer with a problem, unless the answer would be taken for another's, and hang up."""
-        if self.transport.is_closing():
+        if self._is_over():
             return
+        self._drop_timer()
         if self._may_answer():
             code, title, detail = _PROBLEMS[status]
             names = {"type": f"/problems/{code}", "title": title, "status": status}
@@ -160,4 +180,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 b"%scontent-type: application/problem+json\r\ncontent-length: %d\r\n"
                 b"connection: close\r\n\r\n%s" % (STATUS_LINE[status], len(content), content)
             )
+            if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                # The rest of it is still to come.
+                self._linger()
+                self._wait_for_next()
+                return
         self.transport.close()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from service.processes.protocol import BoundedProtocol
+from service.processes.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 HEAD = b"POST / HTTP/1.1\r\nHost: ours\r\nTransfer-Encoding: chunked\r\n"
 
@@ -73,3 +73,25 @@ def test_asking_for_another_protocol_is_not_logged(caplog: pytest.LogCaptureFixt
         caplog.clear()
         assert answer_to(wire, asked) == "host connection upgrade;"
         assert not caplog.messages
+
+
+def test_no_head_in_one_piece_is_longer_than_one_in_many() -> None:
+    padded = b"GET / HTTP/1.1\r\nHost: ours\r\nX-A:%s1\r\n\r\n"
+    around = len(padded) - len("%s")
+    with connected() as wire:
+        assert answer_to(wire, padded % (b" " * (MAX_HEAD_BYTES - around))) == "host x-a;"
+    with connected() as wire:
+        wire.sendall(padded % (b" " * (MAX_HEAD_BYTES + 1 - around)))
+        assert wire.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+def test_who_still_sends_a_head_that_is_too_large_hears_so_first() -> None:
+    with connected() as wire:
+        wire.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+        for _ in range(16):
+            wire.sendall(b"a" * MAX_HEAD_BYTES)
+        answer = b""
+        while piece := wire.recv(4096):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.endswith(b'"code":"head-too-large"}')
