@@ -1,6 +1,9 @@
 """What a model puts out, beside what it put out on its reference: recorded, not judged."""
 
+from collections.abc import Iterator
+
 from service.detection.outputs import measure_outputs
+from service.detection.shares import PREDICTION_SHARE, prediction_shares
 from service.evaluation.measurement import Direction, Measurement
 from service.profiles.binning import Binning
 from service.profiles.profile import FeatureProfile
@@ -26,7 +29,8 @@ def record_outputs(
     Returns
     -------
     list of Measurement
-        ``selection_rate`` and ``prediction_mean``, of a class where it has the ``subject``.
+        ``selection_rate`` and ``prediction_mean``, of a class where it has the ``subject``; with a
+        reference ``prediction_share``, of a bucket.
     """
     before = {} if reference is None else measure_outputs(reference, binning)
     found = []
@@ -49,4 +53,23 @@ def record_outputs(
                 reason=value.reason,
             )
         )
+    if reference is not None:
+        found += _shares(binning, reference, current)
     return found
+
+
+def _shares(
+    binning: Binning, reference: FeatureProfile, current: FeatureProfile
+) -> Iterator[Measurement]:
+    for share in prediction_shares(binning, reference, current):
+        yield Measurement(
+            metric=PREDICTION_SHARE,
+            subject=share.bucket,
+            value=share.value,
+            n=share.n,
+            method="count",
+            direction=Direction.INFORMATION,
+            verdict=None,
+            n_reference=share.n_reference,
+            reference_value=share.reference_value,
+        )

@@ -12,7 +12,7 @@ from service import clock
 from service.exporter import repository
 from service.exporter.exposition import Sample, render, within_budget
 from service.exporter.groups import class_samples, slice_samples
-from service.exporter.measured import feature_samples, model_samples
+from service.exporter.measured import feature_samples, model_samples, share_samples
 from service.exporter.repository import LiveVersion
 from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument
@@ -157,10 +157,11 @@ def _of_slices(read: _Read, version: LiveVersion) -> Iterator[Sample]:
 
 
 def _of_classes(read: _Read, version: LiveVersion) -> Iterator[Sample]:
-    window = read.windows.get((version.id, "performance"))
-    if window is not None:
-        own = (version.model, version.version)
-        yield from class_samples(own, read.measured.get(window.id, ()))
+    own = (version.model, version.version)
+    for family, samples in (("performance", class_samples), ("data", share_samples)):
+        window = read.windows.get((version.id, family))
+        if window is not None:
+            yield from samples(own, read.measured.get(window.id, ()))
 
 
 def _expected_interval(monitor: MonitorDocument) -> float:

@@ -5,12 +5,14 @@ from types import MappingProxyType
 from typing import Any
 
 from service.detection.metrics import RECORDED, RELATIVE, SIGNED
-from service.detection.outputs import OUTPUTS
+from service.detection.outputs import OUTPUTS, SELECTION_RATE
+from service.detection.shares import PREDICTION_SHARE
 from service.evaluation.causes import Severity
 from service.evaluation.concept import CALIBRATION_DRIFT, CONCEPT_DRIFT
 from service.evaluation.multivariate import MULTIVARIATE
 from service.evaluation.quality import QUALITY_METRICS
 from service.exporter.exposition import Sample
+from service.runs.delays import LABEL_DELAY
 
 LABEL = "label"
 TARGETS = frozenset({"prediction", "score", LABEL})
@@ -95,6 +97,7 @@ def model_samples(
         yield from _target_drift(
             own, (row for row in measured if row.metric == "drift" and row.subject == LABEL)
         )
+        yield from _delays(own, measured)
     for row in measured:
         if row.subject is not None or row.metric in _OF_DATA or row.metric == DISCOVERED:
             continue
@@ -104,6 +107,19 @@ def model_samples(
             yield from () if estimated else _concept(own, row)
         elif row.metric != COVERAGE and row.metric.startswith(_ESTIMATED) == estimated:
             yield from _performance(own, row, tolerance)
+
+
+def share_samples(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:
+    """Yield how the predictions of the newest data window are distributed, and the reference's."""
+    for row in measured:
+        # Of many classes the rate of each is its share.
+        if row.metric not in {PREDICTION_SHARE, SELECTION_RATE} or row.subject is None:
+            continue
+        metric_labels = (*own, row.subject)
+        yield Sample("modelwatch_prediction_share_ratio", metric_labels, row.value)
+        if row.reference_value is not None:
+            name = "modelwatch_prediction_reference_share_ratio"
+            yield Sample(name, metric_labels, row.reference_value)
 
 
 def _drift(own: tuple[str, str], measured: Sequence[Any]) -> Iterator[Sample]:
@@ -146,6 +162,12 @@ def _target_drift(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sam
         yield Sample("modelwatch_drift_score", metric_labels, row.value)
         if row.threshold is not None:
             yield Sample("modelwatch_drift_threshold", metric_labels, row.threshold)
+
+
+def _delays(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:
+    for row in measured:
+        if row.metric == LABEL_DELAY:
+            yield Sample("modelwatch_label_delay_seconds", (*own, row.subject), row.value)
 
 
 def _of_rows(own: tuple[str, str], measured: Iterable[Any]) -> Iterator[Sample]:

@@ -7,6 +7,7 @@ from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
 from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.judgement import Judgement
+from service.evaluation.measurement import Measurement
 from service.evaluation.traffic import Traffic
 from service.evaluation.window import Baseline, judge
 from service.ledger.repository import Item
@@ -47,6 +48,7 @@ class Inputs:
     horizon_passed: bool | None
     compared: Baseline | None = None
     rows_gone: bool = False
+    delays: Sequence[Measurement] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
         [finding for found in held.values() for finding in found],
         horizon_passed=inputs.horizon_passed,
     )
+    judgement = replace(judgement, measurements=(*judgement.measurements, *inputs.delays))
     missing = tuple(engine for engine in wanted if engine not in held)
     waits = EVIDENTLY in missing and inputs.monitor.document.drift.waits_for_rows
     return Outcome(judgement, basis, missing, waits)

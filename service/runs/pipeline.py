@@ -53,6 +53,7 @@ from service.runs.comparing import (
     is_unsettled,
     load_baseline,
 )
+from service.runs.delays import measure_label_delays
 from service.runs.findings import ask_for_findings, load_findings
 from service.runs.incidents import calendar_of
 from service.runs.judging import Inputs, Outcome, judge_inputs
@@ -278,6 +279,7 @@ class Pipeline:
                 load_findings(session, item),
                 _horizon_passed(session, item, monitor),
                 rows_gone=are_gone(session, item.model_id, [item.start]),
+                delays=measure_label_delays(session, item) if found["performance"] else (),
             )
         if compared is None:
             return inputs

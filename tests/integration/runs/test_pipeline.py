@@ -25,6 +25,7 @@ from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.retraining.tables import RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
+from service.runs.delays import LABEL_DELAY
 from service.runs.leases import LeaseKeeper
 from service.runs.overfit import SAID
 from service.runs.pipeline import Pipeline
@@ -178,6 +179,14 @@ class Bench:
                 )
             ).one()
 
+    def delays(self, window: Window) -> dict[str | None, tuple[float, int]]:
+        asked = select(Measurement).where(
+            Measurement.window_id == window.id, Measurement.metric == LABEL_DELAY
+        )
+        with self.sessions() as session:
+            found = session.scalars(asked).all()
+        return {m.subject: (round((m.value or 0) / 86_400, 2), m.n) for m in found}
+
     def count(self, table: type) -> int:
         with self.sessions() as session:
             return session.scalar(select(func.count()).select_from(table)) or 0
@@ -201,6 +210,7 @@ def test_labels_make_a_new_revision_and_rows_that_say_nothing_new_do_not(bench: 
     assert (first.revision, first.latest, first.labelled) == (1, False, 0)
     assert (second.revision, second.latest, second.labelled) == (2, True, ROWS)
     assert bench.value(second, "accuracy") == pytest.approx((rows[2] == rows[3]).mean())
+    assert bench.delays(second) == {"50": (9.52, 400), "90": (9.9, 400), "99": (9.99, 400)}
     with bench.sessions.begin() as session:
         bench._arrive(session, DAY, "rows")
     bench.work()
