@@ -27,7 +27,7 @@ from prometheus_client import (
 
 # A `_created` series beside each counter doubles their number and tells nothing that
 # `process_start_time_seconds` does not.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the client's omission
 
 # Not the client's global registry: a test, or a library that has metrics too, would share it.
 REGISTRY = CollectorRegistry(auto_describe=False)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -52,10 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN_DIRECTORY] = Path(directory)
 
 
-def pytest_configure_node(node: object) -> None:
-    node.workerinput["run_directory"] = str(  # type: ignore[attr-defined]
-        node.config.stash[RUN_DIRECTORY]  # type: ignore[attr-defined]
-    )
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["run_directory"] = str(node.config.stash[RUN_DIRECTORY])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -140,21 +140,23 @@ class RowReader:
             yield pa.RecordBatch.from_pydict(arrays)
 
     def _batches(self, query: Select[Any]) -> Iterator[pa.RecordBatch]:
-        statement = query.compile(
-            dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
-            compile_kwargs={"literal_binds": True},
-        )
         if self._connection is None:
             self._connection = adbc_driver_postgresql.dbapi.connect(
                 _with_limits(self._url), autocommit=True
             )
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(str(statement))
+                cursor.execute(as_text(query))
                 yield from cursor.fetch_record_batch()
         except adbc_driver_postgresql.dbapi.Error:
             self.close()
             raise
+
+
+def as_text(query: Select[Any]) -> str:
+    """Return a query with its values in it."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's omission
+    return str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 def _with_limits(url: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc, chdtri
 
 from service.detection.drift import jensen_shannon_divergence
 
@@ -106,8 +107,6 @@ def chi2_tail(statistic: float, df: int) -> float:
     >>> round(chi2_tail(3.841459, 1), 6)
     0.05
     """
-    from scipy.special import chdtrc  # noqa: PLC0415 - only the worker pays for the import
-
     return float(chdtrc(df, statistic)) if df > 0 else 1.0
 
 
@@ -119,6 +118,4 @@ def chi2_quantile(tail: float, df: int) -> float:
     >>> round(chi2_quantile(0.05, 1), 6)
     3.841459
     """
-    from scipy.special import chdtri  # noqa: PLC0415 - only the worker pays for the import
-
     return float(chdtri(df, tail)) if df > 0 else 0.0

@@ -140,7 +140,7 @@ def _tally(row: Index, cell: Index, weight: Floats, size: int) -> Floats:
 
 def _isotonic(centers: Floats, tally: Floats) -> tuple[Floats, Floats]:
     # sklearn costs a second to import, and only the process that fits needs it.
-    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415 - only who fits pays
+    from sklearn.isotonic import IsotonicRegression
 
     total = tally.sum(axis=0)
     present = total > total.sum() * ROUNDING

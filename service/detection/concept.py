@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import chdtrc, gammaincc, ndtr, stdtr
 
 from service.detection.calibrator import Calibrator
 from service.detection.estimation import Estimate, estimate
@@ -143,8 +144,6 @@ def tail_of_loss(found: Surprise, between: float = 0.0, chunks: int = 0) -> floa
     ----------
     F. E. Satterthwaite, "An approximate distribution of estimates of variance components", 1946.
     """
-    from scipy.special import gammaincc, ndtr, stdtr  # noqa: PLC0415 - only the worker pays
-
     spread = spread_of(between, chunks)
     variance = found.labels + found.fit + spread
     if variance <= 0:
@@ -183,8 +182,6 @@ def between_chunks(chunks: Sequence[Surprise]) -> tuple[float, int]:
     ----------
     R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", 1986.
     """
-    from scipy.special import chdtrc  # noqa: PLC0415 - only the worker pays for the import
-
     usable = [chunk for chunk in chunks if chunk.labels > 0]
     if len(usable) < FEWEST_CHUNKS:
         return 0.0, 0

@@ -211,7 +211,7 @@ def variance_of(values: Floats, share: Floats) -> float:
 
 
 def _boosted(inputs: Floats, loss: Floats, weight: Floats, encoding: Encoding) -> Any:
-    from sklearn.ensemble import HistGradientBoostingRegressor  # noqa: PLC0415 - seconds
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
     # The library bins no column without a value; a constant one is as useless, and is binned.
     inputs = np.where(np.isnan(inputs).all(axis=0), 0.0, inputs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from scipy.special import gammaln, ndtr
 
 from service.detection.quality import binomial_tail
 from service.profiles.contents import KEPT
@@ -59,8 +60,6 @@ def count_repeats(contents: Contents, size: int) -> Repeats:
     >>> round(count_repeats(sketch, 2).ratio, 3)  # both rows of 3 of the 6 pairs are the same
     0.25
     """
-    from scipy.special import gammaln  # noqa: PLC0415 - only the worker pays for the import
-
     counts, total = contents.counts.astype(np.float64), contents.rows
     expected = counts * (size / total)
     if size >= total:
@@ -109,8 +108,6 @@ def repeats_tail(current: Repeats, reference: Repeats) -> float:
     >>> round(repeats_tail(Repeats(0.004, 8e-6, 2, 500.0), Repeats(0.0, 0.0, 0, 500.0)), 6)
     0.25
     """
-    from scipy.special import ndtr  # noqa: PLC0415 - only the worker pays for the import
-
     difference = current.ratio - reference.ratio
     if difference <= 0:
         return 1.0

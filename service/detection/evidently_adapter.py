@@ -193,10 +193,10 @@ def _contained() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        np.random.set_state(state)  # noqa: NPY002
+        np.random.set_state(state)  # noqa: NPY002  as above
 
 
-class RecordedVerdict(MetricTest):  # type: ignore[misc]
+class RecordedVerdict(MetricTest):  # type: ignore[misc]  # Evidently has no types
     """A test whose outcome is the verdict that the service has recorded."""
 
     status: str
@@ -218,14 +218,14 @@ class RecordedVerdict(MetricTest):  # type: ignore[misc]
         return outcome
 
 
-class RecordedMetric(SingleValueMetric):  # type: ignore[misc]
+class RecordedMetric(SingleValueMetric):  # type: ignore[misc]  # as above
     """A number that was computed elsewhere."""
 
     title: str
     number: float
 
 
-class RecordedMetricCalculation(SingleValueCalculation[RecordedMetric]):  # type: ignore[misc]
+class RecordedMetricCalculation(SingleValueCalculation[RecordedMetric]):  # type: ignore[misc]  # as above
     """Evidently's way to a number: here it is already known."""
 
     def calculate(self, _context: Any, _current: Any, _reference: Any) -> Any:

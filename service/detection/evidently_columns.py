@@ -42,7 +42,7 @@ def values_of(table: pa.Table, column: Column) -> "pd.Series[Any] | None":
         Finite ``float64`` for a numeric column, otherwise strings; shape ``(n_values,)``, without
         the missing ones, which Evidently would drop from one metric and choke on in the next.
     """
-    import pandas as pd  # noqa: PLC0415  half a second that only the worker pays
+    import pandas as pd
 
     if column.name not in table.column_names:
         return None

@@ -139,8 +139,7 @@ def homogeneity_p_value(rates: Sequence[Rate]) -> float:
     """
     table = np.array([[rate.successes, rate.n - rate.successes] for rate in rates])
     if len(rates) == 2:  # noqa: PLR2004  two groups
-        # scipy.stats takes a second to import, which the API must not pay.
-        from scipy.stats import fisher_exact  # noqa: PLC0415
+        from scipy.stats import fisher_exact
 
         return float(fisher_exact(np.round(table).astype(np.int64)).pvalue)
     x2, df = pearson_x2(table)

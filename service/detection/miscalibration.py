@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc, fdtrc
 
 from service.detection.calibrator import Calibrator
 from service.detection.concept import (
@@ -162,8 +163,6 @@ def tail_of_miscalibration(found: Miscalibration, between: float = 0.0, chunks: 
     """
     if len(found.labels) == 1:
         return _tail_of_one(found, between * float(found.sizes[0]) ** 2, chunks)
-    from scipy.special import chdtrc, fdtrc  # noqa: PLC0415 - only the worker pays
-
     covariance = found.covariance
     if chunks:
         # Whether groups move together is not known; that they do has the heavier tail.
@@ -202,8 +201,6 @@ def between_miscalibrated(chunks: Sequence[Miscalibration]) -> tuple[float, int]
 
     Zeros unless the chunks differ significantly (5 %) from what the calibrator promises of them.
     """
-    from scipy.special import chdtrc  # noqa: PLC0415 - only the worker pays for the import
-
     usable = [chunk for chunk in chunks if (chunk.labels > 0).all()]
     if len(usable) < FEWEST_CHUNKS:
         return 0.0, 0

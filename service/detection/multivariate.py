@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from service.detection.encoding import Encoded
 from service.detection.separation import Fold, Groups, Separation, measure_separation
@@ -66,15 +67,15 @@ def _halves(reference: int, current: int) -> Labels:
 
 
 def _rank(values: Floats) -> Floats:
-    from scipy.stats import rankdata  # noqa: PLC0415 - only the worker pays for the import
+    from scipy.stats import rankdata
 
     ranks: Floats = rankdata(values)
     return ranks
 
 
 def _boost(encoded: Encoded, taught: Labels, is_current: Labels) -> Floats:
-    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415 - seconds
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with it
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     rows = np.column_stack((encoded.numbers, encoded.codes))
     model = HistGradientBoostingClassifier(
@@ -93,14 +94,12 @@ def _boost(encoded: Encoded, taught: Labels, is_current: Labels) -> Floats:
 
 def _crossed(encoded: Encoded) -> Floats:
     """Return every column as normal scores or indicators, and their products."""
-    from scipy.stats import norm, rankdata  # noqa: PLC0415 - only the worker pays for the import
-
     base: list[Floats] = []
     for values in encoded.numbers.T:
         known = ~np.isnan(values)
         scores = np.zeros(len(values))
         # What a product of two columns tells must not hang on one far value.
-        scores[known] = norm.ppf(rankdata(values[known]) / (known.sum() + 1))
+        scores[known] = ndtri(_rank(values[known]) / (known.sum() + 1))
         base.append(scores)
         if not known.all():
             base.append((~known).astype(np.float64))

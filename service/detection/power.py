@@ -2,6 +2,8 @@
 
 from math import isfinite, sqrt
 
+from scipy.special import chdtrc, chndtrinc, ndtri
+
 from service.detection.comparison import Test
 from service.detection.methods import DriftMethod
 
@@ -35,8 +37,6 @@ def noncentrality(statistic: float, df: int, power: float = POWER) -> float:
     >>> round(noncentrality(3.841459, 1), 3)  # (1.96 + 0.8416)², but for the other tail
     7.849
     """
-    from scipy.special import chdtrc, chndtrinc  # noqa: PLC0415 - only the worker pays for it
-
     if chdtrc(df, statistic) >= power:
         return 0.0
     return float(chndtrinc(statistic, df, 1 - power))
@@ -86,8 +86,6 @@ def detectable_effect(
     0.018
     0.002
     """
-    from scipy.special import ndtri  # noqa: PLC0415 - only the worker pays for it
-
     varies, chunks = test.variability.rho, test.variability.chunks
     noise = 1 + varies * (1 + 1 / chunks) / test.spread if varies > 0 else 1.0
     found = noise * noncentrality(test.critical(level) / noise, test.df, power)

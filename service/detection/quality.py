@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc, betaln, gammaln
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -18,8 +19,6 @@ def binomial_tail(count: int, rows: int, probability: float) -> float:
     >>> round(binomial_tail(2, 3, 0.5), 6)
     0.5
     """
-    from scipy.special import bdtrc  # noqa: PLC0415 - only the worker pays for the import
-
     if count <= 0:
         return 1.0
     if count > rows:
@@ -75,8 +74,6 @@ def beta_binomial_tail(count: int, rows: int, a: float, b: float) -> float:
 
 
 def _log_beta_binomial(values: Counts, rows: int, a: float, b: float) -> Floats:
-    from scipy.special import betaln, gammaln  # noqa: PLC0415 - only the worker pays for it
-
     choose = gammaln(rows + 1) - gammaln(values + 1) - gammaln(rows - values + 1)
     terms: Floats = choose + betaln(values + a, rows - values + b) - betaln(a, b)
     return terms
@@ -151,8 +148,6 @@ def stuck_tail(rows: int, reference: Counts) -> float:
     >>> round(stuck_tail(2, np.array([2, 2])), 6)  # 2 · C(4, 2) / C(6, 2)
     0.8
     """
-    from scipy.special import gammaln  # noqa: PLC0415 - only the worker pays for the import
-
     total = int(reference.sum())
     ways = gammaln(reference + rows + 1) - gammaln(reference + 1)
     all_ways = gammaln(total + rows + 1) - gammaln(total + 1)

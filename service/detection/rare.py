@@ -5,6 +5,7 @@ from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -73,8 +74,6 @@ def _log_hypergeometric(cell: Counts, rows: int, marked: Counts | int, total: in
 
 
 def _log_choose(n: Counts | int, k: Counts | int) -> Floats:
-    from scipy.special import gammaln  # noqa: PLC0415 - only the worker pays for the import
-
     result: Floats = gammaln(np.add(n, 1)) - gammaln(np.add(k, 1)) - gammaln(np.subtract(n, k) + 1)
     return result
 

@@ -6,6 +6,7 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import fdtrc, ndtr, stdtr
 
 Floats = NDArray[np.float64]
 Groups = NDArray[np.int64]
@@ -46,9 +47,7 @@ class Separation:
     @property
     def p_above(self) -> float:
         """Return how probable as high a value is by chance."""
-        from scipy.stats import norm, t  # noqa: PLC0415 - only the worker pays for the import
-
-        tail = norm.sf(self.z) if self.df is None else t.sf(self.z, self.df)
+        tail = ndtr(-self.z) if self.df is None else stdtr(self.df, -self.z)
         return float(tail)
 
     @property
@@ -97,7 +96,7 @@ def measure_separation(folds: Sequence[Fold]) -> Separation:
 
 
 def _of_fold(fold: Fold) -> tuple[float, float, float, int | None]:
-    from scipy.stats import rankdata  # noqa: PLC0415 - only the worker pays for the import
+    from scipy.stats import rankdata
 
     m, n = len(fold.reference), len(fold.current)
     ranks = rankdata(np.concatenate((fold.reference, fold.current)))
@@ -119,8 +118,6 @@ def _of_fold(fold: Fold) -> tuple[float, float, float, int | None]:
 
 def _between(places: Floats, groups: Groups | None) -> tuple[float, int]:
     """Return the variance between the pieces' true means, 0 where chance explains it."""
-    from scipy.stats import f  # noqa: PLC0415 - only the worker pays for the import
-
     if groups is None:
         return 0.0, 0
     _, codes = np.unique(groups, return_inverse=True)
@@ -131,7 +128,7 @@ def _between(places: Floats, groups: Groups | None) -> tuple[float, int]:
     means = np.bincount(codes, weights=places) / sizes
     among = float((sizes * (means - places.mean()) ** 2).sum()) / (count - 1)
     within = float(((places - means[codes]) ** 2).sum()) / (rows - count)
-    if within <= 0 or f.sf(among / within, count - 1, rows - count) >= UNSTEADY:
+    if within <= 0 or fdtrc(count - 1, rows - count, among / within) >= UNSTEADY:
         return 0.0, count
     typical = (rows - float((sizes**2).sum()) / rows) / (count - 1)
     return max((among - within) / typical, 0.0), count

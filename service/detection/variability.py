@@ -6,6 +6,7 @@ from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from service.detection.calibration import chi2_quantile, chi2_tail, pearson_x2
 
@@ -99,8 +100,6 @@ def critical_statistic(tail: float, df: int, spread: float, variability: Variabi
     >>> round(critical_statistic(0.05, 1, 0.002, Variability(0.001, 10)), 3)
     6.656
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - only the worker pays for the import
-
     critical = chi2_quantile(tail, df)
     if variability.rho <= 0:
         return critical

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log1p, sqrt
 
+from scipy.special import pdtr, stdtr
+
 # Means of more weeks follow a change of the traffic too slowly.
 MOST_WEEKS = 4
 FEWEST_RESIDUALS = 7
@@ -120,8 +122,6 @@ def volume_tail(rows: int, usual: Usual) -> float:
     >>> volume_tail(400, usual) < 1e-7
     True
     """
-    from scipy.special import stdtr  # noqa: PLC0415 - only the worker pays for the import
-
     variance = (usual.variance + exp(-usual.mean)) * (1 + 1 / usual.seasons)
     return float(2 * stdtr(usual.days, -abs(log1p(rows) - usual.mean) / sqrt(variance)))
 
@@ -134,6 +134,4 @@ def floor_tail(rows: int, floor: float) -> float:
     >>> round(floor_tail(0, 3.0), 6)
     0.049787
     """
-    from scipy.special import pdtr  # noqa: PLC0415 - only the worker pays for the import
-
     return float(pdtr(rows, floor)) if floor > 0 else 1.0

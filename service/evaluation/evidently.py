@@ -57,7 +57,7 @@ def measure(
     KeyError
         If a test has no such name.
     """
-    from service.detection.evidently_adapter import score_columns  # noqa: PLC0415  seconds
+    from service.detection.evidently_adapter import score_columns
 
     scores = score_columns(
         _table(reference), current, columns, methods, overrides or {}, min_rows=min_rows
@@ -122,7 +122,7 @@ def render_report(
     bytes
         One HTML document in UTF-8 of a few MB, which loads nothing.
     """
-    from service.detection import evidently_adapter as adapter  # noqa: PLC0415  seconds
+    from service.detection import evidently_adapter as adapter
 
     rows = _table(reference) if reference is not None else None
     scores = (

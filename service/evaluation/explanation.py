@@ -97,7 +97,7 @@ def expected_errors(
     reference: pa.Table, current: pa.Table, classes: Classes, realised: Floats
 ) -> list[Floats] | None:
     """Return each row's probability of an error by its score; ``None`` without scored labels."""
-    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415  it takes a second to import
+    from sklearn.isotonic import IsotonicRegression
 
     predicted = [class_codes(rows, PREDICTION, classes) for rows in (reference, current)]
     scores = [find_floats(rows, SCORE) for rows in (reference, current)]

@@ -121,7 +121,7 @@ def p_value_beyond(name: str, now: MetricValue, limit: float) -> float:
     0.9298
     """
     if now.successes is not None and name in EXACT:
-        from scipy.stats import binom  # noqa: PLC0415  it takes a second to import
+        from scipy.stats import binom
 
         successes, n = _counts(name, now)
         share = _share(name, min(max(limit, 0.0), 1.0))
@@ -146,8 +146,7 @@ def _on_scale(name: str, value: float) -> float:
 
 def _fisher(name: str, now: MetricValue, before: MetricValue) -> float:
     """Return Fisher's exact one-sided p, on rows, or on Kish's effective rows if they weigh."""
-    # scipy.stats takes a second to import, which the API must not pay.
-    from scipy.stats import hypergeom  # noqa: PLC0415
+    from scipy.stats import hypergeom
 
     (k_now, n_now), (k_before, n_before) = _counts(name, now), _counts(name, before)
     # A frozen distribution would take ten times as long, which counts with hundreds of slices.

@@ -22,8 +22,7 @@ _PAIR_BYTES = 16
 _HASH_BYTES = 8
 _TOKEN_BITS = 62
 _encode = msgspec.json.Encoder().encode
-# They tell deliveries apart, and are no secrets.
-_tokens = random.Random()  # noqa: S311
+_tokens = random.Random()  # noqa: S311  they tell deliveries apart, and are no secrets
 
 Key = tuple[int, bytes]
 """A model's id and the digest of source and correlation."""

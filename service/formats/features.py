@@ -9,6 +9,8 @@ from service.formats.values import Row
 from service.registry.classes import class_text
 
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
+# So many fit 64 bits, whatever they are.
+_SURE_DIGITS = 18
 # More than any version has, what it drops included.
 MAX_COLUMNS = 1_000
 
@@ -81,7 +83,8 @@ def guess(value: str) -> Any:
     """Return what a cell of CSV says: an integer, a number, or itself."""
     text = value.strip()
     try:
-        return int(text) if text.lstrip("+-").isdecimal() and len(text) < 19 else _finite(text)  # noqa: PLR2004 - 64 bits
+        whole = text.lstrip("+-").isdecimal() and len(text) <= _SURE_DIGITS
+        return int(text) if whole else _finite(text)
     except ValueError:
         return value
 

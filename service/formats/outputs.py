@@ -164,7 +164,7 @@ def _decided(output: Output, decide: str | float, task: Task) -> Output:
     score, scores = output.get("score"), output.get("scores")
     if score is not None and len(task.classes) == BINARY and _is_number(score):
         # The first of equals wins, as in NumPy; a threshold is reached by itself.
-        positive = score > 0.5 if decide == "argmax" else score >= decide  # noqa: PLR2004
+        positive = score > 1 - score if decide == "argmax" else score >= decide
         other = next(name for name in task.classes if name != task.positive)
         return {"prediction": task.positive if positive else other}
     if decide == "argmax" and isinstance(scores, dict) and all(map(_is_number, scores.values())):

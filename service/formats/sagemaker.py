@@ -113,7 +113,7 @@ def _json_rows(data: str, known: tuple[str, ...]) -> list[Row]:
     try:
         document = load(content, "data")
     except PayloadError as error:
-        if error.code != Trouble.MALFORMED_PAYLOAD or len(lines) < 2:  # noqa: PLR2004
+        if error.code != Trouble.MALFORMED_PAYLOAD or not lines[1:]:
             raise
         # application/jsonlines: a row a line.
         return as_rows([load(line, "data") for line in lines], "data")

@@ -14,6 +14,8 @@ _NUMBERS = frozenset(
     }
 )
 _MATRIX = 2
+# Rows, columns, and two that may be 1.
+_MOST_SIZES = 4
 MAX_TENSORS = 400
 MAX_ELEMENTS = 4_000_000
 
@@ -89,7 +91,7 @@ def _read(tensor: Tensor) -> list[Any]:
 def _shape(shape: Any) -> list[int]:
     if (
         not isinstance(shape, list)
-        or not 1 <= len(shape) <= 4  # noqa: PLR2004 - rows, columns, and two that may be 1
+        or not 1 <= len(shape) <= _MOST_SIZES
         or not all(type(size) is int and 0 <= size <= MAX_ELEMENTS for size in shape)
     ):
         message = "a tensor's shape is a list of one to four sizes"

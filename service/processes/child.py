@@ -30,21 +30,21 @@ def _read_line(descriptor: int) -> bytes:
 
 def _load(role: str) -> Run:
     # Imported here: each role pays for what it uses.
-    from service.processes.stopping import stop_event  # noqa: PLC0415
+    from service.processes.stopping import stop_event
 
     if role == "api":
-        from service.processes import api  # noqa: PLC0415
+        from service.processes import api
 
         return lambda message: api.run_child(message, stop_event(parent=0))
     if role == "worker":
-        from service.processes import worker  # noqa: PLC0415
+        from service.processes import worker
 
         return lambda message: worker.run_child(message, stop_event(parent=0))
     if role == "demo":
-        from service.processes import demo  # noqa: PLC0415
+        from service.processes import demo
 
         return lambda message: demo.run_child(message, stop_event(parent=0))
-    from service.processes import guard  # noqa: PLC0415
+    from service.processes import guard
 
     return guard.run_child
 

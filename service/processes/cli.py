@@ -36,7 +36,7 @@ def up(
 
     The database is embedded, unless MODELWATCH_DATABASE_URL is set.
     """
-    from service.processes import up as implementation  # noqa: PLC0415
+    from service.processes import up as implementation
 
     settings = read_settings(data_dir=data_dir, host=host, port=port)
     return implementation.run(settings, demo=demo, open_pages=not no_open)
@@ -50,12 +50,12 @@ def serve(*, host: str | None, port: int | None) -> int:
 
     It works on MODELWATCH_DATABASE_URL; any number may run side by side.
     """
-    from service.processes.database import required_url  # noqa: PLC0415
+    from service.processes.database import required_url
 
     settings = read_settings(host=host, port=port)
     # Before the imports of the API, which take a second.
     required_url(settings, "serve")
-    from service.processes import api  # noqa: PLC0415
+    from service.processes import api
 
     return api.run(settings)
 
@@ -66,11 +66,11 @@ def worker() -> int:
 
     It works on MODELWATCH_DATABASE_URL; any number may run side by side.
     """
-    from service.processes.database import required_url  # noqa: PLC0415
+    from service.processes.database import required_url
 
     settings = read_settings()
     required_url(settings, "worker")
-    from service.processes import worker as implementation  # noqa: PLC0415
+    from service.processes import worker as implementation
 
     return implementation.run(settings)
 
@@ -81,7 +81,7 @@ def migrate() -> int:
 
     They are those of MODELWATCH_DATABASE_URL.
     """
-    from service.processes import database  # noqa: PLC0415
+    from service.processes import database
 
     url = database.required_url(read_settings(), "migrate")
     database.migrate(url)

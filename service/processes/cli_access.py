@@ -42,7 +42,7 @@ def create(*, data_dir: Path | None, expires: timedelta | None, **given: Any) ->
 
     It is printed once, alone on standard output, and cannot be had again.
     """
-    from service.processes import access  # noqa: PLC0415
+    from service.processes import access
 
     wish = {
         **given,
@@ -62,7 +62,7 @@ def create(*, data_dir: Path | None, expires: timedelta | None, **given: Any) ->
 @data_dir_option
 def list_(*, data_dir: Path | None) -> int:
     """List all keys, without their secrets."""
-    from service.processes import access  # noqa: PLC0415
+    from service.processes import access
 
     for line in access.listed(read_settings(data_dir=data_dir)):
         click.echo(line)
@@ -80,7 +80,7 @@ def rotate(*, kid: str, grace: timedelta, data_dir: Path | None) -> int:
 
     The old one goes on for the grace, and no longer.
     """
-    from service.processes import access  # noqa: PLC0415
+    from service.processes import access
 
     text = access.rotate(read_settings(data_dir=data_dir), kid, grace)
     click.echo("Keep this key; it is not shown again:", err=True)
@@ -96,7 +96,7 @@ def revoke(*, kid: str, data_dir: Path | None) -> int:
 
     Every process refuses it within 30 seconds.
     """
-    from service.processes import access  # noqa: PLC0415
+    from service.processes import access
 
     access.revoke(read_settings(data_dir=data_dir), kid)
     click.echo(f"{kid} is revoked: every process refuses it within 30 seconds")
@@ -115,7 +115,7 @@ def verify(*, data_dir: Path | None) -> int:
 
     Exit code 1 where it is broken.
     """
-    from service.processes import access  # noqa: PLC0415
+    from service.processes import access
 
     found = access.verified(read_settings(data_dir=data_dir))
     if found.broken_at is not None:

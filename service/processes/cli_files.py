@@ -68,8 +68,8 @@ def replay(
     if given["labels_only"] and not given["labels"]:
         message = "--labels-only and --no-labels leave nothing to send"
         raise click.UsageError(message)
-    from service.processes import replay as implementation  # noqa: PLC0415
-    from service.processes.table_records import Options  # noqa: PLC0415
+    from service.processes import replay as implementation
+    from service.processes.table_records import Options
 
     options = Options(
         columns=columns,
@@ -162,9 +162,9 @@ def import_(
     if given["labels_only"] and not given["labels"]:
         message = "--labels-only and --no-labels leave nothing to send"
         raise click.UsageError(message)
-    from service.processes import importing  # noqa: PLC0415
-    from service.processes.checkpoint import default_path  # noqa: PLC0415
-    from service.processes.table_records import Options  # noqa: PLC0415
+    from service.processes import importing
+    from service.processes.checkpoint import default_path
+    from service.processes.table_records import Options
 
     settings = read_settings()
     # Another mapping is another import: it begins at the beginning.

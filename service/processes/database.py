@@ -47,7 +47,7 @@ def shown(url: str) -> str:
 
 def migrate(url: str) -> None:
     """Bring the tables to this release, or say that the database does not answer."""
-    from service.db.migrate import upgrade  # noqa: PLC0415 - alembic's import, only where needed
+    from service.db.migrate import upgrade
 
     try:
         upgrade(url)
@@ -80,7 +80,7 @@ def reached(settings: Settings, *, make: bool = False) -> Iterator[str]:
     if settings.database_url is not None:
         yield required_url(settings, "key")
         return
-    from service.db.embedded import EmbeddedPostgres  # noqa: PLC0415
+    from service.db.embedded import EmbeddedPostgres
 
     embedded = EmbeddedPostgres(settings.data_dir)
     running = embedded.running_url()
@@ -101,7 +101,7 @@ def provided(settings: Settings) -> Iterator[Provided]:
     if settings.database_url is not None:
         yield Provided(required_url(settings, "up"))
         return
-    from service.db.embedded import EmbeddedPostgres  # noqa: PLC0415
+    from service.db.embedded import EmbeddedPostgres
 
     embedded = EmbeddedPostgres(settings.data_dir)
     try:

@@ -105,7 +105,7 @@ def _local(path: Path) -> list[File]:
 
 
 def _remote(address: str) -> list[File]:
-    import fsspec  # noqa: PLC0415 - takes 0.15 s, and only addresses need it
+    import fsspec
 
     system, path = fsspec.core.url_to_fs(address)
     scheme = address.partition("://")[0]

@@ -49,9 +49,9 @@ class Instant(click.ParamType[datetime]):
 
 def read_settings(**given: Any) -> "Settings":
     """Read the environment; what the command line says goes first."""
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
-    from service.settings import Settings  # noqa: PLC0415
+    from service.settings import Settings
 
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})

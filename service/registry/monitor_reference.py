@@ -119,7 +119,7 @@ def read_season(text: object) -> Season:
         message = f"a season is in words like: {known}{hint(text, SEASONS)}"
         raise ValueError(message)
     of, yesterday, _, count, unit = found.groups()
-    step = "1d" if yesterday or unit == "days" else "1w"
+    step: Literal["1d", "1w"] = "1d" if yesterday or unit == "days" else "1w"
     number = int(count or 1)
     if not 1 <= number <= MOST_SEASONS:
         message = f"a season goes back 1 to {MOST_SEASONS} times"
@@ -127,7 +127,7 @@ def read_season(text: object) -> Season:
     if of == "weekday" and step == "1d":
         message = "the same weekday comes once a week: 'same weekday of the last 4 weeks'"
         raise ValueError(message)
-    return Season("hour" if of == "hour" else "weekday", step, number, found[0])  # type: ignore[arg-type]
+    return Season("hour" if of == "hour" else "weekday", step, number, found[0])
 
 
 def write_comparison(value: Comparison) -> str | dict[str, str]:

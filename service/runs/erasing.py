@@ -11,6 +11,7 @@ of many rows names nobody.
 import io
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -143,10 +144,10 @@ def _drop_cached(session: Session, found: Found, model_id: int) -> int:
             Window.start < item.end,
             Window.end > item.start,
         )
-        done = session.execute(
+        done: Any = session.execute(
             delete(Report).where(exists().where(Window.id == Report.window_id, *over))
         )
-        number += done.rowcount  # type: ignore[attr-defined]
+        number += done.rowcount
         session.execute(
             delete(RowFinding).where(
                 RowFinding.version_id == item.version_id,

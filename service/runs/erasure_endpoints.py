@@ -70,8 +70,7 @@ def erase_subject(
     pseudonyms = pseudonyms_of(state.settings)
     if pseudonyms is None:
         raise NoKeyError
-    # Profiles are slow to import, and most API processes never need them.
-    from service.runs.erasing import erase  # noqa: PLC0415
+    from service.runs.erasing import erase  # noqa: PLC0415  slow to import, and rarely needed
 
     return ReceiptAnswer.of(erase(state.sessions, pseudonyms, subject, actor=actor))
 

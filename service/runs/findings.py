@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -146,9 +147,9 @@ def ask_for_findings(
         mark(session, "evidently", [item], after_end=after, quiet=ROW_STAGE_DELAY, details=details)
 
 
-def _from_json(content: dict[str, object]) -> Measurement:
+def _from_json(content: dict[str, Any]) -> Measurement:
     fields = dict(content)
     verdict = fields["verdict"]
     fields["direction"] = Direction(str(fields["direction"]))
     fields["verdict"] = Verdict(str(verdict)) if verdict is not None else None
-    return Measurement(**fields)  # type: ignore[arg-type]
+    return Measurement(**fields)

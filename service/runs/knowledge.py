@@ -97,19 +97,22 @@ class Knowledge:
     """Binnings and references by id, deserialised."""
 
     def __init__(self) -> None:
+        self._erasure: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._binnings: _Kept[Binning] = _Kept()
         self._references: _Kept[LoadedReference] = _Kept()
         self._chunks: _Kept[list[Segment]] = _Kept()
         # Samples are larger than profiles.
         self._groups: _Kept[SlicedReference] = _Kept(KEPT_SAMPLES)
         self._pieces: _Kept[Pieces] = _Kept()
-        self._erasure: int | None = None
 
     def refresh(self, session: Session) -> None:
         """Let go of everything if something was erased since: what never changes did then."""
         newest = newest_erasure(session)
         if newest != self._erasure:
-            self.__init__()  # type: ignore[misc]
+            self._forget()
             self._erasure = newest
 
     def binning(self, session: Session, binning_id: int) -> Binning:

@@ -113,11 +113,10 @@ def put_reference(
     prediction: Annotated[str | None, Query(description="of predicted classes or numbers")] = None,
     label: Annotated[str | None, Query(description="of true classes or numbers")] = None,
     weight: Annotated[str | None, Query(description="of weights")] = None,
-    ignore: Annotated[list[str], Query(description="columns to leave out")] = [],  # noqa: B006
+    ignore: Annotated[tuple[str, ...], Query(description="columns to leave out")] = (),
 ) -> ReferenceAnswer:
     """Store what a version's windows are compared with; a new one is a new revision."""
-    # Profiles and calibration are slow to import, and most API processes never need them.
-    from service.runs.references import Upload, store_reference  # noqa: PLC0415
+    from service.runs.references import Upload, store_reference  # noqa: PLC0415  slow to import
 
     given = {"ts": ts, "score": score, "prediction": prediction, "label": label, "weight": weight}
     upload = Upload(

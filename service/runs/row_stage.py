@@ -103,8 +103,7 @@ class RowStage:
                 release(session, [claim], retry_in=timedelta(0))
         except SQLAlchemyError:
             raise
-        except Exception as error:  # noqa: BLE001
-            # The job's boundary: a library's failure costs its scores, never the worker.
+        except Exception as error:  # noqa: BLE001  a library's failure must not cost the worker
             self._note(claim, error)
             with suppress(ClaimLostError), self._sessions.begin() as session:
                 release(session, [claim], retry_in=RETRY, error=type(error).__name__)

@@ -75,16 +75,15 @@ def named_codes() -> set[str]:
     found = set()
     for tree in trees():
         for node in ast.walk(tree):
-            values: list[ast.expr] = []
+            values: list[ast.expr | None] = []
             if isinstance(node, ast.Call):
                 values = [each.value for each in node.keywords if each.arg == "code"]
             elif isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
                 values = [
                     each.value
                     for each in node.body
-                    if isinstance(each, ast.Assign | ast.AnnAssign)
-                    and each.value is not None
-                    and "code" in ast.dump(getattr(each, "target", None) or each.targets[0])  # type: ignore[union-attr]
+                    if (isinstance(each, ast.Assign) and "code" in ast.dump(each.targets[0]))
+                    or (isinstance(each, ast.AnnAssign) and "code" in ast.dump(each.target))
                 ]
             found |= {v.value for v in values if isinstance(v, ast.Constant)}
     return {str(code) for code in found if isinstance(code, str)}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,20 @@ def test_a_folder_that_is_killed_again_and_again_is_imported_once(
     write_folder(tmp_path / "data")
     line = command(service, model, tmp_path, str(tmp_path / "data"), *MAPPED, "--batch", "50")
     kills = 0
+
+    def has_come(child: subprocess.Popen[bytes], goal: int) -> bool:
+        return child.poll() is not None or len(stored(service, cluster_url, model, "1")) >= goal
+
     for goal in range(200, 600 * KILLS, 600):
         with subprocess.Popen(
             line, env=environment(service), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as child:
             eventually(
-                lambda goal=goal, child=child: child.poll() is not None  # type: ignore[misc]
-                or len(stored(service, cluster_url, model, "1")) >= goal,
-                seconds=120, message="the import does not move", every=0.01,
-            )  # fmt: skip
+                partial(has_come, child, goal),
+                seconds=120,
+                message="the import does not move",
+                every=0.01,
+            )
             kills += child.poll() is None
             child.send_signal(signal.SIGKILL)
     assert kills == KILLS

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
@@ -13,9 +14,9 @@ MakeKey = Callable[..., str]
 def make_key(sessions: sessionmaker[Session]) -> MakeKey:
     """Return how to make a key; it grants to read unless something else is said."""
 
-    def make(*scopes: Scope, **wish: object) -> str:
+    def make(*scopes: Scope, **wish: Any) -> str:
         with sessions.begin() as session:
-            asked = Wish(scopes=scopes or (Scope.READ,), **wish)  # type: ignore[arg-type]
+            asked = Wish(scopes=scopes or (Scope.READ,), **wish)
             return create_key(session, "cli", asked).text
 
     return make

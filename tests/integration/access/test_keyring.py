@@ -114,7 +114,7 @@ def test_a_key_revoked_here_opens_nothing_any_more_even_if_it_is_being_read(
             go_on.wait(20)
             return found
 
-        ring._read = slowly  # type: ignore[method-assign]
+        ring._read = slowly  # type: ignore[method-assign]  # the time it takes is what counts
         reading = asyncio.create_task(ring._loaded_after(time.monotonic()))
         assert await asyncio.to_thread(read.wait, 20)
         with sessions.begin() as session:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets import reader
@@ -66,12 +65,8 @@ def test_labels_of_a_model_that_the_statistics_do_not_know_are_not_searched_row_
             query = reader._with_newest_label(
                 newer, reader._fixed(newer), START, START + DAY, unlabelled=unlabelled
             )
-            statement = query.compile(
-                dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
-                compile_kwargs={"literal_binds": True},
-            )
             [plan] = connection.exec_driver_sql(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {reader.as_text(query)}"
             ).scalar_one()
             nodes = list(_nodes(plan["Plan"]))
             assert nodes[0]["Actual Rows"] == ROWS

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.engine import make_engine, make_sessions
 from service.registry.documents import read
 from service.registry.repository import find_version, live_versions
 from service.registry.schemas import VersionDocument
@@ -239,12 +240,9 @@ def test_a_body_that_cannot_be_read_is_refused_by_name(
 
 
 def test_a_database_that_is_away_is_said_to_be(client: "TestClient", engine: Engine) -> None:
-    from sqlalchemy.orm import sessionmaker as make  # noqa: PLC0415
-
-    from service.db.engine import make_engine  # noqa: PLC0415
-
     away = make_engine("postgresql://nobody@/none?host=/nowhere")
-    client.app.state.sessions = make(away)  # type: ignore[attr-defined]
+    application: Any = client.app
+    application.state.sessions = make_sessions(away)
     answer = client.get("/v1/models")
     assert (answer.status_code, answer.json()["code"]) == (503, "database-away")
     assert answer.headers["retry-after"] == "2"

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
+from service.ledger.repository import Item
 from service.registry.repository import find_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
@@ -158,7 +159,8 @@ def test_a_sample_has_the_vectors_and_evidently_the_parts(
     with sessions() as session:
         version = find_version(session, "loans", "7")
         window = session.scalars(select(Window).where(Window.latest)).one()
-        material = load_material(session, reader, window, 1)  # type: ignore[arg-type]
+        item = Item(window.model_id, window.version_id, window.start, window.end)
+        material = load_material(session, reader, item, 1)
     assert material is not None
     assert material.current["vector"].to_pylist()[0] is not None
     sampled = {column.name for column in material.sampled}

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.profiles.binning import NumericBins
 from service.profiles.segments import segments_from_bytes
 from service.profiles.serialise import binning_from_bytes
 from service.registry.repository import (
@@ -224,7 +225,10 @@ def test_a_new_column_makes_new_edges_and_keeps_the_old_ones(
     assert answer["binning_revision"] == 2
     with sessions() as session:
         old, new = (binning_from_bytes(load_binning(session, i)) for i in (1, 2))
-    assert new.columns["income"].edges.tolist() == old.columns["income"].edges.tolist()  # type: ignore[union-attr]
+    before, after = (binning.columns["income"] for binning in (old, new))
+    assert isinstance(before, NumericBins)
+    assert isinstance(after, NumericBins)
+    assert before.edges.tolist() == after.edges.tolist()
     assert "age" in new.columns
 
 

@@ -357,7 +357,7 @@ def test_a_database_that_is_away_for_a_while_stops_nothing(
         return sessions.begin()
 
     by = Courier(
-        SimpleNamespace(begin=begin),  # type: ignore[arg-type]
+        SimpleNamespace(begin=begin),  # type: ignore[arg-type]  # all that it does with them
         Sender(Allowed.read("127.0.0.1"), trusted()),
         KEY,
     )

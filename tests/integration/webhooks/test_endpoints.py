@@ -132,7 +132,8 @@ def test_what_the_administrator_allows_can_be_put(client: TestClient) -> None:
 
 
 def test_without_a_key_no_webhook_is_kept(client: TestClient) -> None:
-    client.app.state.settings = Settings()  # type: ignore[attr-defined]
+    application: Any = client.app
+    application.state.settings = Settings()
     answer = put(client)
     assert (answer.status_code, answer.json()["code"]) == (409, "no-secret-key")
     assert "MODELWATCH_SECRET_KEY" in answer.json()["detail"]

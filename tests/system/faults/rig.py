@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Rig:
         upgrade(self.database.url)
         self.links = [Proxy(lambda: self.database.socket) for _ in range(apis + 1)]
         self.ports = [free_port() for _ in range(apis)]
-        self.doors = [Proxy(lambda port=port: port) for port in self.ports]  # type: ignore[misc]
+        self.doors = [Proxy(partial(int, port)) for port in self.ports]
         self.apis = [
             Role(f"api-{i}", scratch, serve, self.settings(self.links[i], port=port))
             for i, port in enumerate(self.ports)

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-# What judging a window imports at its first use.
-import scipy.stats  # noqa: F401
-import sklearn.isotonic  # noqa: F401
+import scipy.stats  # noqa: F401  judging a window imports it at its first use
+import sklearn.isotonic  # noqa: F401  as above
 
 from service.ingest import link
 from service.ingest import service as ingest

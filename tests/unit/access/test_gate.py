@@ -56,7 +56,7 @@ def ask(
         "query_string": b"",
         "headers": list(headers),
     }
-    gate = Gate(app, OneKey(**grant), keyless=keyless)  # type: ignore[arg-type]
+    gate = Gate(app, OneKey(**grant), keyless=keyless)  # type: ignore[arg-type]  # it does what a ring does
     asyncio.run(gate(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), seen
 

@@ -1,6 +1,7 @@
 """Every judged measurement belongs to one cause, and is calm only below its closing level."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ HARDLY_ROW_HASH = Importance({"row_hash": 0.0, "income": 1.0})
 OK, ALERT, THIN = Verdict.OK, Verdict.ALERT, Verdict.INSUFFICIENT_DATA
 
 
-def a_measurement(metric: str = "drift", **more: object) -> Measurement:
+def a_measurement(metric: str = "drift", **more: Any) -> Measurement:
     base = Measurement(
         metric=metric,
         subject="income" if metric == "drift" else None,
@@ -28,7 +29,7 @@ def a_measurement(metric: str = "drift", **more: object) -> Measurement:
         direction=Direction.HIGHER_IS_WORSE,
         verdict=ALERT,
     )
-    return replace(base, **more)  # type: ignore[arg-type]
+    return replace(base, **more)
 
 
 @pytest.mark.parametrize(

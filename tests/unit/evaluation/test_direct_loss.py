@@ -81,9 +81,10 @@ def test_the_same_rows_again_are_no_loss(reference: pa.Table, fitted: Fitted) ->
         window = rows(seed, 1500)
         for name, found in judged(reference, window, fitted).items():
             assert found.verdict is Verdict.OK, name
+            assert found.value is not None
             assert found.ci_low is not None
             assert found.ci_high is not None
-            assert found.ci_low < found.value < found.ci_high  # type: ignore[operator]
+            assert found.ci_low < found.value < found.ci_high
 
 
 def test_an_estimate_follows_the_rows_and_not_their_labels(

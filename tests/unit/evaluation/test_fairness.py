@@ -1,6 +1,7 @@
 """Disparities by hand, on published data, and not by chance among equal groups."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,10 +44,8 @@ def judge(rows: pa.Table, policy: FairnessPolicy, classes: Output = BINARY) -> F
     return {(m.metric, m.slice or m.subject): m for m in judge_fairness(slices, classes, policy)}
 
 
-def a_policy(column: str = "sex", **more: object) -> FairnessPolicy:
-    limits = more.pop("limits", LIMITS)
-    assert isinstance(limits, dict)
-    rule = FairnessRule(column=column, limits=limits, **more)  # type: ignore[arg-type]
+def a_policy(column: str = "sex", **more: Any) -> FairnessPolicy:
+    rule = FairnessRule(**{"column": column, "limits": LIMITS, **more})
     return FairnessPolicy(rules=(rule,))
 
 

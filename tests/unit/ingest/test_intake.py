@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002
 """Whatever is sent, every record is either in the batch or refused."""
 
 import asyncio
@@ -51,8 +50,12 @@ class OneModel:
         return LabelSpec(SPEC.model_id, SPEC.model, SPEC.classes)
 
 
+def an_intake(sent: Sent) -> Intake:
+    return Intake(OneModel(), sent, HORIZON)  # type: ignore[arg-type]  # it does what a catalogue does
+
+
 def take(sent: Sent, kind: str) -> None:
-    intake = Intake(OneModel(), sent, HORIZON)  # type: ignore[arg-type]
+    intake = an_intake(sent)
     try:
         batch = asyncio.run(getattr(intake, kind)())
     except ServiceError:
@@ -96,5 +99,5 @@ def test_a_document_that_is_no_utf8_is_refused_even_where_nobody_would_read_it()
     envelope = read_envelope(body)
     sent = Sent(envelope.records, None, None, 2, escapes=False, lines=False)
     with pytest.raises(BadRequestError) as fault:
-        asyncio.run(Intake(OneModel(), sent, HORIZON).predictions())  # type: ignore[arg-type]
+        asyncio.run(an_intake(sent).predictions())
     assert fault.value.code == "malformed-json"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from service.webhooks.addresses import Allowed, read_url
+from service.webhooks.addresses import Address, Allowed, read_url
 from service.webhooks.resolving import resolve, resolve_within
 from service.webhooks.sending import MAX_REPLY_BYTES, Reply, Sender
 from tests.unit.webhooks.targets import NO_CONTENT, listening, resolving, saying, sender
@@ -155,11 +155,11 @@ def test_a_drop_at_a_time_gains_nothing(drops: tuple[bytes, bytes]) -> None:
 def test_a_resolver_that_hangs_is_not_waited_for() -> None:
     over = threading.Event()
 
-    def hang(_host: str, _port: int) -> list[object]:
+    def hang(_host: str, _port: int) -> list[Address]:
         over.wait(20)
         return []
 
-    by = sender(resolve=hang, seconds=0.2)  # type: ignore[arg-type]
+    by = sender(resolve=hang, seconds=0.2)
     assert post(by, "https://slow.example/").error == "resolve-timeout"
     over.set()
 
