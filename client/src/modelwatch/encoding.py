@@ -35,6 +35,8 @@ def _plain(value: Any) -> Any:
         return None if str(value) == "NaT" else time_text(value)
     if isinstance(value, date):
         return value.isoformat()
+    if type(value).__name__ == "NAType":
+        return None
     if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not value.shape:
         # A time of numpy is in UTC, and its text has no zone.
         text = str(value.astype("datetime64[us]"))

@@ -10,10 +10,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from modelwatch import adapters
 from modelwatch.buffer import Buffer
+from modelwatch.context import take_id
 from modelwatch.encoding import time_text
 from modelwatch.errors import LostRecordsError
-from modelwatch.ids import new_prediction_id
 from modelwatch.sender import Sender
 from modelwatch.transport import Transport
 
@@ -35,6 +36,10 @@ class Monitor:
     ``url``, ``api_key`` and ``mode`` are taken from ``MODELWATCH_URL``, ``MODELWATCH_API_KEY``
     and ``MODELWATCH_MODE`` where they are not given.
     """
+
+    watch = adapters.watch
+    wrap = adapters.wrap
+    log_frame = adapters.log_frame
 
     _sender: Sender | None
     _predictions: Buffer
@@ -65,6 +70,7 @@ class Monitor:
             message = f"mode is one of {', '.join(MODES)}"
             raise ValueError(message)
         self._off = chosen == "off"
+        self.key = (model, version)
         self._heads = (
             _head({"model": model, "version": version}),
             _head({"model": model}),
@@ -87,8 +93,11 @@ class Monitor:
         subject: str | None = None,
         attributions: Mapping[str, float] | None = None,
     ) -> str:
-        """Queue a prediction and return its id; never blocks, never raises."""
-        identity = prediction_id or new_prediction_id()
+        """Queue a prediction and return its id; never blocks, never raises.
+
+        The id is the given one, that of the request (see ``correlate``), or a new one.
+        """
+        identity = prediction_id or take_id(self.key)
         if self._off:
             return identity
         self._logged += 1
@@ -180,6 +189,14 @@ class Monitor:
         if said := [text for rows, text in parts if rows]:
             message = f"lost since the last flush: {'; '.join(said)}"
             raise LostRecordsError(message, {name: rows for name, rows in lost.items() if rows})
+
+    def _miscarry(self, fault: Exception) -> None:
+        if not self._off:
+            self._logged += 1
+            self._fail(fault)
+
+    def _is_filling(self) -> bool:
+        return 2 * (len(self._predictions) + len(self._labels)) > self._limits[0]
 
     def _fail(self, fault: Exception) -> None:
         self._errors += 1
