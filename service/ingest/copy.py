@@ -5,7 +5,7 @@ fields as int16 and the fields.  https://www.postgresql.org/docs/current/sql-cop
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 TRAILER = b"\xff\xff"
@@ -22,6 +22,7 @@ _pack_int8 = struct.Struct(">iq").pack
 _pack_array = struct.Struct(">iiiii").pack
 _FLOAT4, _FLOAT8 = 700, 701
 _pack_float8 = struct.Struct(">id").pack
+_PIECE = 500
 
 
 def int4_field(value: int) -> bytes:
@@ -79,6 +80,8 @@ def jsonb_field(document: bytes | None) -> bytes:
     return pack_length(len(document) + 1) + b"\x01" + document
 
 
-def copy_body(tuples: Iterable[bytes]) -> bytes:
-    """Return the whole stream for encoded tuples."""
-    return b"".join((HEADER, *tuples, TRAILER))
+def copy_stream(tuples: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the stream of encoded tuples in pieces, so that the first is read while more come."""
+    parts = [HEADER, *tuples, TRAILER]
+    for at in range(0, len(parts), _PIECE):
+        yield b"".join(parts[at : at + _PIECE])

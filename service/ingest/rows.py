@@ -32,7 +32,7 @@ _CACHED_TEXT_LENGTH = 64
 
 
 class PreparedRow(msgspec.Struct, gc=False):
-    """A row that can be stored: ``key`` and ``tail`` are its identity, ``cells`` its row.
+    """A row that can be stored: ``key`` and ``tail`` are its identity, ``cells`` its tuple.
 
     Two rows with equal keys are one prediction, told twice; equal tails say the same.  ``wrong``
     names the features that it lost because their values were of another type.
@@ -92,6 +92,7 @@ class Layout:
         numbers = self.numbers
         slots = tuple(f.slot for f in (*numbers, *self.texts, *self.vectors, *self.attributions))
         self.columns = _KEY_COLUMNS + OUTPUT_COLUMNS[spec.task] + _EXTRA_COLUMNS + slots
+        self._count = copy.pack_count(len(self.columns))
         self._head = copy.int8_field(spec.model_id) + copy.int8_field(spec.version_id)
         self._pack_numbers = struct.Struct(">" + "id" * len(numbers)).pack
         self._arguments: list[Any] = [8] * (2 * len(numbers))
@@ -136,7 +137,7 @@ class Layout:
         return PreparedRow(
             key,
             time + _HASH_LENGTH + digest,
-            b"".join((key, middle, numbers, texts, later)),
+            b"".join((self._count, key, middle, numbers, texts, later)),
             fields.ts,
             fields.prediction_id,
             index,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
@@ -59,14 +60,18 @@ def create_stage(connection: psycopg.Connection, target: Target) -> None:
 
 
 def copy_into(
-    cursor: psycopg.Cursor, table: str, columns: Sequence[str], tuples: list[bytes]
+    cursor: psycopg.Cursor, table: str, columns: tuple[str, ...], tuples: Sequence[bytes]
 ) -> None:
     """Send encoded tuples by one binary COPY."""
-    statement = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)").format(
-        table=sql.Identifier(table), columns=_names(columns)
-    )
-    with cursor.copy(statement) as stream:
-        stream.write(copy.copy_body(tuples))
+    with cursor.copy(_copy_statement(table, columns)) as stream:
+        for piece in copy.copy_stream(tuples):
+            stream.write(piece)
+
+
+@lru_cache(maxsize=1_024)
+def _copy_statement(table: str, columns: tuple[str, ...]) -> bytes:
+    statement = sql.SQL("COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
+    return statement.format(table=sql.Identifier(table), columns=_names(columns)).as_bytes()
 
 
 def copy_keys(cursor: psycopg.Cursor, target: Target, items: Sequence[Keyed]) -> None:

@@ -1,13 +1,13 @@
 """What one transaction stores: identities, rows, labels, and the marks that they leave."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import psycopg
 
-from service.ingest import copy, known, letters
+from service.ingest import known, letters
 from service.ingest.erased import REFUSAL, PredictionKey, models_with_erased, require_none_erased
 from service.ingest.known import Entry
 from service.ingest.labels import PreparedLabel, mark_labels
@@ -64,7 +64,7 @@ class Batch:
 Kept = tuple[list[Item], list[Item], list[Item]]
 """What is new, what says again what is stored, what contradicts it."""
 Members = dict[Layout, list[PreparedRow]]
-"""Rows by the columns that they fill, in the order of their keys."""
+"""Rows by the columns that they fill, in the order of their arrival."""
 
 
 def write(
@@ -80,12 +80,13 @@ def write(
     Unless ``staged``, such keys end the attempt with a ``UniqueViolation``, for the price of
     looking for them first is half of the throughput.
     """
-    rows, twice = in_order(row for batch in batches for row in batch.rows)
+    rows = [row for batch in batches for row in batch.rows]
+    ordered, twice = in_order(rows)
     labels, _ = in_order(label for batch in batches for label in batch.labels)
     members = _by_layout(rows)
+    hours = _hours_of(members)
     partitions.ensure(
-        connection,
-        {(layout.spec.model_id, month_of_hour(h)) for layout, h in _hours_of(members)},
+        connection, {(layout.spec.model_id, month_of_hour(hour)) for layout, hour in hours}
     )
     with connection.transaction(), connection.cursor() as cursor:
         if pseudonyms is not None:
@@ -96,18 +97,19 @@ def write(
                 keys = {*map(_prediction_key, rows), *map(_prediction_key, labels)}
                 require_none_erased(cursor, pseudonyms, touched, keys)
         if staged or twice:
-            stored_rows = _store_keys(cursor, IDENTITY, rows)
+            stored_rows = _store_keys(cursor, IDENTITY, ordered)
         else:
             if rows:
-                copy_keys(cursor, IDENTITY, rows)
+                copy_keys(cursor, IDENTITY, ordered)
             stored_rows = (rows, [], [])
         new_rows, _, row_conflicts = stored_rows
         if new_rows is not rows:
             members = _by_layout(new_rows)
+            hours = _hours_of(members)
         _copy_rows(cursor, members)
         stored_labels = _store_keys(cursor, LABEL, labels)
         new_labels, _, label_conflicts = stored_labels
-        _mark_rows(cursor, members)
+        _mark_rows(cursor, hours)
         mark_labels(cursor, new_labels)
         lossy = new_rows if any(batch.verdicts.warnings for batch in batches) else []
         conflicts: list[PreparedRow | PreparedLabel] = [*row_conflicts, *label_conflicts]
@@ -119,8 +121,12 @@ def write(
         letters.count(batch.letters)
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
-    _tell(stored_rows, "predictions")
-    _tell(stored_labels, "labels")
+    for layout, own in members.items():
+        INGEST_ROWS.labels(layout.model, "predictions", "accepted").inc(len(own))
+    for model, count in Counter(item.model for item in new_labels).items():
+        INGEST_ROWS.labels(model, "labels", "accepted").inc(count)
+    _tell_repeats(stored_rows, "predictions")
+    _tell_repeats(stored_labels, "labels")
     return len(new_rows) < len(rows)
 
 
@@ -167,22 +173,23 @@ def _by_layout(rows: Iterable[PreparedRow]) -> Members:
     return members
 
 
-def _hours_of(members: Members) -> Iterator[tuple[Layout, int]]:
-    """Yield every hour since 1970 that rows of a layout are in."""
-    for layout, rows in members.items():
-        for hour in {row.ts // HOUR for row in rows}:
-            yield layout, hour
+def _hours_of(members: Members) -> set[tuple[Layout, int]]:
+    """Return every hour since 1970 that rows of a layout are in."""
+    return {
+        (layout, hour)
+        for layout, rows in members.items()
+        for hour in {row.ts // HOUR for row in rows}
+    }
 
 
 def _copy_rows(cursor: psycopg.Cursor, members: Members) -> None:
     for layout, rows in members.items():
-        count = copy.pack_count(len(layout.columns))
-        copy_into(cursor, "prediction", layout.columns, [count + row.cells for row in rows])
+        copy_into(cursor, "prediction", layout.columns, [row.cells for row in rows])
 
 
-def _mark_rows(cursor: psycopg.Cursor, members: Members) -> None:
+def _mark_rows(cursor: psycopg.Cursor, hours: Iterable[tuple[Layout, int]]) -> None:
     """Say which hours of which versions have new rows."""
-    marks = {(own.spec.model_id, own.spec.version_id, hour) for own, hour in _hours_of(members)}
+    marks = {(own.spec.model_id, own.spec.version_id, hour) for own, hour in hours}
     if not marks:
         return
     models, versions, hours = zip(*sorted(marks), strict=True)
@@ -228,11 +235,9 @@ def _count_faults(
     )
 
 
-def _tell(kept: Kept[PreparedRow] | Kept[PreparedLabel], kind: str) -> None:
-    """Correct the verdicts of requests that repeated something, and count what was stored."""
-    new, repeats, conflicts = kept
-    for model, count in Counter(item.model for item in new).items():
-        INGEST_ROWS.labels(model, kind, "accepted").inc(count)
+def _tell_repeats(kept: Kept[PreparedRow] | Kept[PreparedLabel], kind: str) -> None:
+    """Correct the verdicts of requests that repeated something."""
+    _, repeats, conflicts = kept
     for model, count in Counter(item.model for item in repeats).items():
         INGEST_ROWS.labels(model, kind, "duplicate").inc(count)
     for item in repeats:

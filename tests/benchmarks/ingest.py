@@ -37,7 +37,6 @@ from service.clock import now
 from service.db.embedded import EmbeddedPostgres
 from service.db.engine import make_engine, make_sessions
 from service.db.migrate import upgrade
-from service.ingest import copy
 from service.ingest.bodies import read_sent, read_typed
 from service.ingest.codec import Codec
 from service.ingest.partitions import Partitions, month_of_hour
@@ -211,8 +210,7 @@ def raw_copy(url: str, codec: Codec) -> float:
         codec.read(json.dumps(r).encode(), i, horizon, owner, escapes=False)
         for i, r in enumerate(records(COPY_ROWS, 99))
     ]
-    count = copy.pack_count(len(codec.layout.columns))
-    cells = [count + row.cells for row in encoded]
+    cells = [row.cells for row in encoded]
     with psycopg.connect(url, autocommit=True) as connection:
         month = month_of_hour(microseconds(now()) // HOUR)
         Partitions().ensure(connection, {(codec.spec.model_id, month)})

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,7 +78,9 @@ def test_a_row_is_read_back_as_it_was_encoded(given_fields: Any, repeats: Any) -
     layout = Layout(SPEC)
     for _ in range(repeats + 1):
         row = layout.encode(3, given_fields, Verdicts())
-    got = cells(row.cells, len(layout.columns))
+    [count] = struct.unpack_from(">h", row.cells)
+    assert count == len(layout.columns)
+    got = cells(row.cells[2:], count)
     assert struct.unpack(">qq", got[0] + got[1]) == (SPEC.model_id, SPEC.version_id)
     assert got[2].decode() == row.prediction_id == given_fields.prediction_id
     assert microseconds(to_time(got[3])) == row.ts == given_fields.ts
@@ -103,8 +106,9 @@ def test_rows_say_the_same_exactly_when_their_fields_are_equal(one: Any, other: 
         assert (first.key, first.tail) != (second.key, second.tail)
 
 
-def test_a_stream_has_its_frame() -> None:
+@pytest.mark.parametrize("count", [0, 1, 499, 1_001])
+def test_a_stream_has_its_frame(count: Any) -> None:
     one = copy.pack_count(1) + copy.int4_field(7)
-    assert copy.copy_body([one]) == (
-        b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1" + b"\0\0\0\4" + b"\0\0\0\7" + b"\xff\xff"
-    )
+    assert one == b"\0\1" + b"\0\0\0\4" + b"\0\0\0\7"
+    frame = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+    assert b"".join(copy.copy_stream([one] * count)) == (one * count).join(frame)
