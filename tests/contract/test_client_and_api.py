@@ -31,17 +31,11 @@ def test_a_logged_prediction_and_its_label_are_read_back(api: str, client: httpx
     assert monitor.flush(20)
     monitor.label(made, 1)
     assert monitor.flush(20)
-    assert monitor.stats() == {
+    stats = monitor.stats()
+    assert {name: count for name, count in stats.items() if count} == {
         "logged": 2,
         "sent": 2,
         "accepted": 2,
-        "duplicates": 0,
-        "rejected": 0,
-        "unserialisable": 0,
-        "retries": 0,
-        "dropped": 0,
-        "errors": 0,
-        "queued": 0,
     }
     logged = client.get(f"/v1/models/loans/predictions/{made}").json()
     assert logged["label"] == "1"

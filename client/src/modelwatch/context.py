@@ -29,7 +29,8 @@ class Correlation:
         self.prediction_id = prediction_id
         self.prediction_ids: list[str] = []
         self._given: dict[Hashable, int] = {}
-        self._lock = threading.Lock()
+        # A signal handler may log as well, in the middle of it.
+        self._lock = threading.RLock()
 
     def take(self, owner: Hashable, rows: int) -> list[str]:
         """Return the next ids for rows that are logged together."""

@@ -1,11 +1,60 @@
-"""Records as JSON: times in UTC, numbers that JSON has, what numpy has as plain values."""
+"""Records as JSON: times in UTC, numbers that JSON has, plain values for those of numpy."""
 
 from __future__ import annotations
 
 import json
 import math
 from datetime import date, datetime, timezone
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Callable
+
+from modelwatch.buffer import PREDICTIONS
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from modelwatch.buffer import Record
+    from modelwatch.complaints import Complaints
+
+Redact = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes a prediction's record as it would be sent, and returns the one that may be."""
+
+
+class Encoder:
+    """Makes of records what is sent; what it cannot send it counts."""
+
+    def __init__(self, redact: Redact | None, counts: Counter[str], complaints: Complaints) -> None:
+        self._redact = redact
+        self._counts = counts
+        self._complaints = complaints
+
+    def encode(self, lane: int, record: Record) -> bytes | None:
+        """Return one record as JSON, or ``None`` where it is lost."""
+        try:
+            record = _with_time(record)
+            if self._redact is None or lane != PREDICTIONS:
+                return encode(record)
+            redacted = self._redacted(self._redact, record)
+            return None if redacted is None else encode(redacted)
+        except Exception as fault:  # noqa: BLE001 - a host's object may raise anything
+            self._lose("unserialisable", f"a record cannot be sent: {said(fault)}")
+            return None
+
+    def _redacted(self, redact: Redact, record: Record) -> Record | None:
+        try:
+            redacted = redact(record)
+            if isinstance(redacted, dict):
+                return redacted
+            cause = "it returned no record"
+        except Exception as fault:  # noqa: BLE001 - a host's callback may raise anything
+            # In its own words it might tell what was to be kept out.
+            cause = type(fault).__name__
+        self._lose("unredacted", f"`redact` failed: {cause}")
+        return None
+
+    def _lose(self, count: str, text: str) -> None:
+        self._counts[count] += 1
+        self._complaints.say(text)
 
 
 def encode(record: dict[str, Any]) -> bytes:
@@ -17,9 +66,9 @@ def encode(record: dict[str, Any]) -> bytes:
         If the record holds what JSON cannot.
     """
     try:
-        text = json.dumps(record, default=_plain, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(record), default=_plain, allow_nan=False)
+        text = _encode(record)
+    except (TypeError, ValueError):
+        text = _encode(_plainly(record))
     return text.encode()
 
 
@@ -30,29 +79,64 @@ def time_text(ts: float | datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _plain(value: Any) -> Any:
+def _with_time(record: Record) -> Record:
+    """Write out the time that ``log`` only took: seconds since 1970."""
+    for name in ("ts", "label_ts"):
+        if type(record.get(name)) is float:
+            record[name] = time_text(record[name])
+    return record
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+    """Return what JSON has instead of a value that it lacks."""
     if isinstance(value, datetime):
         return None if str(value) == "NaT" else time_text(value)
     if isinstance(value, date):
         return value.isoformat()
-    if type(value).__name__ == "NAType":
+    if isinstance(value, Enum):
+        return value.value
+    # By their names: nothing is imported for a host that has none of it.
+    name = type(value).__name__
+    if name in {"NAType", "NaTType"}:
         return None
+    if name in {"Decimal", "Fraction"}:
+        return _finite(float(value))
+    if name == "UUID":
+        return str(value)
     if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not value.shape:
         # A time of numpy is in UTC, and its text has no zone.
         text = str(value.astype("datetime64[us]"))
         return None if text == "NaT" else f"{text}Z"
     plain = getattr(value, "tolist", None)
     if callable(plain):
-        return _finite(plain())
+        return _plainly(plain())
     message = f"{type(value).__name__} is no JSON value"
     raise TypeError(message)
 
 
-def _finite(value: Any) -> Any:
+_encode = json.JSONEncoder(
+    default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+).encode
+
+
+def _plainly(value: Any) -> Any:
+    """Return a value with null for each number that is none, and with texts for its keys."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return _finite(value)
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {str(key): _plainly(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [_plainly(inner) for inner in value]
     return value
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def said(fault: Exception) -> str:
+    """Return the words of a fault, unless they cannot be had."""
+    try:
+        return repr(fault)
+    except Exception:  # noqa: BLE001 - a host's exception may raise as well
+        return type(fault).__name__

@@ -1,4 +1,4 @@
-"""What an explicit ``flush`` raises."""
+"""What an explicit ``flush`` raises, and an explicit ``log(durable=True)``."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class LostRecordsError(Exception):
     def __init__(self, message: str, counts: dict[str, int]) -> None:
         super().__init__(message)
         self.counts = counts
+
+
+class NotStoredError(Exception):
+    """A record that was to be durable is not known to be on the disk."""

@@ -72,7 +72,7 @@ def _log_row(monitor: Monitor, layout: _Layout, row: Sequence[Any], now: float) 
     identity = take_id(monitor.key) if identity is None else str(identity)
     with harmless(monitor):
         ts = now if layout.of["ts"] is None else _time(layout.value(row, "ts"))
-        groups = {
+        groups: dict[str, Any] = {
             prefix: {name: row[at] for name, at in group.items() if present(row[at]) is not None}
             for prefix, group in layout.groups.items()
             if group

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
+import sys
 import threading
 import time
 import weakref
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modelwatch import adapters
-from modelwatch.buffer import Buffer
+from modelwatch import adapters, process
+from modelwatch.buffer import LABELS, POLICIES, PREDICTIONS, Buffer, Record
+from modelwatch.complaints import Complaints
 from modelwatch.context import take_id
-from modelwatch.encoding import time_text
-from modelwatch.errors import LostRecordsError
+from modelwatch.encoding import Encoder, said, time_text
+from modelwatch.errors import LostRecordsError, NotStoredError
+from modelwatch.ids import new_prediction_id
+from modelwatch.losses import Losses
+from modelwatch.queues import MemoryQueue, Queue
+from modelwatch.receipt import Receipt
+from modelwatch.sampling import is_sampled
 from modelwatch.sender import Sender
-from modelwatch.transport import Transport
+from modelwatch.weighing import RECORD_BYTES, held, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-EXIT_SECONDS = 2.0
-MODES = ("on", "off")
-LOSSES = ("rejected", "unserialisable", "dropped", "errors")
+    from modelwatch.encoding import Redact
 
-_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
+DEFAULT_URL = "http://127.0.0.1:8080"
+START_AGAIN_SECONDS = 1.0
+MODES = ("on", "off", "memory")
 
 
 class Monitor:
     """Logs the predictions of one version of a model; safe to share between threads.
 
-    ``url``, ``api_key`` and ``mode`` are taken from ``MODELWATCH_URL``, ``MODELWATCH_API_KEY``
-    and ``MODELWATCH_MODE`` where they are not given.
+    ``url``, ``api_key``, ``mode`` and ``sample`` are taken from ``MODELWATCH_URL``,
+    ``MODELWATCH_API_KEY``, ``MODELWATCH_MODE`` and ``MODELWATCH_SAMPLE`` where they are not given.
     """
 
     watch = adapters.watch
     wrap = adapters.wrap
     log_frame = adapters.log_frame
 
+    _counts: Counter[str]
+    _complaints: Complaints
+    _unwarned: Losses
+    _unflushed: Losses
+    _queue: Queue
     _sender: Sender | None
-    _predictions: Buffer
-    _labels: Buffer
-    _logged: int
-    _errors: int
     _fault: str
-    _told: dict[str, int]
+    _start_again: float
+    _is_started: bool
+    _is_ending: bool
 
     def __init__(
         self,
@@ -57,27 +67,42 @@ class Monitor:
         url: str | None = None,
         api_key: str | None = None,
         mode: str | None = None,
+        sample: float | None = None,
+        redact: Redact | None = None,
+        policy: str = "newest",
         max_rows: int = 10_000,
-        batch: int = 500,
+        max_bytes: int = 64 << 20,
+        batch: int = 1_000,
         interval: float = 0.5,
         timeout: float = 10.0,
     ) -> None:
         environment = os.environ  # noqa: TID251 - the SDK's own settings, read once
-        self._url = url or environment.get("MODELWATCH_URL") or DEFAULT_URL
-        self._key = api_key or environment.get("MODELWATCH_API_KEY")
-        chosen = mode or environment.get("MODELWATCH_MODE") or "on"
-        if chosen not in MODES:
-            message = f"mode is one of {', '.join(MODES)}"
+        self._mode = mode or environment.get("MODELWATCH_MODE") or "on"
+        self._rate = float(environment.get("MODELWATCH_SAMPLE") or 1 if sample is None else sample)
+        _require("mode", self._mode, MODES)
+        _require("policy", policy, POLICIES)
+        if not 0 < self._rate <= 1:
+            message = "sample is a rate above 0, and at most 1"
             raise ValueError(message)
-        self._off = chosen == "off"
         self.key = (model, version)
-        self._heads = (
-            _head({"model": model, "version": version}),
-            _head({"model": model}),
-        )
-        self._limits = (max_rows, batch, interval, timeout)
+        self._routes = {
+            PREDICTIONS: ("/v1/predictions", _head({"model": model, "version": version})),
+            LABELS: ("/v1/labels", _head({"model": model})),
+        }
+        address = url or environment.get("MODELWATCH_URL") or DEFAULT_URL
+        key = api_key or environment.get("MODELWATCH_API_KEY")
+        self._redact = redact
+        self._limits = (max_rows, max_bytes, policy)
+        self._pace = (batch, interval)
+        self._timeout = timeout
+        if self._mode == "on":
+            # Here and not with the package: a host that has it switched off does without.  And
+            # not later: a fork in the middle of an import would leave a child with half a module.
+            from modelwatch.transport import Transport  # noqa: PLC0415 - as said
+
+            self._connect = partial(Transport, address, key, timeout)
         self._reset()
-        _monitors.add(self)
+        process.watch_over(self)
 
     def log(
         self,
@@ -92,56 +117,86 @@ class Monitor:
         tags: Mapping[str, str] | None = None,
         subject: str | None = None,
         attributions: Mapping[str, float] | None = None,
+        durable: bool = False,
     ) -> str:
         """Queue a prediction and return its id; never blocks, never raises.
 
         The id is the given one, that of the request (see ``correlate``), or a new one.
+
+        Raises
+        ------
+        NotStoredError
+            Only with ``durable``, which waits until the record is committed to the spool.
         """
-        identity = prediction_id or take_id(self.key)
-        if self._off:
-            return identity
-        self._logged += 1
+        identity = ""
         try:
+            identity = take_id(self.key) if prediction_id is None else _text(prediction_id)
+            if self._mode == "off":
+                return identity
+            if self._rate < 1:
+                if not is_sampled(identity, self._rate):
+                    self._count("unsampled")
+                    return identity
+                weight = (1.0 if weight is None else weight) / self._rate
+            copied = dict(features)
+            prediction, size = held(prediction)
+            size += RECORD_BYTES + weigh(copied)
             # The time is fixed here, once: a retry must send the same record.
-            record: dict[str, Any] = {
+            record: Record = {
                 "prediction_id": identity,
-                "ts": time_text(time.time() if ts is None else ts),
-                "features": dict(features),
+                "ts": _at(ts),
+                "features": copied,
                 "prediction": prediction,
             }
             if score is not None:
                 record["score"] = score
-            if scores is not None:
-                record["scores"] = dict(scores)
             if weight is not None:
                 record["weight"] = weight
-            if tags is not None:
-                record["tags"] = dict(tags)
-            if subject is not None:
-                record["subject"] = subject
-            if attributions is not None:
-                record["attributions"] = dict(attributions)
-            self._queue(self._predictions, record)
+            if scores is not None or tags or subject is not None or attributions is not None:
+                size += _hold(
+                    record, scores=scores, tags=tags, subject=subject, attributions=attributions
+                )
+            self._add(PREDICTIONS, record, size, durable=durable)
+        except NotStoredError:
+            raise
         except Exception as fault:  # noqa: BLE001 - monitoring must not break what it watches
-            self._fail(fault)
-        return identity
+            self._fail(fault, durable=durable)
+        return identity or new_prediction_id()
 
     def label(
-        self, prediction_id: str, label: Any, *, label_ts: datetime | float | None = None
+        self,
+        prediction_id: str,
+        label: Any,
+        *,
+        label_ts: datetime | float | None = None,
+        durable: bool = False,
     ) -> None:
-        """Queue the truth about a prediction; never blocks, never raises."""
-        if self._off:
+        """Queue the truth about a prediction, in any process; never blocks, never raises.
+
+        Labels are never sampled away, whatever the rate was when the prediction was logged.
+
+        Raises
+        ------
+        NotStoredError
+            Only with ``durable``, as ``log`` does.
+        """
+        if self._mode == "off":
             return
-        self._logged += 1
         try:
-            at = time_text(time.time() if label_ts is None else label_ts)
-            record = {"prediction_id": prediction_id, "label": label, "label_ts": at}
-            self._queue(self._labels, record)
+            label, size = held(label)
+            record = {
+                "prediction_id": _text(prediction_id),
+                "label": label,
+                "label_ts": _at(label_ts),
+            }
+            self._add(LABELS, record, size + RECORD_BYTES, durable=durable)
+        except NotStoredError:
+            raise
         except Exception as fault:  # noqa: BLE001 - as in `log`
-            self._fail(fault)
+            self._fail(fault, durable=durable)
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until all records are sent; return False when some still wait to be.
+        """Wait until what is queued now is sent; return False when some still waits to be.
 
         Raises
         ------
@@ -149,108 +204,165 @@ class Monitor:
             If records were lost since the last flush: refused by the server, dropped for want of
             room, or not to be sent at all.  It is raised once; later records are not affected.
         """
-        done = self._wait(timeout)
-        self._tell_losses()
+        self._collect()
+        done = self._sender is None or self._sender.flush(timeout)
+        said, lost = self._unflushed.told(self.stats(), self._fault)
+        if said:
+            message = f"lost since the last flush: {'; '.join(said)}"
+            raise LostRecordsError(message, lost)
         return done
+
+    @property
+    def records(self) -> list[Record]:
+        """In the mode ``memory``, what would have been sent so far, as the server would have it."""
+        self._collect()
+        return self._kept
 
     def stats(self) -> dict[str, int]:
         """Return what became of the records of this process.
 
-        Once nothing is in motion, ``logged`` is the sum of ``sent``, ``unserialisable``,
-        ``dropped``, ``errors`` and ``queued``; ``sent`` that of ``accepted``, ``duplicates`` and
-        ``rejected``.
+        Once nothing is in motion, ``logged`` is the sum of ``sent``, ``unsampled``,
+        ``unserialisable``, ``unredacted``, ``dropped``, ``errors`` and ``queued``; ``sent`` that
+        of ``accepted``, ``duplicates`` and ``rejected``.
         """
-        counts = self._sender.counts if self._sender is not None else {}
-        answered = {name: counts.get(name, 0) for name in ("accepted", "duplicates", "rejected")}
+        counts = self._counts
+        queue = self._queue.stats()
+        answered = {name: counts[name] for name in ("accepted", "duplicates", "rejected")}
+        mine = {name: counts[name] for name in ("unsampled", "errors")}
         return {
-            "logged": self._logged,
+            "logged": queue.pop("offered") + sum(mine.values()),
             "sent": sum(answered.values()),
             **answered,
-            **{name: counts.get(name, 0) for name in ("unserialisable", "retries")},
-            "dropped": self._predictions.dropped + self._labels.dropped,
-            "errors": self._errors,
-            "queued": len(self._predictions) + len(self._labels),
+            **mine,
+            **{name: counts[name] for name in ("unserialisable", "unredacted", "retries")},
+            **queue,
+            "queued": len(self._queue),
         }
 
-    def _wait(self, timeout: float) -> bool:
-        return self._sender is None or self._sender.flush(timeout)
-
-    def _tell_losses(self) -> None:
-        now = self.stats()
-        lost = {name: now[name] - self._told.get(name, 0) for name in LOSSES}
-        self._told = now
-        refused = self._sender.unflushed.told() if self._sender is not None else ""
-        parts = (
-            (lost["rejected"], refused or f"{lost['rejected']} rejected"),
-            (lost["unserialisable"], f"{lost['unserialisable']} hold what JSON cannot"),
-            (lost["dropped"], f"{lost['dropped']} dropped: the buffer was full"),
-            (lost["errors"], f"{lost['errors']} could not be queued ({self._fault})"),
-        )
-        if said := [text for rows, text in parts if rows]:
-            message = f"lost since the last flush: {'; '.join(said)}"
-            raise LostRecordsError(message, {name: rows for name, rows in lost.items() if rows})
-
-    def _miscarry(self, fault: Exception) -> None:
-        if not self._off:
-            self._logged += 1
-            self._fail(fault)
-
-    def _is_filling(self) -> bool:
-        return 2 * (len(self._predictions) + len(self._labels)) > self._limits[0]
-
-    def _fail(self, fault: Exception) -> None:
-        self._errors += 1
-        self._fault = repr(fault)
-
-    def _queue(self, buffer: Buffer, record: dict[str, Any]) -> None:
-        if self._sender is None:
+    def _add(self, lane: int, record: Record, size: int, *, durable: bool) -> None:
+        if not self._is_started:
             self._start()
-        buffer.add(record)
+        if durable and self._mode == "on":
+            message = "a durable record needs a spool"
+            raise NotStoredError(message)
+        receipt = Receipt() if durable and self._mode == "on" else None
+        self._queue.add(lane, record, size, receipt)
+        if receipt is not None:
+            receipt.wait(self._timeout)
+        if self._is_ending and self._sender is not None:
+            self._sender.end(process.seconds_left() or 0.0)
+
+    def _collect(self) -> None:
+        while self._mode == "memory" and (batch := self._queue.due(1, sys.maxsize)) is not None:
+            shared = json.loads(batch.head + b"]}")
+            del shared["records"]
+            self._kept += [{**shared, **json.loads(record)} for record in batch.records]
+            self._counts["accepted"] += len(batch.records)
+            self._queue.acknowledge()
 
     def _start(self) -> None:
-        with self._starting:
-            if self._sender is not None:
-                return
-            _, batch, interval, timeout = self._limits
-            sender = Sender(
-                Transport(self._url, self._key, timeout),
-                [
-                    ("/v1/predictions", self._heads[0], self._predictions),
-                    ("/v1/labels", self._heads[1], self._labels),
-                ],
-                batch=batch,
-                interval=interval,
-            )
+        """Start the thread; where none can be had, records wait, and ``flush`` sends them."""
+        # Whoever comes second has no need to wait, and may have interrupted the first.
+        if self._mode != "on" or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._sender is None:
+                batch, interval = self._pace
+                self._sender = Sender(
+                    self._connect(),
+                    self._queue,
+                    self._counts,
+                    self._complaints,
+                    (self._unwarned.refusals, self._unflushed.refusals),
+                    batch=batch,
+                    interval=interval,
+                )
+                process.flush_at_exit(self._sender)
+                # What is queued is sent even if the host lets go of this; then the thread ends.
+                weakref.finalize(self, self._sender.close).atexit = False
+            if time.monotonic() >= self._start_again:
+                self._start_again = time.monotonic() + START_AGAIN_SECONDS
+                self._start_threads(self._sender)
+        finally:
+            self._starting.release()
+
+    def _start_threads(self, sender: Sender) -> None:
+        try:
+            self._queue.start()
             sender.start()
-            self._sender = sender
+            self._is_started = True
+        except (RuntimeError, MemoryError) as fault:
+            self._complaints.say(f"no thread can be started ({fault}); records wait for `flush`")
+
+    def _count(self, name: str) -> None:
+        with self._counting:
+            self._counts[name] += 1
+
+    def _fail(self, fault: Exception, *, durable: bool) -> None:
+        self._count("errors")
+        self._fault = said(fault)
+        if durable:
+            raise NotStoredError(self._fault) from fault
+
+    def _miscarry(self, fault: Exception) -> None:
+        if self._mode != "off":
+            self._fail(fault, durable=False)
+
+    def _is_filling(self) -> bool:
+        rows, size, _ = self._limits
+        return 2 * len(self._queue) > rows or 2 * self._queue.stats()["queued_bytes"] > size
+
+    def _gathered(self) -> list[str]:
+        return self._unwarned.told(self.stats(), self._fault)[0]
 
     def _reset(self) -> None:
         """Begin with nothing: a forked child has no thread, and its parent sends the rest."""
-        self._predictions = Buffer(self._limits[0])
-        self._labels = Buffer(self._limits[0])
+        self._counts = Counter()
+        self._counting = threading.RLock()
         self._starting = threading.Lock()
-        self._sender = None
-        self._logged = 0
-        self._errors = 0
+        self._start_again = float("-inf")
         self._fault = ""
-        self._told = {}
+        self._unwarned, self._unflushed = Losses(), Losses()
+        self._complaints = Complaints(self._gathered)
+        self._queue = self._make_queue()
+        self._kept: list[Record] = []
+        self._sender = None
+        self._is_started = self._is_ending = False
+
+    def _make_queue(self) -> Queue:
+        rows, size, policy = self._limits
+        encoder = Encoder(self._redact, self._counts, self._complaints)
+        buffer = Buffer(rows, size, policy=policy, ripe=min(rows, self._pace[0]))
+        return MemoryQueue(buffer, encoder, self._routes)
+
+
+def _require(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        message = f"{name} is one of {', '.join(known)}"
+        raise ValueError(message)
+
+
+def _at(ts: datetime | float | None) -> float | str:
+    """Return an instant in seconds, which are written out later, or as text."""
+    if ts is None:
+        return time.time()
+    return ts if type(ts) is float else time_text(ts)
+
+
+def _hold(record: Record, **fields: Any) -> int:
+    """Add the fields that were given to a record, as they are now; return their size."""
+    total = 0
+    for name, value in fields.items():
+        if value is not None:
+            record[name], size = held(value)
+            total += size
+    return total
+
+
+def _text(prediction_id: Any) -> str:
+    """Return an id as text: those of databases are numbers, or UUIDs."""
+    return prediction_id if type(prediction_id) is str else str(prediction_id)
 
 
 def _head(envelope: dict[str, str]) -> bytes:
     return json.dumps(envelope)[:-1].encode() + b', "records": ['
-
-
-def _after_fork() -> None:
-    for monitor in list(_monitors):
-        monitor._reset()  # noqa: SLF001 - this module's own class
-
-
-def _at_exit() -> None:
-    deadline = time.monotonic() + EXIT_SECONDS
-    for monitor in list(_monitors):
-        monitor._wait(max(0.0, deadline - time.monotonic()))  # noqa: SLF001 - as above
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)

@@ -18,7 +18,9 @@ class Refusals:
     def add(self, rows: int, status: int | None, document: dict[str, Any]) -> None:
         """Count the ``rows`` that an answer refuses; its list may name only the first of them."""
         listed = document.get("rejected")
-        faults = [one for one in listed if isinstance(one, dict)] if listed else []
+        faults = (
+            [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        )
         for fault in faults[:rows]:
             self._codes[str(fault.get("code"))] += 1
             self._field = self._field or fault.get("field")

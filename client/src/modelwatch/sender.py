@@ -1,4 +1,4 @@
-"""The background thread that empties the buffers."""
+"""What empties the queue: a thread in the background, or ``flush`` where none can be started."""
 
 from __future__ import annotations
 
@@ -6,129 +6,204 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from modelwatch.encoding import encode
+from modelwatch import process
+from modelwatch.bell import Bell
 from modelwatch.refusals import Refusals
 
 if TYPE_CHECKING:
-    from modelwatch.buffer import Buffer, Record
+    from collections import Counter
+    from collections.abc import Iterator
+
+    from modelwatch.complaints import Complaints
+    from modelwatch.queues import Batch, Queue
     from modelwatch.transport import Answer, Transport
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 30.0
 LOCKED_OUT_DELAY = 30.0
 LONGEST_RETRY_AFTER = 300.0
-WARN_SECONDS = 60.0
+BATCH_BYTES = 2 << 20
+"""Of one body, before it is compressed: far below what a server reads."""
+MOST_FAULTS = 10
+"""Answers 500 before a batch is halved: it may be one of its records that breaks the server."""
 UNAUTHENTICATED = 401
-
-_logger = logging.getLogger("modelwatch")
+FORBIDDEN = 403
+SERVER_FAULT = 500
 
 
 class Sender:
-    """Sends batches of one model's records until they are taken."""
+    """Sends batches of one monitor's records until they are taken."""
 
     def __init__(
         self,
         transport: Transport,
-        routes: list[tuple[str, bytes, Buffer]],
+        queue: Queue,
+        counts: Counter[str],
+        complaints: Complaints,
+        refusals: tuple[Refusals, ...],
         *,
         batch: int,
         interval: float,
     ) -> None:
         self._transport = transport
-        self._routes = routes
+        self._queue = queue
+        self._counts = counts
+        self._complaints = complaints
+        self._refusals = refusals
         self._batch = batch
         self._interval = interval
         # Our own: a host that has seeded the global one must see it undisturbed.
         self._random = random.Random()  # noqa: S311 - no secret
-        self._wake = threading.Event()
+        self._parts: list[Batch] = []
+        self._delay = FIRST_DELAY
+        self._faults = 0
+        self._is_told_when = False
+        self._is_closing = False
+        self._settled = 0
+        self._rows = 0
+        self._nudge = Bell()
+        self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()
         self._idle = threading.Condition()
-        self._warned = float("-inf")
-        self._unwarned = Refusals()
-        self.unflushed = Refusals()
-        self.counts: Counter[str] = Counter()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread; it never keeps the process alive."""
-        threading.Thread(target=self._run, name="modelwatch-sender", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="modelwatch-sender", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def close(self) -> None:
+        """Let the thread end once nothing is queued any more; takes no lock, for finalisers."""
+        self._is_closing = True
+        self._queue.ring()
+
+    def end(self, timeout: float) -> None:
+        """Keep and send what can be in the process's last seconds."""
+        deadline = time.monotonic() + timeout
+        self._queue.settle(timeout)
+        self.flush(max(0.0, deadline - time.monotonic()))
 
     def flush(self, timeout: float) -> bool:
-        """Wait until the buffers are empty."""
-        self._wake.set()
+        """Wait until what is queued now is sent; where no thread runs, send it here."""
+        deadline = time.monotonic() + timeout
+        if not self.is_running:
+            return self._flush_here(deadline)
+        goal = self._settled + len(self._queue)
+        self._nudge.ring()
+        self._queue.ring()
         with self._idle:
-            return self._idle.wait_for(self._is_empty, timeout)
+            return self._idle.wait_for(lambda: self._has_settled(goal), timeout)
 
-    def _is_empty(self) -> bool:
-        return not any(len(buffer) for _, _, buffer in self._routes)
+    def _has_settled(self, goal: int) -> bool:
+        return self._settled >= goal or not len(self._queue)
+
+    def _flush_here(self, deadline: float) -> bool:
+        while len(self._queue) and (left := deadline - time.monotonic()) > 0:
+            # Not for ever: a signal handler may have interrupted the one whose turn it is.
+            if not self._turn.acquire(timeout=left):
+                return False
+            try:
+                rest = self._step(left)
+            finally:
+                self._turn.release()
+            if rest is None:
+                break
+            time.sleep(max(0.0, min(rest, deadline - time.monotonic())))
+        return not len(self._queue)
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait(self._interval)
-            self._wake.clear()
-            while not self._is_empty():
-                for path, head, buffer in self._routes:
-                    self._send(path, head, buffer)
+        while not (self._is_closing and not len(self._queue)):
+            self._queue.wait(self._interval)
+            self._nudge.wait(0)
+            # What comes while this is sent waits for its own turn, so that batches stay large.
+            goal = self._settled + len(self._queue)
+            while not self._has_settled(goal):
+                with self._turn:
+                    rest = self._step()
+                if rest is None:
+                    break
+                if rest:
+                    self._rest(rest)
+            self._complaints.say()
             with self._idle:
                 self._idle.notify_all()
+        process.let_go(self)
 
-    def _send(self, path: str, head: bytes, buffer: Buffer) -> None:
-        records = buffer.due(self._batch)
-        if not records:
-            return
-        encoded = [text for text in map(self._encode, records) if text is not None]
+    def _rest(self, seconds: float) -> None:
+        """Wait before the next try; ``flush`` has it at once, unless the server said when."""
+        if self._is_told_when:
+            time.sleep(seconds)
+        else:
+            self._nudge.wait(seconds)
+
+    def _step(self, timeout: float | None = None) -> float | None:
+        """Send one request; return the seconds until the next, or ``None`` if nothing is due."""
         try:
-            if encoded:
-                self._deliver(path, head, encoded)
-        except Exception as fault:  # noqa: BLE001 - a strange answer must not end the thread
-            self.counts["rejected"] += len(encoded)
-            self._warn(f"the answer cannot be read: {fault!r}")
-        buffer.acknowledge()
+            if not self._parts:
+                batch = self._queue.due(self._batch, BATCH_BYTES)
+                if batch is None:
+                    return None
+                self._rows = len(batch.records)
+                self._parts = list(_parts(batch))[::-1]
+            part = self._parts[-1]
+            body = part.head + b",".join(part.records) + b"]}"
+            return self._settle(part, self._transport.post(part.path, body, timeout))
+        except Exception as fault:  # noqa: BLE001 - nothing may end the thread
+            self._complaints.say(f"records wait: {type(fault).__name__} while sending")
+            return LONGEST_DELAY
 
-    def _encode(self, record: Record) -> bytes | None:
-        try:
-            return encode(record)
-        except Exception as fault:  # noqa: BLE001 - a host's object may raise anything
-            self.counts["unserialisable"] += 1
-            self._warn(f"a record cannot be sent: {fault!r}")
-            return None
+    def _settle(self, part: Batch, answer: Answer) -> float:
+        """Do what the answer to a part of the batch asks for."""
+        broken = False
+        if answer.is_locked_out:
+            return self._wait_for_people(answer)
+        if answer.is_retryable:
+            self._faults += answer.status == SERVER_FAULT
+            broken = self._faults >= MOST_FAULTS
+            if not broken:
+                return self._back_off(answer)
+        self._delay, self._faults = FIRST_DELAY, 0
+        self._parts.pop()
+        if (answer.is_divisible or broken) and len(part.records) > 1:
+            self._parts += _halves(part)
+        else:
+            self._count(part, answer)
+        if not self._parts:
+            self._queue.acknowledge()
+            self._settled += self._rows
+        return 0.0
 
-    def _deliver(self, path: str, head: bytes, encoded: list[bytes]) -> None:
-        answer = self._post(path, head + b",".join(encoded) + b"]}")
-        if answer.is_divisible and len(encoded) > 1:
-            middle = len(encoded) // 2
-            self._deliver(path, head, encoded[:middle])
-            self._deliver(path, head, encoded[middle:])
-            return
-        accepted = int(answer.document.get("accepted", 0))
-        duplicates = int(answer.document.get("duplicates", 0))
-        self.counts["accepted"] += accepted
-        self.counts["duplicates"] += duplicates
-        if refused := len(encoded) - accepted - duplicates:
-            self.counts["rejected"] += refused
-            for refusals in (self._unwarned, self.unflushed):
+    def _count(self, part: Batch, answer: Answer) -> None:
+        accepted, duplicates = answer.taken
+        self._counts["accepted"] += accepted
+        self._counts["duplicates"] += duplicates
+        if (refused := len(part.records) - accepted - duplicates) > 0:
+            self._counts["rejected"] += refused
+            for refusals in self._refusals:
                 refusals.add(refused, answer.status, answer.document)
-            self._warn()
 
-    def _post(self, path: str, body: bytes) -> Answer:
-        """Send until the server decides; the buffer bounds what can gather meanwhile."""
-        delay = FIRST_DELAY
-        while True:
-            answer = self._transport.post(path, body)
-            if not answer.is_retryable and not answer.is_locked_out:
-                return answer
-            self.counts["retries"] += 1
-            if answer.is_locked_out:
-                # People have to act first; a host that hammers on the door helps nobody.
-                self._warn(self._why_locked_out(answer), logging.ERROR)
-                time.sleep(self._random.uniform(LOCKED_OUT_DELAY / 2, LOCKED_OUT_DELAY))
-                continue
-            self._warn(self._why_not(answer))
-            # Full jitter: a thousand hosts that were cut off together do not return together.
-            wait = self._random.uniform(0, delay)
-            time.sleep(max(wait, min(answer.retry_after, LONGEST_RETRY_AFTER)))
-            delay = min(2 * delay, LONGEST_DELAY)
+    def _back_off(self, answer: Answer) -> float:
+        self._counts["retries"] += 1
+        self._complaints.say(self._why_not(answer))
+        # Full jitter: a thousand hosts that were cut off together do not return together.
+        wait = self._random.uniform(0, self._delay)
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        self._is_told_when = answer.retry_after > 0
+        return max(wait, min(answer.retry_after, LONGEST_RETRY_AFTER))
+
+    def _wait_for_people(self, answer: Answer) -> float:
+        """Return when to try again; a host that hammers on the door helps nobody."""
+        self._counts["retries"] += 1
+        self._complaints.say(self._why_locked_out(answer), logging.ERROR)
+        self._is_told_when = True
+        return self._random.uniform(LOCKED_OUT_DELAY / 2, LOCKED_OUT_DELAY)
 
     def _why_not(self, answer: Answer) -> str:
         address = self._transport.address
@@ -140,11 +215,27 @@ class Sender:
         where = f"the server at {self._transport.address}"
         if answer.status == UNAUTHENTICATED:
             return f"{where} does not know the key (MODELWATCH_API_KEY); records wait"
-        return f"{where} does not take predictions with this key; records wait"
+        if answer.status == FORBIDDEN:
+            return f"{where} does not take predictions with this key; records wait"
+        return (
+            f"{where} answers {answer.status}, and is not modelwatch (MODELWATCH_URL); records wait"
+        )
 
-    def _warn(self, text: str = "", level: int = logging.WARNING) -> None:
-        """Log at most once a minute: the text, and what was refused since the last time."""
-        if time.monotonic() - self._warned >= WARN_SECONDS:
-            self._warned = time.monotonic()
-            refused = self._unwarned.told()
-            _logger.log(level, "%s", "; ".join(part for part in (text, refused) if part))
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """Yield a batch in bodies that are not too large."""
+    part: list[bytes] = []
+    size = 0
+    for record in batch.records:
+        if part and size + len(record) > BATCH_BYTES:
+            yield batch._replace(records=part)
+            part, size = [], 0
+        part.append(record)
+        size += len(record)
+    yield batch._replace(records=part)
+
+
+def _halves(part: Batch) -> list[Batch]:
+    """Return both, the first half last."""
+    middle = len(part.records) // 2
+    return [part._replace(records=half) for half in (part.records[middle:], part.records[:middle])]

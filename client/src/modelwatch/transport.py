@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+# All of it here, and none in the sender's thread: a fork in the middle of an import would leave
+# the child with half a module.
+import encodings.idna  # noqa: F401 - looking up a host's name needs it
 import gzip
 import http.client
 import json
-from dataclasses import dataclass, field
-from typing import Any
+import select
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import socket
 
 RETRIED = frozenset({408, 429})
 LOCKED_OUT = frozenset({401, 403})
-SERVER_FAULT = 500
 SPLIT = frozenset({400, 413})
-OK = 200
+NOT_HERE = frozenset({404, 405})
+OK, REDIRECT, REFUSED, SERVER_FAULT = 200, 300, 400, 500
 GZIP_FROM = 1024
+MOST_ANSWER = 1 << 20
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the server said; without a status it could not be reached, and ``cause`` says why."""
 
     status: int | None
     cause: str = ""
     retry_after: float = 0.0
-    document: dict[str, Any] = field(default_factory=dict)
+    content: bytes = b""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the server said about the records."""
+        try:
+            document = json.loads(self.content)
+        except (ValueError, RecursionError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    @property
+    def taken(self) -> tuple[int, int]:
+        """How many records were accepted, and how many were there already."""
+        if not self._is_success:
+            return 0, 0
+        document = self.document
+        return document["accepted"], document["duplicates"]
 
     @property
     def is_retryable(self) -> bool:
@@ -34,13 +59,28 @@ class Answer:
 
     @property
     def is_locked_out(self) -> bool:
-        """Whether the key is at fault, and the same request will succeed once it is put right."""
-        return self.status in LOCKED_OUT
+        """Whether the key or the address is at fault; once it is put right, the request succeeds.
+
+        Only modelwatch's own verdict may cost a record: an answer that is plainly somebody else's,
+        such as the page of a proxy that does not know the route yet, does not.
+        """
+        status = self.status
+        if status is None or status in LOCKED_OUT:
+            return status is not None
+        if self._is_success:
+            counts = [self.document.get(name) for name in ("accepted", "duplicates")]
+            return not all(type(count) is int and count >= 0 for count in counts)
+        is_page = status in NOT_HERE and bool(self.content) and not self.document
+        return is_page or status < REFUSED
 
     @property
     def is_divisible(self) -> bool:
         """Whether half of the request may succeed."""
         return self.status in SPLIT
+
+    @property
+    def _is_success(self) -> bool:
+        return self.status is not None and OK <= self.status < REDIRECT
 
 
 class Transport:
@@ -54,44 +94,76 @@ class Transport:
         secure = parts.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+        self._timeout = timeout
         self.address = f"{self._connection.host}:{self._connection.port}"
         self._prefix = parts.path.rstrip("/")
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json", "User-Agent": "modelwatch-python"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
-    def post(self, path: str, body: bytes) -> Answer:
-        """Send one request."""
+    def post(self, path: str, body: bytes, timeout: float | None = None) -> Answer:
+        """Send one request; ``timeout`` may be shorter than that of the connection."""
         headers = self._headers
         if len(body) >= GZIP_FROM:
             body = gzip.compress(body, 1)
             headers = {**headers, "Content-Encoding": "gzip"}
+        self._connection.timeout = min(self._timeout, timeout or self._timeout)
         try:
-            self._connection.request("POST", self._prefix + path, body, headers)
-            response = self._connection.getresponse()
-            content = response.read()
+            return self._ask_again(self._prefix + path, body, headers)
         except (OSError, http.client.HTTPException) as fault:
             self.close()
             cause = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
             return Answer(None, cause=str(cause))
-        wait = _seconds(response.getheader("Retry-After"))
-        return Answer(response.status, retry_after=wait, document=_json(content))
 
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
         self._connection.close()
 
+    def _ask_again(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """Ask over the connection that there is; one that was closed while idle is no fault."""
+        sock = self._connection.sock
+        if sock is None or _has_more_to_say(sock):
+            self.close()
+            return self._ask(path, body, headers)
+        sock.settimeout(self._connection.timeout)
+        try:
+            return self._ask(path, body, headers)
+        except ConnectionError:
+            # It was closed between the look at it and its use.
+            self.close()
+            return self._ask(path, body, headers)
+
+    def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+        connection = self._connection
+        try:
+            connection.request("POST", path, body, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that refuses a body may answer before it has read all of it.
+            if connection.sock is None:
+                raise
+        response = connection.getresponse()
+        content = response.read(MOST_ANSWER)
+        if not response.isclosed():
+            self.close()
+        return Answer(response.status, "", _seconds(response.getheader("Retry-After")), content)
+
+
+def _has_more_to_say(sock: socket.socket) -> bool:
+    """Say whether an idle connection can be read: the server closed it, or is out of step."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
 
 def _seconds(text: str | None) -> float:
+    """Return how long to wait: a number, or the time until a date."""
     try:
         return max(0.0, float(text or 0))
     except ValueError:
-        return 0.0
-
-
-def _json(content: bytes) -> dict[str, Any]:
+        pass
     try:
-        document = json.loads(content)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        return max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
