@@ -19,7 +19,9 @@ class Recorder(Monitor):
         self.logged.append({"id": made, "features": features, "prediction": prediction, **present})
         return made
 
-    def label(self, prediction_id: str, label: Any, *, label_ts: Any = None) -> None:
+    def label(
+        self, prediction_id: str, label: Any, *, label_ts: Any = None, durable: bool = False
+    ) -> None:
         self.labels.append((prediction_id, label, label_ts))
 
     def _miscarry(self, fault: Exception) -> None:
