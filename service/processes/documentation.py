@@ -29,7 +29,8 @@ Printed by `python -m service.processes.documentation`; a test holds it equal to
 are in [METRICS.md](../prometheus/METRICS.md); `GET /openapi.json` has every schema, with examples,
 and the problems of every route."""
 
-_SETTINGS = "Read once, from the environment. Durations are ISO 8601 (`PT0.25S`) or `00:00:10`."
+_SETTINGS = """Read once, from the environment, else from a file like
+`/run/secrets/modelwatch_pii_key`. Durations are ISO 8601 (`PT0.25S`) or `00:00:10`."""
 
 _SCOPES = """The scope is what a key must be for; of a route that is marked \\*, of the service as a
 whole, a key that is bound to models has none."""

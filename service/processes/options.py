@@ -11,6 +11,9 @@ from service.errors import ModelwatchSetupError
 if TYPE_CHECKING:
     from service.settings import Settings
 
+# Where Docker and Kubernetes put what is secret: a file a setting, `modelwatch_pii_key`.
+SECRETS = Path("/run/secrets")
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -48,13 +51,16 @@ class Instant(click.ParamType[datetime]):
 
 
 def read_settings(**given: Any) -> "Settings":
-    """Read the environment; what the command line says goes first."""
+    """Read the environment and files of secrets; what the command line says goes first."""
     from pydantic import ValidationError
 
     from service.settings import Settings
 
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(
+            _secrets_dir=SECRETS if SECRETS.is_dir() else None,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     except ValidationError as fault:
         first = fault.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
