@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -93,3 +94,6 @@ class Settings(BaseSettings):
         default=None, ge=0, le=65535, description="port of a worker's own /metrics; none when unset"
     )
     log_level: str = Field(default="INFO", description="lowest level that is logged")
+    log_format: Literal["plain", "json"] = Field(
+        default="plain", description="`json`: an object a line, for whoever collects logs"
+    )

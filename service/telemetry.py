@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
@@ -197,11 +198,16 @@ def _guarded(
     return guarded
 
 
+# What the log of a request says it by; the tasks and threads that serve it inherit it.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {k: v for k, v in vars(record).items() if k not in _ORDINARY}
+    found = {k: v for k, v in vars(record).items() if k not in _ORDINARY}
+    request_id = REQUEST_ID.get()
+    return found if request_id is None else {**found, "request_id": request_id}
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -34,7 +34,7 @@ from service.processes.openapi import DocumentedApi
 from service.processes.opening import require_key
 from service.processes.parameters import refuse_unknown_parameters
 from service.processes.protocol import BoundedProtocol
-from service.processes.request_timer import RequestTimer
+from service.processes.request_observer import RequestObserver
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
 from service.registry import key_endpoints
@@ -123,7 +123,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.results = results
     app.state.keys = keys
     app.add_middleware(Gate, keys=keys, keyless=keyless)
-    app.add_middleware(RequestTimer)
+    app.add_middleware(RequestObserver)
     install_problems(app)
     mount_ingest(app)
     mount_foreign(app)
@@ -187,7 +187,7 @@ def serve(
 def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
     """Serve as a child of ``up``, on the socket that it has opened."""
     settings = Settings.model_validate(message["settings"])
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, style=settings.log_format)
     listener = socket.socket(fileno=message["listener"])
     return serve(settings, listener, stop, keyless=message["keyless"])
 
@@ -195,7 +195,7 @@ def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
 def run(settings: Settings) -> int:
     """Serve as a process of its own."""
     url = required_url(settings, "serve")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, style=settings.log_format)
     refuse_other_key(settings, url)
     require_key(url, settings.host)
     with open_listener(settings.host, settings.port) as listener:

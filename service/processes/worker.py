@@ -14,7 +14,7 @@ from service.telemetry import configure_logging
 def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
     """Work as a child of ``up``."""
     settings = Settings.model_validate(message["settings"])
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, style=settings.log_format)
     Worker(settings, keyless=message["keyless"]).run(stop)
     return 0
 
@@ -22,6 +22,6 @@ def run_child(message: Mapping[str, Any], stop: threading.Event) -> int:
 def run(settings: Settings) -> int:
     """Work as a process of its own."""
     required_url(settings, "worker")
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, style=settings.log_format)
     Worker(settings).run(stop_event())
     return 0
