@@ -34,7 +34,7 @@ def test_an_answer_bears_the_name_that_its_request_was_given(client: httpx.Clien
 @pytest.mark.parametrize("name", ["", "a b", "é", "x" * 129, '"},{'])
 def test_a_name_that_could_forge_something_is_replaced(client: httpx.Client, name: str) -> None:
     answers = [
-        client.get("/healthz", headers={"X-Request-ID": name.encode()}).headers for _ in range(2)
+        client.get("/healthz", headers={b"X-Request-ID": name.encode()}).headers for _ in range(2)
     ]
     names = {answer["x-request-id"] for answer in answers}
     assert len(names) == 2
