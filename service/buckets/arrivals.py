@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.ingest.tables import PredictionIdentity
 from service.ledger.calendar import BUCKET, bucket_start
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import Arrival
 
 BATCH = 2_000

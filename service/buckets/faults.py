@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from service.ingest.tables import IngestFault
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 
 _KEY = (
     IngestFault.model_id,

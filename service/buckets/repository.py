@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session, aliased
 
 from service.buckets.tables import BucketProfile
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 
 Family = Literal["features", "performance"]
 

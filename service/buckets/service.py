@@ -12,7 +12,7 @@ import pyarrow as pa
 from service.buckets.reader import RowReader
 from service.buckets.repository import Family
 from service.buckets.slicing import Slicing
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
 from service.profiles.columns import Column, Kind

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from service.detection.expectation import ESTIMATED, HITS, expected_values, realised_values
-from service.detection.performance import FEWEST_IN_DENOMINATOR
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR
 from service.profiles.arrays import Index
 from service.profiles.frames import pack, unpack
 from service.profiles.profile import Floats

@@ -15,8 +15,8 @@ from service.detection.estimation_multiclass import (
     estimate_performance_of_many,
     fit_many,
 )
+from service.detection.metric_value import MetricValue
 from service.detection.multiclass import Key
-from service.detection.performance import MetricValue
 from service.profiles.arrays import (
     LABEL,
     PREDICTION,

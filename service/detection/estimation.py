@@ -7,7 +7,7 @@ import numpy as np
 
 from service.detection.calibrator import Calibrator
 from service.detection.expectation import ESTIMATED, expect, expected_values
-from service.detection.performance import MetricValue, Z, auc_on_logit
+from service.detection.metric_value import MetricValue, Z, auc_on_logit
 from service.profiles.profile import Counts, Floats
 
 METHOD = "cbpe"

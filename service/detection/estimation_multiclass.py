@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from service.detection.calibrator import Calibrator, fit_calibrator
 from service.detection.estimation import METHOD, Estimate, estimate, to_value
 from service.detection.expectation import HITS
+from service.detection.metric_value import MetricValue
 from service.detection.multiclass import Key
-from service.detection.performance import MetricValue
 from service.profiles.profile import Floats
 
 ESTIMATED_OF_CLASS = ("roc_auc", "precision", "recall", "f1")

@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from service.detection.evidently_columns import (
     TARGETS,
+    Pair,
+    obstacle_to,
+    pair_of,
     thinned,
-    values_of,
     with_other,
     with_targets,
 )
 from service.detection.evidently_html import without_markup
-from service.detection.evidently_methods import METHODS, Method, method_for
+from service.detection.evidently_methods import METHODS, method_for
 from service.profiles.columns import Column, Kind
 
 with warnings.catch_warnings():
@@ -112,45 +114,20 @@ def score_columns(
     """
     scores = []
     for column in with_targets(columns):
-        name = method_for(column.kind, _methods_of(column, methods, overrides))
-        pair = _pair(reference, current, column, METHODS[name])
+        name = method_for(column, methods, overrides)
+        pair = pair_of(reference, current, column, METHODS[name])
         if pair is None and column in TARGETS:
             continue
         scores.append(_score(column, name, pair, min_rows))
     return scores
 
 
-def _methods_of(
-    column: Column, methods: Mapping[str, str], overrides: Mapping[str, str]
-) -> Mapping[str, str]:
-    own = overrides.get(column.name)
-    return methods if own is None else {"numeric": own, "categorical": own}
-
-
-_Pair = tuple["pd.Series[Any]", "pd.Series[Any]"]
-
-
-def _pair(reference: pa.Table, current: pa.Table, column: Column, method: Method) -> _Pair | None:
-    try:
-        sides = values_of(reference, column), values_of(current, column)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # The column changed its type between the sides.
-        return None
-    if sides[0] is None or sides[1] is None:
-        return None
-    rows = method.max_rows
-    if method.equal_sides:
-        rows = min(rows, len(sides[0]), len(sides[1]))
-    thin = thinned(sides[0], rows), thinned(sides[1], rows)
-    return thin if column.kind is Kind.NUMERIC else with_other(*thin)
-
-
-def _score(column: Column, name: str, pair: _Pair | None, min_rows: int) -> Score:
+def _score(column: Column, name: str, pair: Pair | None, min_rows: int) -> Score:
     if pair is None:
         return Score(column.name, name, None, 0, 0, "column_unusable")
     before, now = pair
     sizes = (len(now), len(before))
-    reason = _obstacle(column, name, pair, min_rows)
+    reason = obstacle_to(column, name, pair, min_rows)
     if reason is not None:
         return Score(column.name, name, None, *sizes, reason)
     try:
@@ -160,20 +137,6 @@ def _score(column: Column, name: str, pair: _Pair | None, min_rows: int) -> Scor
     if not np.isfinite(value):
         return Score(column.name, name, None, *sizes, "not_finite")
     return Score(column.name, name, value, *sizes, None)
-
-
-def _obstacle(column: Column, name: str, pair: _Pair, min_rows: int) -> str | None:
-    before, now = pair
-    if column.kind not in METHODS[name].kinds:
-        return "method_does_not_apply"
-    if before.empty or now.empty:
-        return "no_values"
-    if min(len(before), len(now)) < min_rows:
-        return "too_few_rows"
-    if name == "wasserstein" and before.min() == before.max() and now.min() < now.max():
-        # It divides by the reference's standard deviation, or by .001 where that is zero.
-        return "constant_reference"
-    return None
 
 
 def _statistic(column: Column, name: str, before: Any, now: Any) -> float:
@@ -312,7 +275,7 @@ def _tests(result: RecordedResult) -> list[RecordedVerdict]:
 def _drift_widgets(
     reference: pa.Table, current: pa.Table, column: Column, method: str
 ) -> list[Any]:
-    pair = _pair(reference, current, column, METHODS[method])
+    pair = pair_of(reference, current, column, METHODS[method])
     if pair is None:
         return []
     rows = min(_SHOWN_ROWS, METHODS[method].max_rows)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from service.detection.evidently_methods import METHODS, Method
 from service.profiles.columns import Column, Kind
 
 if TYPE_CHECKING:
@@ -100,3 +101,37 @@ def with_other(
         reference.where(reference.isin(kept), OTHER),
         current.where(current.isin(kept), OTHER),
     )
+
+
+Pair = tuple["pd.Series[Any]", "pd.Series[Any]"]
+
+
+def pair_of(reference: pa.Table, current: pa.Table, column: Column, method: Method) -> Pair | None:
+    """Return both sides' values as a test takes them; None where the column cannot be read."""
+    try:
+        sides = values_of(reference, column), values_of(current, column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # The column changed its type between the sides.
+        return None
+    if sides[0] is None or sides[1] is None:
+        return None
+    rows = method.max_rows
+    if method.equal_sides:
+        rows = min(rows, len(sides[0]), len(sides[1]))
+    thin = thinned(sides[0], rows), thinned(sides[1], rows)
+    return thin if column.kind is Kind.NUMERIC else with_other(*thin)
+
+
+def obstacle_to(column: Column, name: str, pair: Pair, min_rows: int) -> str | None:
+    """Return why a test would say nothing of these values, or None."""
+    before, now = pair
+    if column.kind not in METHODS[name].kinds:
+        return "method_does_not_apply"
+    if before.empty or now.empty:
+        return "no_values"
+    if min(len(before), len(now)) < min_rows:
+        return "too_few_rows"
+    if name == "wasserstein" and before.min() == before.max() and now.min() < now.max():
+        # It divides by the reference's standard deviation, or by .001 where that is zero.
+        return "constant_reference"
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from service.profiles.columns import Kind
+from service.profiles.columns import Column, Kind
 
 PREFIX = "evidently."
 
@@ -68,15 +68,17 @@ METHODS: Mapping[str, Method] = {
 DEFAULT_METHODS: Mapping[str, str] = {"numeric": "wasserstein", "categorical": "jensenshannon"}
 
 
-def method_for(kind: Kind, methods: Mapping[str, str]) -> str:
-    """Return the name of the test for a column of this kind; booleans are categories.
+def method_for(column: Column, methods: Mapping[str, str], overrides: Mapping[str, str]) -> str:
+    """Return the name of the test for a column; booleans are categories.
 
     Parameters
     ----------
-    kind
-        The column's kind.
+    column
+        What is to be tested.
     methods
         Names by ``numeric`` and ``categorical``; an absent one is the default.
+    overrides
+        Names by column, which win.
 
     Raises
     ------
@@ -85,11 +87,12 @@ def method_for(kind: Kind, methods: Mapping[str, str]) -> str:
 
     Examples
     --------
-    >>> method_for(Kind.BOOLEAN, {"categorical": "psi"})
+    >>> method_for(Column("employed", Kind.BOOLEAN), {"categorical": "psi"}, {})
     'psi'
     """
-    family = "numeric" if kind is Kind.NUMERIC else "categorical"
-    name = methods.get(family, DEFAULT_METHODS[family]).removeprefix(PREFIX)
+    family = "numeric" if column.kind is Kind.NUMERIC else "categorical"
+    chosen = overrides.get(column.name) or methods.get(family, DEFAULT_METHODS[family])
+    name = chosen.removeprefix(PREFIX)
     if name not in METHODS:
         raise KeyError(name)
     return name

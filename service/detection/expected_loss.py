@@ -13,7 +13,7 @@ from service.detection.direct_loss import (
     predict_losses,
     variance_of,
 )
-from service.detection.performance import MetricValue, Z
+from service.detection.metric_value import MetricValue, Z
 from service.profiles.arrays import LABEL, PREDICTION, find_floats, find_weights
 from service.profiles.binning import Floats
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.detection.calibration import chi2_tail, pearson_x2
-from service.detection.performance import Z, wilson
+from service.detection.metric_value import Z, wilson
 
 
 @dataclass(frozen=True, slots=True)

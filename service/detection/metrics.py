@@ -5,9 +5,10 @@ from types import MappingProxyType
 
 from service.detection import performance, regression
 from service.detection.metric_laws import EITHER, HIGHER, INFORMATION, METRIC_SPECS
+from service.detection.metric_value import MetricValue
 from service.detection.multiclass import MULTICLASS_METRICS, Key, measure_multiclass
 from service.detection.multiclass_joint import JointScores
-from service.detection.performance import METRICS, MetricValue, measure_performance
+from service.detection.performance import METRICS, measure_performance
 from service.detection.regression import REGRESSION_METRICS, measure_regression
 from service.profiles.profile import (
     Floats,

@@ -5,16 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.detection.multiclass_joint import JointScores
-from service.detection.multiclass_ranking import (
-    MISSING_CLASS,
-    Known,
-    class_ranking,
-    kish_share,
-    macro_ranking,
-    scored,
-)
-from service.detection.performance import (
+from service.detection.metric_value import (
     DELTA,
     WILSON,
     MetricValue,
@@ -23,6 +14,15 @@ from service.detection.performance import (
     finite,
     on_atanh,
     wilson,
+)
+from service.detection.multiclass_joint import JointScores
+from service.detection.multiclass_ranking import (
+    MISSING_CLASS,
+    Known,
+    class_ranking,
+    kish_share,
+    macro_ranking,
+    scored,
 )
 from service.profiles.profile import Floats, MulticlassProfile
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.detection.performance import FEWEST_IN_DENOMINATOR, auc_gradient
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR
+from service.detection.performance import auc_gradient
 from service.detection.precision_recall import average_precision_gradient
 from service.profiles.arrays import LABEL, class_codes, find_weights
 from service.profiles.columns import ManyClasses, Output

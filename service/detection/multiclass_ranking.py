@@ -5,15 +5,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from service.detection.metric_value import DELONG, DELTA_ON_LOGIT, MetricValue, auc_on_logit
 from service.detection.multiclass_joint import JointScores
-from service.detection.performance import (
-    DELONG,
-    DELTA_ON_LOGIT,
-    NO_EDGES,
-    MetricValue,
-    auc_on_logit,
-    placements,
-)
+from service.detection.performance import NO_EDGES, placements
 from service.detection.precision_recall import precision_with_variance
 from service.profiles.profile import Counts, Floats, MulticlassProfile
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.detection.performance import DELTA, WILSON, MetricValue, Z, finite, wilson
+from service.detection.metric_value import DELTA, WILSON, MetricValue, Z, finite, wilson
 from service.profiles.arrays import PREDICTION, SCORE
 from service.profiles.binning import Binning
 from service.profiles.columns import Classes, ManyClasses, Quantity

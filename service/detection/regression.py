@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from service.detection.performance import DELTA, MetricValue, Z, finite
+from service.detection.metric_value import DELTA, MetricValue, Z, finite
 from service.profiles.profile import REGRESSION_SUMS, RegressionProfile
 
 NEGATIVE_VALUES = "negative_values"

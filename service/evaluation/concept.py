@@ -18,13 +18,13 @@ from service.detection.concept_multiclass import measure_surprises_of_many
 from service.detection.estimates import Calibrators
 from service.detection.estimation_multiclass import ESTIMATED_OVERALL, ManyCalibrators
 from service.detection.expectation import ESTIMATED
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, Z
 from service.detection.miscalibration import (
     Miscalibration,
     between_miscalibrated,
     measure_miscalibration,
     tail_of_miscalibration,
 )
-from service.detection.performance import FEWEST_IN_DENOMINATOR, Z
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy, withheld
 from service.evaluation.significance import sidak

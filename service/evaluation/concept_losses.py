@@ -8,7 +8,7 @@ from scipy.special import ndtr
 
 from service.detection.direct_loss import LOSSES
 from service.detection.expected_loss import LossSurprise, measure_loss_surprises
-from service.detection.performance import Z
+from service.detection.metric_value import Z
 from service.evaluation.concept import BETTER_THAN_PROMISED, CONCEPT_DRIFT, LESS_THAN_PROMISED
 from service.evaluation.direct_loss import Fitted
 from service.evaluation.measurement import Direction, Measurement, Verdict

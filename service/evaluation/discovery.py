@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from service.detection.discovery import Losses, Slice, excess_score, find_worse_slices, sums_of
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.metrics import HIGHER_IS_WORSE, RELATIVE, measure
-from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.predicates import Vocabulary, learn_vocabulary
 from service.evaluation.losses import losses_of, metric_of
 from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement, Verdict

@@ -13,7 +13,7 @@ from service.detection.fairness import (
     homogeneity_p_value,
     ratio_of_rates,
 )
-from service.detection.performance import FEWEST_IN_DENOMINATOR, wilson
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, wilson
 from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement, Verdict
 from service.evaluation.multiplicity import holm_adjust
 from service.profiles.columns import Classes, Output, Quantity

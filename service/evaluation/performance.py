@@ -8,6 +8,7 @@ from service.detection.estimation import METHOD
 from service.detection.estimation_multiclass import ESTIMATED_OVERALL
 from service.detection.expectation import ESTIMATED
 from service.detection.metric_laws import METRIC_SPECS
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, MetricValue, wilson
 from service.detection.metrics import (
     HIGHER_IS_WORSE,
     KNOWN,
@@ -18,7 +19,6 @@ from service.detection.metrics import (
 )
 from service.detection.multiclass import Key
 from service.detection.multiclass_joint import JointScores
-from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue, wilson
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
 from service.profiles.arrays import score_representatives

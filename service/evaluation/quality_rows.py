@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from service.detection.duplicates import count_repeats, pool_repeats, repeats_tail
-from service.detection.performance import wilson
+from service.detection.metric_value import wilson
 from service.detection.quality import binomial_tail
 from service.evaluation.quality_check import Check, ratio_check, varying_tail
 from service.evaluation.traffic import Traffic

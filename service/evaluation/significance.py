@@ -6,13 +6,9 @@ import numpy as np
 from scipy.special import chdtrc, logit, ndtr, stdtr
 
 from service.detection.estimation import METHOD as ESTIMATE
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.metrics import HIGHER_IS_WORSE, SIGNED
-from service.detection.performance import (
-    FEWEST_IN_DENOMINATOR,
-    ON_LOGIT,
-    PROPORTIONS,
-    MetricValue,
-)
+from service.detection.performance import ON_LOGIT, PROPORTIONS
 
 FEWEST_CHUNKS = 3
 # Chunks that disagree less than this are taken for the same population.

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR, MetricValue
 from service.detection.metrics import HIGHER_IS_WORSE, METRICS_OF, measure
 from service.detection.multiclass import Key
 from service.detection.multiclass_joint import JointScores
-from service.detection.performance import FEWEST_IN_DENOMINATOR, MetricValue
 from service.evaluation.measurement import SMALL_GROUP, SMALLEST_GROUP, Measurement, Verdict
 from service.evaluation.multiplicity import sidak_adjust
 from service.evaluation.performance import (

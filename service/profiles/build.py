@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from service.profiles.arrays import (
-    LABEL,
     PREDICTION,
     RELABELLED,
     SCORE,
@@ -20,31 +19,29 @@ from service.profiles.arrays import (
     find_weights,
     numeric_index,
     output_columns,
-    score_index,
     text_codes,
     to_booleans,
     to_floats,
     to_text,
 )
+from service.profiles.binary import profile_binary
 from service.profiles.binning import Binning, CategoricalBins, Floats, NumericBins, is_of_kind
 from service.profiles.columns import Classes, Column, Kind, ManyClasses, Quantity
 from service.profiles.contents import profile_contents
 from service.profiles.derive import derive
 from service.profiles.multiclass import predicted_scores, profile_multiclass
 from service.profiles.profile import (
-    MOST_RANKED,
     ColumnProfile,
     Counts,
     FeatureProfile,
     Performance,
-    PerformanceProfile,
 )
 from service.profiles.regression import profile_regression
+from service.profiles.sums import score_histogram, sums_of, weigh
 
 UNSEEN_NAMES = 64
 # The square of a larger value would overflow the moments.
 LARGEST_IN_SUMS = 1e150
-SCORE_CLIP = 1e-15
 
 
 def profile_features(rows: pa.Table, columns: Sequence[Column], binning: Binning) -> FeatureProfile:
@@ -121,50 +118,7 @@ def _profile_labels(rows: pa.Table, binning: Binning) -> Performance:
         return profile_regression(rows, binning)
     if isinstance(output, ManyClasses):
         return profile_multiclass(rows, binning.score_edges, output)
-    return _profile_binary(rows, binning, output)
-
-
-def _profile_binary(rows: pa.Table, binning: Binning, classes: Classes) -> PerformanceProfile:
-    label = class_codes(rows, LABEL, classes)
-    predicted = class_codes(rows, PREDICTION, classes)
-    usable = (label >= 0) & (predicted >= 0)
-    labels = find_array(rows, LABEL)
-    present = 0 if labels is None else rows.num_rows - labels.null_count
-    label, predicted = label[usable], predicted[usable]
-    scores, weights = find_floats(rows, SCORE)[usable], find_weights(rows)
-    weights = None if weights is None else weights[usable]
-    cell = label * 2 + predicted
-    confusion = _sums(cell, weights, 4)
-    score_counts, score_weights = _score_histogram(cell, scores, weights, binning.score_edges, 4)
-    return PerformanceProfile(
-        labelled=len(label),
-        unusable=present - len(label),
-        confusion=confusion[0].reshape(2, 2),
-        confusion_weights=confusion[1].reshape(2, 2),
-        confusion_weights_squared=confusion[2].reshape(2, 2),
-        score_counts=score_counts.reshape(2, 2, -1),
-        score_weights=score_weights.reshape(2, 2, -1),
-        losses=_losses(label, scores, weights),
-        ranked=keep_ranked([_ranked(label, scores, weights)]),
-    )
-
-
-def keep_ranked(parts: Sequence[Floats | None]) -> Floats | None:
-    """Join scored rows in ascending order, or keep none where they are too many."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or sum(map(len, known)) > MOST_RANKED:
-        return None
-    joined = np.concatenate(known)
-    ordered: Floats = joined[np.lexsort(joined.T[::-1])]
-    return ordered
-
-
-def _ranked(label: Index, scores: Floats, weights: Floats | None) -> Floats | None:
-    known = np.isfinite(scores)
-    if np.count_nonzero(known) > MOST_RANKED:
-        return None
-    weight = np.ones(len(scores)) if weights is None else weights
-    return np.stack([scores[known], label[known], weight[known]], axis=1)
+    return profile_binary(rows, binning, output)
 
 
 def keep_unseen(names: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -174,19 +128,6 @@ def keep_unseen(names: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 def _hash(name: str) -> bytes:
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _sums(index: Index, weights: Floats | None, size: int) -> tuple[Counts, Floats, Floats]:
-    """Return rows, Σw and Σw² by position."""
-    counts = np.bincount(index, minlength=size).astype(np.int64, copy=False)
-    if weights is None:
-        ones = counts.astype(np.float64)
-        return counts, ones, ones.copy()
-    return counts, _weigh(index, weights, size), _weigh(index, weights * weights, size)
-
-
-def _weigh(index: Index, values: Floats, size: int) -> Floats:
-    return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)
 
 
 def _profile_presence(array: pa.ChunkedArray, weights: Floats | None) -> ColumnProfile:
@@ -223,7 +164,7 @@ def _profile_numbers(
         values = values[finite]
         weights = None if weights is None else weights[finite]
     index = numeric_index(values, bins)
-    counts, sums, squares = _sums(index, weights, bins.n_bins)
+    counts, sums, squares = sums_of(index, weights, bins.n_bins)
     empty = ColumnProfile(
         counts, sums, squares, np.zeros(bins.n_bins), rows - len(values),
         len(values), None, None, 0.0, 0.0, 0, {},
@@ -238,7 +179,7 @@ def _profile_numbers(
     deviations = values - mean
     return replace(
         empty,
-        sums=_weigh(index, values, bins.n_bins),
+        sums=weigh(index, values, bins.n_bins),
         minimum=low,
         maximum=high,
         mean=mean,
@@ -275,7 +216,7 @@ def _profile_texts(array: pa.Array, weights: Floats | None, bins: CategoricalBin
     unknown = index < 0
     if unknown.any():
         index[unknown], names = _rest_or_unseen(text.filter(pa.array(unknown)), bins)
-    counts, sums, squares = _sums(index, weights, bins.n_bins)
+    counts, sums, squares = sums_of(index, weights, bins.n_bins)
     return ColumnProfile(
         counts, sums, squares, np.zeros(bins.n_bins), rows - len(text),
         len(text), None, None, 0.0, 0.0, 0, names,
@@ -303,28 +244,4 @@ def _predicted_scores(
         predicted = class_codes(rows, PREDICTION, binning.output)
     else:
         predicted = np.full(rows.num_rows, -1, dtype=np.int64)
-    return _score_histogram(predicted, scores, weights, binning.score_edges, 2)
-
-
-def _score_histogram(
-    group: Index, scores: Floats, weights: Floats | None, score_edges: Floats, groups: int
-) -> tuple[Counts, Floats]:
-    """Return rows and Σw by group and score bin, shape ``(groups, n_score_bins)`` each."""
-    size = len(score_edges) + 1
-    known = np.isfinite(scores) & (group >= 0)
-    index = group[known] * size + score_index(scores[known], score_edges)
-    counts, sums, _ = _sums(index, None if weights is None else weights[known], groups * size)
-    return counts.reshape(groups, size), sums.reshape(groups, size)
-
-
-def _losses(label: Index, scores: Floats, weights: Floats | None) -> Floats:
-    """Return Σw·b, Σw·b², Σw·l, Σw·l² by label, shape ``(2, 4)``."""
-    known = np.isfinite(scores)
-    truth, scores = label[known], scores[known].clip(0.0, 1.0)
-    weight = np.ones(len(scores)) if weights is None else weights[known]
-    brier = (scores - truth) ** 2
-    clipped = scores.clip(SCORE_CLIP, 1 - SCORE_CLIP)
-    log_loss = -np.log(np.where(truth == 1, clipped, 1 - clipped))
-    parts = (brier, brier * brier, log_loss, log_loss * log_loss)
-    sums = [_weigh(truth, weight * part, 2) for part in parts]
-    return np.stack(sums, axis=1)
+    return score_histogram(predicted, scores, weights, binning.score_edges, 2)

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from service.profiles.binary import keep_ranked
 from service.profiles.binning import Binning
-from service.profiles.build import keep_ranked, keep_unseen
+from service.profiles.build import keep_unseen
 from service.profiles.columns import ManyClasses, Quantity
 from service.profiles.contents import merge_contents
 from service.profiles.multiclass import empty_multiclass

@@ -19,8 +19,8 @@ from service.profiles.arrays import (
 from service.profiles.binning import Floats
 from service.profiles.columns import ManyClasses
 from service.profiles.profile import Counts, MulticlassProfile
+from service.profiles.sums import SCORE_CLIP, weigh
 
-SCORE_CLIP = 1e-15
 LARGEST_SCORE = 1e70
 
 
@@ -63,14 +63,14 @@ def profile_multiclass(
     apart = scores.clip(-LARGEST_SCORE, LARGEST_SCORE)
     apart[np.arange(len(truth)), truth] -= 1
     square = (apart**2).sum(axis=1)
-    losses = [_weigh(truth, scored * part, k) for part in (loss, loss**2, square, square**2)]
+    losses = [weigh(truth, scored * part, k) for part in (loss, loss**2, square, square**2)]
     return MulticlassProfile(
         names=classes.names,
         labelled=len(label),
         unusable=present - len(label),
         confusion=np.bincount(cell, minlength=k * k).astype(np.int64).reshape(k, k),
-        confusion_weights=_weigh(cell, w, k * k).reshape(k, k),
-        confusion_weights_squared=_weigh(cell, w * w, k * k).reshape(k, k),
+        confusion_weights=weigh(cell, w, k * k).reshape(k, k),
+        confusion_weights_squared=weigh(cell, w * w, k * k).reshape(k, k),
         score_counts=counts,
         score_weights=sums,
         losses=np.stack(losses, axis=1).reshape(k, 4),
@@ -112,13 +112,9 @@ def _histograms(
             group = 2 * group + (code == i)
         index = group * size + score_index(scores[:, i], score_edges)
         counts[i] = np.bincount(index, minlength=cells)
-        sums[i] = _weigh(index, weights, cells)
+        sums[i] = weigh(index, weights, cells)
     shape = (k, *[2] * len(codes), size)
     return counts.reshape(shape), sums.reshape(shape)
-
-
-def _weigh(index: Index, values: Floats, size: int) -> Floats:
-    return np.bincount(index, weights=values, minlength=size).astype(np.float64, copy=False)
 
 
 def empty_multiclass(score_edges: Floats, classes: ManyClasses) -> MulticlassProfile:

@@ -26,6 +26,7 @@ from service.profiles.frames import pack, unpack
 from service.profiles.merge import merge_performance
 from service.profiles.profile import Counts, Floats, Performance, PerformanceProfile
 from service.profiles.serialise import performance_from_bytes, performance_to_bytes
+from service.profiles.sums import sums_of
 
 # Values that the reference does not rank come after all that it does.
 UNRANKED = 1 << 30
@@ -98,16 +99,14 @@ def profile_slices(
         if not count:
             continue
         known = member.rows & (predicted >= 0)
-        codes, weight = predicted[known], weights[known]
+        counts, sums, squares = sums_of(predicted[known], weights[known], size)
         found[name] = SliceProfile(
             columns=member.columns,
             rank=member.rank,
             rows=count,
-            predicted=np.bincount(codes, minlength=size).astype(np.int64, copy=False),
-            predicted_weights=np.bincount(codes, weight, size).astype(np.float64, copy=False),
-            predicted_weights_squared=np.bincount(codes, weight * weight, size).astype(
-                np.float64, copy=False
-            ),
+            predicted=counts,
+            predicted_weights=sums,
+            predicted_weights_squared=squares,
             performance=_without_ranks(
                 profile_performance(table.filter(pa.array(member.rows)), binning)
             ),

@@ -13,7 +13,7 @@ from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.policy import Action
 from service.ledger.calendar import Interval
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
 from service.retraining.service import request_retraining

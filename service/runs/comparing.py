@@ -10,7 +10,7 @@ from service.buckets.slicing import Slicing
 from service.errors import UnknownVersionError
 from service.evaluation.window import Baseline
 from service.ledger.calendar import Interval
-from service.ledger.repository import BUCKET_KINDS, Item
+from service.ledger.marks import BUCKET_KINDS, Item
 from service.ledger.tables import Arrival, DueWork
 from service.profiles.binning import Binning
 from service.profiles.merge import (

@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from service.evaluation.measurement import SMALLEST_GROUP, Direction, Measurement
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 
 LABEL_DELAY = "label_delay"
 PERCENTILES = (50, 90, 99)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from service.access.audit import audit
 from service.access.scopes import Actor
 from service.errors import ConflictError, InvalidDocumentError
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.documents import read
 from service.registry.repository import find_model

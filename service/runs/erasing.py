@@ -23,7 +23,7 @@ from service.access.audit import audit
 from service.buckets.service import profiled_columns
 from service.detection.estimates import calibrators_to_bytes, fit_calibrators
 from service.ingest.erased import remember
-from service.ledger.repository import mark
+from service.ledger.marks import mark
 from service.profiles.segments import segment_reference, segments_to_bytes
 from service.profiles.serialise import binning_from_bytes
 from service.registry.privacy import SUBJECT, Pseudonyms

@@ -18,7 +18,7 @@ from service.ingest.tables import (
     prediction,
 )
 from service.ledger.calendar import BUCKET, bucket_start
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.registry.privacy import SUBJECT, Pseudonyms, is_hash
 
 _NOT_PENDING = text(

@@ -15,7 +15,7 @@ from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.rows import ENGINE, LABELLED_ENGINE, engines_for
 from service.ledger.calendar import calendar_start
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import DueWork
 from service.profiles.profile import FeatureProfile
 from service.registry.monitor import MonitorDocument

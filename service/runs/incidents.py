@@ -14,7 +14,7 @@ from service.alerts.tables import Incident
 from service.evaluation.causes import Signal
 from service.evaluation.hysteresis import Rule
 from service.ledger.calendar import Calendar, Interval
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.registry.monitor import MonitorDocument
 from service.registry.repository import find_monitor
 from service.runs.tables import Window

@@ -10,7 +10,7 @@ from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Measurement
 from service.evaluation.traffic import Traffic
 from service.evaluation.window import Baseline, judge
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.profiles.binning import Binning
 from service.profiles.merge import (
     empty_features,

@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 
 from service.buckets.slicing import Slicing
 from service.detection.estimates import Calibrators, calibrators_from_bytes
+from service.detection.metric_value import MetricValue
 from service.detection.metrics import measure
 from service.detection.multiclass import Key
 from service.detection.multiclass_joint import JointScores, joint_scores
-from service.detection.performance import MetricValue
 from service.evaluation.slices import FEWEST_PIECES, Pieces
 from service.evaluation.window import Baseline
 from service.ledger.calendar import calendar_start

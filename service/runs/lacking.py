@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from service.buckets.repository import starts_lacking, starts_unsliced
 from service.buckets.slicing import Slicing
 from service.ledger.calendar import BUCKET
-from service.ledger.repository import BUCKET_KINDS, Item, mark
+from service.ledger.marks import BUCKET_KINDS, Item, mark
 from service.registry.tables import Model
 
 

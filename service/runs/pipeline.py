@@ -3,11 +3,9 @@
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 
-from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.arrivals import collect_arrivals
@@ -17,54 +15,30 @@ from service.buckets.repository import (
     Family,
     binnings_in_use,
     count_labelled,
-    load_profiles,
-    load_slices,
     store_profiles,
     store_slices,
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
-from service.buckets.slicing import UNSLICED, slicing_of
+from service.buckets.slicing import slicing_of
 from service.db.trouble import is_passing
 from service.evaluation.judgement import require_labels
 from service.evaluation.policy import Action
-from service.ledger.repository import (
-    BUCKET_KINDS,
-    Claim,
-    ClaimLostError,
-    Item,
-    claim_one,
-    claim_run,
-    finish,
-    mark,
-    release,
-)
+from service.ledger.marks import BUCKET_KINDS, Item, mark
+from service.ledger.repository import Claim, ClaimLostError, claim_one, claim_run, finish, release
 from service.registry.repository import (
     find_monitor,
-    find_reference,
     find_version_by_id,
-    latest_reference,
 )
-from service.registry.values import MonitorSpec, ReferenceSpec
 from service.runs.binnings import binning_id_of
-from service.runs.comparing import (
-    WAITS,
-    Edges,
-    find_compared,
-    is_unsettled,
-    load_baseline,
-)
-from service.runs.delays import measure_label_delays
-from service.runs.findings import ask_for_findings, load_findings
-from service.runs.incidents import calendar_of
+from service.runs.findings import ask_for_findings
 from service.runs.judging import Inputs, Outcome, judge_inputs
 from service.runs.knowledge import Knowledge
-from service.runs.lacking import are_gone, mark_lacking, rows_since
+from service.runs.lacking import rows_since
 from service.runs.leases import LeaseKeeper
+from service.runs.loading import Loader
 from service.runs.planning import mark_windows, plan_evaluation
-from service.runs.recording import record, record_failure, record_outcome
+from service.runs.recording import record, record_failure
 from service.runs.silence import mark_silence
-from service.runs.tables import Window
-from service.runs.traffic import load_traffic
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +78,7 @@ class Pipeline:
         self._quiet = quiet
         self._row_stage = row_stage
         self._knowledge = Knowledge()
+        self._loader = Loader(sessions, reader, self._knowledge, quiet)
         self._listen_at = 0.0
 
     def collect(self) -> bool:
@@ -152,7 +127,7 @@ class Pipeline:
         if claim is None:
             return False
         with self._held([claim]):
-            inputs = self._load(claim)
+            inputs = self._loader.load(claim)
             if inputs is not None:
                 outcome = self._judge(inputs)
                 if outcome.waits and self._row_stage:
@@ -225,85 +200,6 @@ class Pipeline:
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
 
-    def _load(self, claim: Claim) -> Inputs | None:
-        """Read what the window needs; where buckets lack its binning, mark them and wait."""
-        item = claim.item
-        with self._sessions() as session:
-            self._knowledge.refresh(session)
-            version = find_version_by_id(session, item.version_id)
-            monitor = find_monitor(session, version.model_id)
-            reference = self._reference(session, claim)
-            compared = find_compared(session, version, monitor, item)
-        slicing = slicing_of(monitor.document)
-        binning_id = (
-            reference.binning_id
-            if reference
-            else binning_id_of(self._sessions, self._reader, version)
-        )
-        with self._sessions.begin() as session:
-            lacking = mark_lacking(session, item, binning_id, slicing)
-            if lacking:
-                release(session, [claim], retry_in=timedelta(0))
-                return None
-            if lacking is None:
-                # What was said of it stands: nobody can read its rows again.
-                finish(session, [claim])
-                record_outcome(session, item, "evaluated", insufficient=True)
-                return None
-            # What is still to come marks the window again: waiting for ever gains nothing.
-            awaited = compared if claim.attempts <= WAITS else None
-            if awaited and is_unsettled(session, awaited, binning_id, slicing):
-                release(session, [claim], retry_in=self._quiet)
-                return None
-            span = (item.start, item.end)
-            found = load_profiles(session, item.version_id, binning_id, *span)
-            slices = (
-                []
-                if slicing.is_empty
-                else load_slices(session, item.version_id, binning_id, slicing.family, *span)
-            )
-            own = UNSLICED if compared else slicing
-            inputs = Inputs(
-                item,
-                version,
-                monitor,
-                reference.revision if reference else None,
-                self._knowledge.reference(session, reference.id, binning_id, own)
-                if reference
-                else None,
-                self._knowledge.binning(session, binning_id),
-                found["features"],
-                found["performance"],
-                slices,
-                load_traffic(session, item, calendar_of(monitor.document)),
-                load_findings(session, item),
-                _horizon_passed(session, item, monitor),
-                rows_gone=are_gone(session, item.model_id, [item.start]),
-                delays=measure_label_delays(session, item) if found["performance"] else (),
-            )
-        if compared is None:
-            return inputs
-        edges = Edges(binning_id, inputs.binning, slicing)
-        before = load_baseline(self._sessions, compared, edges, monitor)
-        return replace(inputs, compared=before)
-
-    def _reference(self, session: Session, claim: Claim) -> ReferenceSpec | None:
-        # A window keeps the reference that it was first judged with, unless an evaluation asks
-        # for the current one.
-        item = claim.item
-        if not claim.details.get("current_reference"):
-            revision = session.scalar(
-                select(Window.reference_revision).where(
-                    Window.version_id == item.version_id,
-                    Window.start == item.start,
-                    Window.end == item.end,
-                    Window.latest,
-                )
-            )
-            if revision is not None:
-                return find_reference(session, item.version_id, revision)
-        return latest_reference(session, item.version_id)
-
     def _judge(self, inputs: Inputs) -> Outcome:
         return judge_inputs(self._knowledge, inputs)
 
@@ -337,10 +233,3 @@ def _of_items(contents: Contents, items: Iterable[Item]) -> Contents:
 
 def _named(error: Exception) -> str:
     return type(error).__name__
-
-
-def _horizon_passed(session: Session, item: Item, monitor: MonitorSpec) -> bool | None:
-    horizon = monitor.document.performance.label_horizon
-    if horizon is None:
-        return None
-    return session.scalar(select(func.clock_timestamp() >= literal(item.end + horizon)))

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from service.buckets.repository import bucket_starts
 from service.ledger.calendar import Interval, windows_over
-from service.ledger.repository import BUCKET_KINDS, Item, mark
+from service.ledger.marks import BUCKET_KINDS, Item, mark
 from service.ledger.tables import Arrival, DueWork
 from service.registry.repository import find_monitor
 from service.registry.tables import Version

@@ -13,7 +13,8 @@ from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.policy import Action
-from service.ledger.repository import Claim, Item, finish, mark
+from service.ledger.marks import Item, mark
+from service.ledger.repository import Claim, finish
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
 from service.retraining.repository import lock_version

@@ -19,7 +19,7 @@ from service.evaluation.evidently import Subject, measure, render_report
 from service.evaluation.evidently_drift import evidently_test
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import Sampled, measure_rows
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.profiles.arrays import output_columns
 from service.profiles.binning import Binning
 from service.profiles.columns import Column, Kind

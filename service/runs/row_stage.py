@@ -27,7 +27,8 @@ from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.evidently import Subject
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import failures
-from service.ledger.repository import Claim, ClaimLostError, Item, claim_one, finish, mark, release
+from service.ledger.marks import Item, mark
+from service.ledger.repository import Claim, ClaimLostError, claim_one, finish, release
 from service.runs.findings import Basis, held_findings, load_findings, store_findings
 from service.runs.knowledge import newest_erasure
 from service.runs.leases import LeaseKeeper

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.ingest.tables import prediction
 from service.ledger.calendar import Interval
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.repository import find_monitor
 from service.registry.tables import Version

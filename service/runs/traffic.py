@@ -10,7 +10,7 @@ from service.buckets.repository import rows_by_bucket
 from service.detection.volume import MOST_WEEKS
 from service.evaluation.traffic import Earlier, Traffic
 from service.ledger.calendar import BUCKET, Calendar, Interval, steps_in
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 
 WRONG_TYPE = "wrong-type"
 WEEKS = MOST_WEEKS + 1

@@ -26,7 +26,7 @@ from service.db.embedded import EmbeddedPostgres
 from service.db.engine import make_engine, make_sessions
 from service.db.migrate import upgrade
 from service.ingest.partitions import Partitions
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import Arrival
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor

@@ -16,7 +16,7 @@ from service.db.engine import make_engine, make_sessions
 from service.evaluation.causes import Cause, Severity, Signal
 from service.evaluation.hysteresis import Rule, State, fold
 from service.evaluation.policy import Action
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
 from service.retraining.repository import lock_version

@@ -6,17 +6,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.ledger.repository import (
-    Claim,
-    Item,
-    Kind,
-    claim_one,
-    claim_run,
-    finish,
-    mark,
-    release,
-    renew,
-)
+from service.ledger.marks import Item, Kind, mark
+from service.ledger.repository import Claim, claim_one, claim_run, finish, release, renew
 from service.ledger.tables import DueWork
 
 Sessions = sessionmaker[Session]

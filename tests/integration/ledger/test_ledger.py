@@ -7,17 +7,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.ledger.repository import (
-    ClaimLostError,
-    Item,
-    Kind,
-    claim_one,
-    claim_run,
-    finish,
-    mark,
-    release,
-    renew,
-)
+from service.ledger.marks import Item, Kind, mark
+from service.ledger.repository import ClaimLostError, claim_one, claim_run, finish, release, renew
 from service.ledger.tables import Arrival, DueWork
 
 Sessions = sessionmaker[Session]

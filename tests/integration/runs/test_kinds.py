@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.registry.repository import find_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline

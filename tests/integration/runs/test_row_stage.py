@@ -15,7 +15,7 @@ from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import Sampled, Step
 from service.evaluation.slices import UNDER_FLOOR
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import DueWork
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor

@@ -16,7 +16,7 @@ from service.buckets.reader import RowReader
 from service.buckets.tables import BucketProfile
 from service.errors import InvalidDocumentError
 from service.ingest.tables import Label, prediction
-from service.ledger.repository import Item, mark
+from service.ledger.marks import Item, mark
 from service.ledger.tables import Arrival
 from service.registry.documents import read
 from service.registry.monitor import MonitorDocument

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from service.detection import metric_laws as laws
 from service.detection.metric_laws import METRIC_SPECS
+from service.detection.metric_value import MetricValue
 from service.detection.metrics import KNOWN, METRICS_OF, measure
 from service.detection.multiclass import Key
 from service.detection.outputs import OUTPUTS, measure_outputs
-from service.detection.performance import MetricValue
 from service.evaluation.measurement import Direction
 from service.evaluation.performance import direction_of
 from service.profiles.binning import Binning

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from service.detection.confusion import confusion_metric
-from service.detection.performance import METRICS, MetricValue, measure_performance, wilson
+from service.detection.metric_value import MetricValue, wilson
+from service.detection.performance import METRICS, measure_performance
 from service.profiles.binning import Binning
 from service.profiles.build import profile_performance
 from service.profiles.columns import Classes

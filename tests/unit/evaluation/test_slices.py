@@ -6,8 +6,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom, fisher_exact
 
+from service.detection.metric_value import FEWEST_IN_DENOMINATOR
 from service.detection.metrics import RECORDED, measure
-from service.detection.performance import FEWEST_IN_DENOMINATOR, METRICS
+from service.detection.performance import METRICS
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.significance import p_value_beyond

@@ -12,7 +12,7 @@ from service.buckets.reader import RowReader
 from service.buckets.service import profile_slices
 from service.buckets.slicing import Slicing
 from service.detection.metrics import measure
-from service.ledger.repository import Item
+from service.ledger.marks import Item
 from service.profiles.binning import MOST_SLICE_CELLS
 from service.profiles.build import profile_performance
 from service.profiles.columns import ManyClasses
