@@ -105,6 +105,7 @@ class Rig:
         key = a_key(self.database.url, Wish(scopes=[Scope.ADMIN]))
         headers = {"Authorization": f"Bearer {key}"}
         self.plan = Plan(str(scratch), [door.port for door in self.doors], headers=headers)
+        self.resting: set[Role] = set()
         self._due: dict[Role, float] = {}
 
     def settings(self, link: Proxy, **own: Any) -> dict[str, Any]:
@@ -195,10 +196,14 @@ class Rig:
             time.sleep(0.02)
 
     def supervise(self, choice: random.Random) -> None:
-        """Start again whatever has ended, a moment later."""
+        """Start again whatever has ended and is not to rest, a moment later."""
         self.database.revive()
         for role in self.roles:
-            if role.exit_code is None or (role.exit_code == 0 and role in self.clients):
+            if (
+                role in self.resting
+                or role.exit_code is None
+                or (role.exit_code == 0 and role in self.clients)
+            ):
                 continue
             due = self._due.setdefault(role, time.monotonic() + choice.uniform(0, 0.2))
             if time.monotonic() >= due:

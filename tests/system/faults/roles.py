@@ -54,7 +54,8 @@ class Role:
         return code
 
     def start(self) -> None:
-        """Start it."""
+        """Start it; it does not run."""
+        assert self._process is None or self.exit_code is not None, f"{self.name} runs already"
         self._process = _processes.Process(
             target=_run, args=(str(self._log), self._target, *self._given), name=self.name
         )

@@ -88,14 +88,16 @@ def test_rolling_restarts_beside_a_migration_are_no_client_s_affair(
         migrate_to_the_next(rig, tmp_path, monkeypatch)
         rig.await_batches(20)
         for _ in range(ROUNDS):
-            for number, api in enumerate(rig.apis):
+            for number, (api, worker) in enumerate(zip(rig.apis, rig.workers, strict=True)):
+                rig.resting = {api, worker}
                 said = stop(api, rig.ports[number])
                 assert 503 in said
                 assert 200 not in said[said.index(503) :]
-                stop(rig.workers[number], None)
+                stop(worker, None)
                 rig.await_batches(5)
-                for role in (api, rig.workers[number]):
+                for role in rig.resting:
                     role.start()
+                rig.resting = set()
                 rig.await_ready(number)
                 rig.await_batches(10)
         rig.finish(120)
