@@ -1,0 +1,163 @@
+"""The shipped rules: valid, tested both ways, and about nothing that is not exported."""
+
+import re
+import subprocess
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+import yaml
+
+from service.evaluation import causes
+from service.evaluation.policy import Action
+from service.exporter.catalogue import CATALOGUE
+from service.telemetry import PROCESS_METRICS
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "prometheus"
+ALERTMANAGER = PROMETHEUS / "alertmanager.yml"
+RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+TESTS = PROMETHEUS / "tests" / "rules.yml"
+
+RULES: list[dict[str, Any]] = [
+    rule
+    for path in RULE_FILES
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+
+promtool, amtool = which("promtool"), which("amtool")
+needs_promtool = pytest.mark.skipif(
+    promtool is None, reason="promtool is not installed (Debian: apt-get install prometheus)"
+)
+needs_amtool = pytest.mark.skipif(
+    amtool is None,
+    reason="amtool is not installed (Debian: apt-get install prometheus-alertmanager)",
+)
+every_alert = pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+
+
+def run(*command: object) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@needs_promtool
+def test_rules_and_configurations_pass_promtool() -> None:
+    run(promtool, "check", "rules", "--lint-fatal", *RULE_FILES)
+    for name in ("prometheus.yml", "compose.yml"):
+        run(promtool, "check", "config", "--syntax-only", PROMETHEUS / name)
+
+
+@needs_promtool
+def test_every_rule_fires_and_stays_quiet_as_its_unit_test_says() -> None:
+    run(promtool, "test", "rules", TESTS)
+
+
+def test_every_alert_is_tested_firing_and_quiet() -> None:
+    fires: set[str] = set()
+    quiet: set[str] = set()
+    for test in yaml.safe_load(TESTS.read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            (fires if case["exp_alerts"] else quiet).add(case["alertname"])
+    names = {rule["alert"] for rule in ALERTS}
+    assert fires == names
+    # What always fires is the one that cannot be quiet.
+    assert quiet == names - {"MonitorWatchdog"}
+
+
+@every_alert
+def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> None:
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url", "dashboard_url"}
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    headings = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert anchor == rule["alert"].lower()
+    assert rule["alert"] in headings
+    told = rule["labels"]
+    assert told.keys() in ({"category"}, {"category", "severity", "action"})
+    if "severity" in told:
+        assert told["severity"] in {"none", "warning", "critical"}
+        assert told["action"] in {action.value for action in Action}
+    else:
+        assert "modelwatch_incident_open{" in rule["expr"], "the incident brings its own"
+
+
+def test_every_runbook_is_of_an_alert() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted({rule["alert"] for rule in ALERTS})
+
+
+def test_no_rule_names_what_is_not_exported() -> None:
+    process = {sample.name for metric in PROCESS_METRICS for sample in metric.describe()}
+    suffixes = ("", "_total", "_bucket", "_count", "_sum")
+    exported = CATALOGUE.keys() | {name + suffix for name in process for suffix in suffixes}
+    known = exported | RECORDED
+    for rule in RULES:
+        named = set(re.findall(r"\b(?:\w+:)?modelwatch_[\w:]+", rule["expr"]))
+        assert named <= known, rule.get("alert", rule.get("record"))
+
+
+def test_no_label_of_a_rule_hides_one_of_its_metrics_but_severity_and_action() -> None:
+    of_metrics = {label for spec in CATALOGUE.values() for label in spec.metric_labels}
+    for rule in ALERTS:
+        hidden = rule["labels"].keys() & of_metrics
+        assert hidden <= {"severity", "action"}, rule["alert"]
+
+
+def test_every_kind_of_incident_has_an_alert() -> None:
+    kinds = {"quality", "slice", "fairness", "drift", "multivariate_drift"}
+    kinds |= set(causes._CONSEQUENCES)
+    matched = set()
+    for rule in ALERTS:
+        for operator, pattern in re.findall(r'incident_open\{kind(=~?)"([^"]+)"', rule["expr"]):
+            matched |= set(pattern.split("|")) if operator == "=~" else {pattern}
+    assert matched == kinds
+
+
+@needs_amtool
+def test_the_configuration_of_alertmanager_is_valid() -> None:
+    run(amtool, "check-config", ALERTMANAGER)
+
+
+@needs_amtool
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("alertname=ModelDataQualityFailing model=a model_version=1 action=fix_data",
+         "modelwatch,team"),
+        ("alertname=ModelConceptDrift model=a model_version=1 action=retrain",
+         "modelwatch,retraining"),
+        ("alertname=Ours model=a model_version=1 action=retrain severity=critical",
+         "modelwatch,retraining"),
+        ("alertname=MonitorWatchdog severity=none", "watchdog"),
+        ("alertname=MonitorWorkerDead severity=critical", "team"),
+        ("alertname=MonitorDeadLetters model=a kind=labels", "team"),
+    ],
+)  # fmt: skip
+def test_alerts_are_routed(labels: str, receivers: str) -> None:
+    run(
+        amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}",
+        f"--verify.receivers={receivers}", *labels.split(),
+    )  # fmt: skip
+
+
+def test_alertmanager_groups_and_inhibits_as_its_comments_say() -> None:
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    routes = {route["receiver"]: route for route in config["route"]["routes"]}
+    assert routes["retraining"]["group_by"] == ["model", "model_version"]
+    for rule in config["inhibit_rules"]:
+        matchers = [*rule["source_matchers"], *rule["target_matchers"]]
+        for name, value in (re.fullmatch(r'(\w+)=~?"(.+)"', m).groups() for m in matchers):  # type: ignore[union-attr]  # every matcher has this form, or the test fails
+            known = {r["labels"].get(name) for r in ALERTS} | {r["alert"] for r in ALERTS}
+            assert name == "model" or value in known, "a rule that inhibits nothing"
