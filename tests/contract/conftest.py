@@ -1,7 +1,10 @@
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +14,8 @@ from pydantic import SecretStr
 
 from service.processes.api import create_app
 from service.settings import Settings
+from tests.conftest import RUN_DIRECTORY
+from tests.contract.scripted import ScriptedServer
 
 
 @contextmanager
@@ -28,6 +33,24 @@ def served(app: FastAPI) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Make a folder of the test's own in memory, where there is enough of it."""
+    made = tempfile.mkdtemp(dir=request.config.stash[RUN_DIRECTORY])
+    yield Path(made)
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
         thread.join()
 
 

@@ -1,4 +1,3 @@
-import gzip
 import json
 import logging
 import multiprocessing
@@ -8,10 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,71 +17,7 @@ import pytest
 
 import modelwatch.sender
 from modelwatch import LostRecordsError, Monitor, new_prediction_id
-
-Document = dict[str, Any]
-Answer = tuple[int, dict[str, str], Document]
-
-
-class ScriptedServer(ThreadingHTTPServer):
-    """Answers with what the script holds, and then takes every record."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: deque[Callable[[Document], Answer]] = deque()
-        self.bodies: list[tuple[str, Document]] = []
-        self.headers: list[dict[str, str]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def records(self) -> list[Document]:
-        return [record for _, body in self.bodies for record in body["records"]]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: ScriptedServer
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        document = json.loads(body, parse_constant=pytest.fail)
-        step = self.server.script.popleft() if self.server.script else accept
-        status, headers, answer = step(document)
-        if status == 200:
-            self.server.bodies.append((self.path, document))
-        self.server.headers.append(dict(self.headers))
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def accept(document: Document) -> Answer:
-    return 200, {}, {"accepted": len(document["records"]), "duplicates": 0, "rejected": []}
-
-
-def refuse(status: int, **headers: Any) -> Callable[[Document], Answer]:
-    return lambda _document: (status, headers, {"detail": "not now"})
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+from tests.contract.scripted import Answer, Document, ScriptedServer, accept, refuse
 
 
 @pytest.fixture(autouse=True)

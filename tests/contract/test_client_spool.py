@@ -29,8 +29,8 @@ DESTINATIONS = st.sampled_from([LOANS, LABELS, CARDS])
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.spool"
+def path(folder: Path) -> Path:
+    return folder / "a.spool"
 
 
 @pytest.fixture
@@ -49,9 +49,11 @@ def bodies(spool: Spool, to: Destination = LOANS, after: int = 0) -> list[bytes]
 class AgainstAList(RuleBasedStateMachine):
     """What a spool does, beside a list that does the same."""
 
+    room: Path
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=self.room))
         self.lives = count()
         self.names = count()
         self.now = 1_000.0
@@ -141,6 +143,7 @@ class AgainstAList(RuleBasedStateMachine):
                 continue
             found = counts[to]
             assert (found.rows, found.bytes) == (len(held), sum(map(len, held)))
+            assert self.spool.rows([to]) == len(held)
             assert (found.refused, found.expired) == (self.refused[to], self.expired[to])
 
     def teardown(self) -> None:
@@ -148,7 +151,8 @@ class AgainstAList(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-def test_a_spool_does_what_a_list_does_through_crashes_and_time() -> None:
+def test_a_spool_does_what_a_list_does_through_crashes_and_time(folder: Path) -> None:
+    AgainstAList.room = folder
     run_state_machine_as_test(
         AgainstAList, settings=settings(max_examples=RUNS, stateful_step_count=30, deadline=None)
     )
@@ -176,8 +180,8 @@ def test_the_file_is_durable_and_its_owners_alone(spool: Spool, path: Path) -> N
     assert spool._file._value("PRAGMA synchronous") == 2
 
 
-def test_a_missing_directory_is_made(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "a" / "b" / "c")
+def test_a_missing_directory_is_made(folder: Path) -> None:
+    spool = Spool(folder / "a" / "b" / "c")
     spool.store([(LOANS, b"1")])
     assert bodies(spool) == [b"1"]
     spool.close()
@@ -275,15 +279,15 @@ def test_what_is_removed_or_replaced_meanwhile_is_not_written_to(spool: Spool, p
 
 
 def test_where_no_file_can_be_the_reason_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").touch()
-    spool = Spool(tmp_path / "file" / "a.spool")
+    (folder / "file").touch()
+    spool = Spool(folder / "file" / "a.spool")
     for _ in range(2):
         with pytest.raises(SpoolError, match=r"a\.spool cannot be used: Not a directory"):
             spool.store([(LOANS, b"1")])
     monkeypatch.setattr(module, "AGAIN_SECONDS", 0)
-    (tmp_path / "file").unlink()
+    (folder / "file").unlink()
     spool._again = 0
     spool.store([(LOANS, b"1")])
     spool.close()

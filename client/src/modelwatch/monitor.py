@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from modelwatch.encoding import Redact
+    from modelwatch.spooling import Spooling
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 START_AGAIN_SECONDS = 1.0
@@ -75,6 +76,9 @@ class Monitor:
         batch: int = 1_000,
         interval: float = 0.5,
         timeout: float = 10.0,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 512 << 20,
+        spool_days: float = 7.0,
     ) -> None:
         environment = os.environ  # noqa: TID251 - the SDK's own settings, read once
         self._mode = mode or environment.get("MODELWATCH_MODE") or "on"
@@ -95,12 +99,18 @@ class Monitor:
         self._limits = (max_rows, max_bytes, policy)
         self._pace = (batch, interval)
         self._timeout = timeout
+        self._spooling: Spooling | None = None
         if self._mode == "on":
             # Here and not with the package: a host that has it switched off does without.  And
             # not later: a fork in the middle of an import would leave a child with half a module.
             from modelwatch.transport import Transport  # noqa: PLC0415 - as said
 
             self._connect = partial(Transport, address, key, timeout)
+            place = spool or environment.get("MODELWATCH_SPOOL")
+            if place:
+                from modelwatch.spooling import spooling  # noqa: PLC0415 - as said
+
+                self._spooling = spooling(place, spool_bytes, spool_days, address, model)
         self._reset()
         process.watch_over(self)
 
@@ -242,7 +252,7 @@ class Monitor:
     def _add(self, lane: int, record: Record, size: int, *, durable: bool) -> None:
         if not self._is_started:
             self._start()
-        if durable and self._mode == "on":
+        if durable and self._mode == "on" and self._spooling is None:
             message = "a durable record needs a spool"
             raise NotStoredError(message)
         receipt = Receipt() if durable and self._mode == "on" else None
@@ -310,7 +320,10 @@ class Monitor:
 
     def _is_filling(self) -> bool:
         rows, size, _ = self._limits
-        return 2 * len(self._queue) > rows or 2 * self._queue.stats()["queued_bytes"] > size
+        queue = self._queue.stats()
+        # What is on the disk takes no room in memory.
+        waiting = len(self._queue) - queue.get("spooled", 0)
+        return 2 * waiting > rows or 2 * queue["queued_bytes"] > size
 
     def _gathered(self) -> list[str]:
         return self._unwarned.told(self.stats(), self._fault)[0]
@@ -333,7 +346,9 @@ class Monitor:
         rows, size, policy = self._limits
         encoder = Encoder(self._redact, self._counts, self._complaints)
         buffer = Buffer(rows, size, policy=policy, ripe=min(rows, self._pace[0]))
-        return MemoryQueue(buffer, encoder, self._routes)
+        if self._spooling is None:
+            return MemoryQueue(buffer, encoder, self._routes)
+        return self._spooling.queue(buffer, encoder, self._routes, self._complaints)
 
 
 def _require(name: str, value: str, known: tuple[str, ...]) -> None:

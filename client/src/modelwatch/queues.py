@@ -55,6 +55,12 @@ class Queue(Protocol):
     def acknowledge(self, refused: int = 0) -> None:
         """Forget the batch that was due: the server has decided, and refused so many records."""
 
+    def give_back(self, left: int, refused: int) -> bool:
+        """Let others have the last ``left`` records of the batch; return whether that was done.
+
+        The server has decided about those before, and refused so many of them.
+        """
+
     def stats(self) -> dict[str, int]:
         """Return ``offered``, ``dropped``, ``queued_bytes`` and whatever else it counts."""
 
@@ -101,6 +107,10 @@ class MemoryQueue:
         """Forget the batch that was due."""
         self._batch = None
         self._buffer.acknowledge()
+
+    def give_back(self, left: int, refused: int) -> bool:  # noqa: ARG002 - there are no others
+        """Keep the batch."""
+        return False
 
     def stats(self) -> dict[str, int]:
         """Return what became of the records that were added."""

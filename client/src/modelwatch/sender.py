@@ -62,7 +62,7 @@ class Sender:
         self._is_told_when = False
         self._is_closing = False
         self._settled = 0
-        self._rows = 0
+        self._rows = self._refused = 0
         self._nudge = Bell()
         self._thread: threading.Thread | None = None
         self._turn = threading.Lock()
@@ -150,14 +150,17 @@ class Sender:
                 batch = self._queue.due(self._batch, BATCH_BYTES)
                 if batch is None:
                     return None
-                self._rows = len(batch.records)
+                self._rows, self._refused = len(batch.records), 0
                 self._parts = list(_parts(batch))[::-1]
             part = self._parts[-1]
             body = part.head + b",".join(part.records) + b"]}"
-            return self._settle(part, self._transport.post(part.path, body, timeout))
+            rest = self._settle(part, self._transport.post(part.path, body, timeout))
+            if rest and not self._faults:
+                self._give_back()
         except Exception as fault:  # noqa: BLE001 - nothing may end the thread
             self._complaints.say(f"records wait: {type(fault).__name__} while sending")
             return LONGEST_DELAY
+        return rest
 
     def _settle(self, part: Batch, answer: Answer) -> float:
         """Do what the answer to a part of the batch asks for."""
@@ -176,7 +179,7 @@ class Sender:
         else:
             self._count(part, answer)
         if not self._parts:
-            self._queue.acknowledge()
+            self._queue.acknowledge(self._refused)
             self._settled += self._rows
         return 0.0
 
@@ -186,8 +189,16 @@ class Sender:
         self._counts["duplicates"] += duplicates
         if (refused := len(part.records) - accepted - duplicates) > 0:
             self._counts["rejected"] += refused
+            self._refused += refused
             for refusals in self._refusals:
                 refusals.add(refused, answer.status, answer.document)
+
+    def _give_back(self) -> None:
+        """Let other processes have what waits here: one may have another key, or a person."""
+        left = sum(len(part.records) for part in self._parts)
+        if self._queue.give_back(left, self._refused):
+            self._settled += self._rows - left
+            self._parts = []
 
     def _back_off(self, answer: Answer) -> float:
         self._counts["retries"] += 1

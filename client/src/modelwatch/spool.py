@@ -96,7 +96,7 @@ class Spool:
         """
 
         def taken(file: SpoolFile) -> list[Stored]:
-            if not file.waits(to, after=after) or not self._claim(to):
+            if not file.waits(to, after) or not self._claim(to):
                 return []
             # Read only now: who had the claim until then may have sent what was there before.
             found = file.oldest(to, rows, room, after)
@@ -115,9 +115,9 @@ class Spool:
         with self._mutex:
             self._disclaim(to)
 
-    def waits(self, to: Destination, upto: int) -> bool:
-        """Say whether a record with a number up to ``upto`` is still here."""
-        return self._read(lambda file: file.waits(to, upto=upto))
+    def rows(self, to: Sequence[Destination]) -> int:
+        """Return how many records there are for some destinations."""
+        return self._read(lambda file: sum(map(file.rows, to)))
 
     def expire(self) -> int:
         """Drop and count what is too old, and give back disk that is no longer needed."""
@@ -132,6 +132,10 @@ class Spool:
     def counts(self) -> list[Counts]:
         """Count what is stored, by destination."""
         return self._read(lambda file: file.counts())
+
+    def sample(self, to: Destination, rows: int) -> list[Stored]:
+        """Return the oldest records for a destination, and leave them to others."""
+        return self._read(lambda file: file.oldest(to, rows, MAX_BYTES))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""

@@ -21,8 +21,9 @@ SHRUNK_FROM_PAGES = 4_096
 _SCHEMA = (
     """CREATE TABLE destination (
         id INTEGER PRIMARY KEY, url TEXT NOT NULL, path TEXT NOT NULL, model TEXT NOT NULL,
-        head BLOB NOT NULL, refused INTEGER NOT NULL DEFAULT 0,
-        expired INTEGER NOT NULL DEFAULT 0, UNIQUE (url, path, head))""",
+        head BLOB NOT NULL, rows INTEGER NOT NULL DEFAULT 0,
+        refused INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (url, path, head))""",
     # AUTOINCREMENT: a sender that was frozen may acknowledge late, and must not meet another
     # record under a number that it knows.
     """CREATE TABLE record (
@@ -95,6 +96,8 @@ class SpoolFile:
                 "INSERT INTO record (destination, stored_at, body) VALUES (?, ?, ?)",
                 ((numbers[to], now, body) for to, body in group),
             )
+            for to, number in numbers.items():
+                self._count(number, rows=sum(one == to for one, _ in group))
             last = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
         # Only now: a transaction that is rolled back takes its destinations with it.
         self._numbers.update(numbers)
@@ -119,11 +122,14 @@ class SpoolFile:
             )
         return found
 
-    def waits(self, to: Destination, *, after: int = 0, upto: int | None = None) -> bool:
-        """Say whether there is a record for a destination, with a number in a range."""
-        query = "SELECT 1 FROM record WHERE destination = ? AND id > ? AND id <= ? LIMIT 1"
-        last = (1 << 62) if upto is None else upto
-        return self._value(query, (self.number(to), after, last)) is not None
+    def waits(self, to: Destination, after: int) -> bool:
+        """Say whether there is a record for a destination with a number above ``after``."""
+        query = "SELECT 1 FROM record WHERE destination = ? AND id > ? LIMIT 1"
+        return self._value(query, (self.number(to), after)) is not None
+
+    def rows(self, to: Destination) -> int:
+        """Return how many records there are for a destination."""
+        return self._value("SELECT rows FROM destination WHERE id = ?", (self.number(to),)) or 0
 
     def oldest(self, to: Destination, rows: int, room: int, after: int = 0) -> list[Stored]:
         """Return the oldest records for a destination: at least one, at most ``room`` bytes."""
@@ -148,10 +154,7 @@ class SpoolFile:
                 "DELETE FROM record WHERE destination = ? AND id BETWEEN ? AND ?",
                 (number, first, last),
             ).rowcount
-            if refused:
-                self._connection.execute(
-                    "UPDATE destination SET refused = refused + ? WHERE id = ?", (refused, number)
-                )
+            self._count(number, rows=-gone, refused=refused)
         return gone
 
     def expire(self, before: float) -> int:
@@ -170,9 +173,7 @@ class SpoolFile:
                         "DELETE FROM record WHERE destination = ? AND id <= ? AND stored_at < ?",
                         (number, last, before),
                     )
-                    self._connection.execute(
-                        "UPDATE destination SET expired = expired + ? WHERE id = ?", (rows, number)
-                    )
+                    self._count(number, rows=-rows, expired=rows)
             found: int = sum(rows for _, rows, _ in old)
             total += found
             if found < EXPIRED_AT_ONCE:
@@ -187,12 +188,21 @@ class SpoolFile:
     def counts(self) -> list[Counts]:
         """Count what is stored, by destination."""
         rows = self._connection.execute(
-            "SELECT url, path, model, head, count(record.id), coalesce(sum(length(body)), 0),"
+            "SELECT url, path, model, head, rows, coalesce(sum(length(body)), 0),"
             " min(stored_at), max(stored_at), refused, expired FROM destination"
             " LEFT JOIN record ON record.destination = destination.id"
             " GROUP BY destination.id ORDER BY destination.id"
         )
         return [Counts(Destination(*row[:4]), *row[4:]) for row in rows]
+
+    def _count(
+        self, number: int | None, *, rows: int = 0, refused: int = 0, expired: int = 0
+    ) -> None:
+        self._connection.execute(
+            "UPDATE destination SET rows = rows + ?, refused = refused + ?, expired = expired + ?"
+            " WHERE id = ?",
+            (rows, refused, expired, number),
+        )
 
     def _known(self, to: Destination) -> int:
         number = self.number(to)
