@@ -1,3 +1,4 @@
+import os
 import shutil
 import tempfile
 import threading
@@ -12,10 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+import modelwatch.sender
 from service.processes.api import create_app
 from service.settings import Settings
 from tests.conftest import RUN_DIRECTORY
-from tests.contract.scripted import ScriptedServer
+from tests.contract.scripted import ScriptedServer, scripted
 
 
 @contextmanager
@@ -45,13 +47,13 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """Serve what a script says to clients that retry at once."""
+    monkeypatch.setattr(modelwatch.sender, "FIRST_DELAY", 0.001)
+    for name in [name for name in os.environ if name.startswith("MODELWATCH_")]:
+        monkeypatch.delenv(name)
+    with scripted() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -17,18 +17,7 @@ import pytest
 
 import modelwatch.sender
 from modelwatch import LostRecordsError, Monitor, new_prediction_id
-from tests.contract.scripted import Answer, Document, ScriptedServer, accept, refuse
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelwatch.sender, "FIRST_DELAY", 0.001)
-    for name in ("MODELWATCH_URL", "MODELWATCH_API_KEY", "MODELWATCH_MODE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def a_monitor(server: ScriptedServer, **options: Any) -> Monitor:
-    return Monitor("loans", "7", **{"url": server.url, "interval": 0.01, **options})
+from tests.contract.scripted import Answer, Document, ScriptedServer, a_monitor, accept, refuse
 
 
 def test_a_prediction_arrives_as_the_interface_has_it(server: ScriptedServer) -> None:

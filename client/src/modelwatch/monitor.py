@@ -22,7 +22,6 @@ from modelwatch.ids import new_prediction_id
 from modelwatch.losses import Losses
 from modelwatch.queues import MemoryQueue, Queue
 from modelwatch.receipt import Receipt
-from modelwatch.sampling import is_sampled
 from modelwatch.sender import Sender
 from modelwatch.weighing import RECORD_BYTES, held, weigh
 
@@ -88,6 +87,10 @@ class Monitor:
         if not 0 < self._rate <= 1:
             message = "sample is a rate above 0, and at most 1"
             raise ValueError(message)
+        if self._rate < 1:
+            from modelwatch.sampling import is_sampled  # noqa: PLC0415 - hashlib is slow to import
+
+            self._is_sampled = is_sampled
         self.key = (model, version)
         self._routes = {
             PREDICTIONS: ("/v1/predictions", _head({"model": model, "version": version})),
@@ -144,7 +147,7 @@ class Monitor:
             if self._mode == "off":
                 return identity
             if self._rate < 1:
-                if not is_sampled(identity, self._rate):
+                if not self._is_sampled(identity, self._rate):
                     self._count("unsampled")
                     return identity
                 weight = (1.0 if weight is None else weight) / self._rate
