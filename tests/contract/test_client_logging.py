@@ -246,7 +246,7 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
 def test_memory_is_bounded_by_bytes_that_are_not_underestimated(kind: str) -> None:
     make = ROWS[kind]
     monitor = Monitor("loans", "7", url=NOWHERE, max_rows=10**6, max_bytes=4 << 20, interval=600)
-    monitor._is_started = True
+    monitor._engine._is_started = True
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -507,7 +507,7 @@ def test_where_no_thread_can_be_started_flush_sends(
 def test_a_thread_that_could_not_be_started_is_started_later(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelwatch.monitor, "START_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(modelwatch.engine, "START_AGAIN_SECONDS", 0.0)
     monitor = a_monitor(server)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", without_threads(MemoryError))
@@ -532,6 +532,27 @@ def test_a_host_with_an_event_loop_logs_in_it(server: ScriptedServer) -> None:
     made = asyncio.run(main())
     assert monitor.flush(20)
     assert {record["prediction_id"] for record in server.records()} == set(made)
+
+
+def test_a_monitor_that_its_host_lets_go_of_sends_what_it_has_and_ends_its_thread(
+    server: ScriptedServer,
+) -> None:
+    def job() -> None:
+        a_monitor(server, interval=0.3).log({"x": 1}, 0)
+
+    before = set(threading.enumerate())
+    job()
+    gc.collect()
+    until = time.monotonic() + 20
+    while senders(before) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(server.records()) == 1
+    assert not senders(before)
+
+
+def senders(but: set[threading.Thread]) -> list[threading.Thread]:
+    threads = set(threading.enumerate()) - but
+    return [thread for thread in threads if thread.name == "modelwatch-sender"]
 
 
 def test_importing_it_costs_little_and_the_thread_imports_nothing(server: ScriptedServer) -> None:

@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import threading
 import time
 import weakref
-from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelwatch import adapters, process
-from modelwatch.buffer import LABELS, POLICIES, PREDICTIONS, Buffer, Record
-from modelwatch.complaints import Complaints
+from modelwatch.buffer import LABELS, PREDICTIONS, Record
 from modelwatch.context import take_id
-from modelwatch.encoding import Encoder, said, time_text
-from modelwatch.errors import LostRecordsError, NotStoredError
+from modelwatch.encoding import time_text
+from modelwatch.engine import Engine
+from modelwatch.errors import NotStoredError
 from modelwatch.ids import new_prediction_id
-from modelwatch.losses import Losses
-from modelwatch.queues import MemoryQueue, Queue
-from modelwatch.receipt import Receipt
-from modelwatch.sender import Sender
+from modelwatch.plan import make_plan, sample_rate
 from modelwatch.weighing import RECORD_BYTES, held, weigh
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from datetime import datetime
 
     from modelwatch.encoding import Redact
-    from modelwatch.spooling import Spooling
-
-DEFAULT_URL = "http://127.0.0.1:8080"
-START_AGAIN_SECONDS = 1.0
-MODES = ("on", "off", "memory")
 
 
 class Monitor:
     """Logs the predictions of one version of a model; safe to share between threads.
 
-    ``url``, ``api_key``, ``mode`` and ``sample`` are taken from ``MODELWATCH_URL``,
-    ``MODELWATCH_API_KEY``, ``MODELWATCH_MODE`` and ``MODELWATCH_SAMPLE`` where they are not given.
+    ``url``, ``api_key``, ``mode``, ``sample`` and ``spool`` are taken from ``MODELWATCH_URL``,
+    ``MODELWATCH_API_KEY``, ``MODELWATCH_MODE``, ``MODELWATCH_SAMPLE`` and ``MODELWATCH_SPOOL``
+    where they are not given.
+
+    Raises
+    ------
+    ValueError
+        If ``mode``, ``policy`` or ``sample`` is none that there is.
     """
 
     watch = adapters.watch
     wrap = adapters.wrap
     log_frame = adapters.log_frame
 
-    _counts: Counter[str]
-    _complaints: Complaints
-    _unwarned: Losses
-    _unflushed: Losses
-    _queue: Queue
-    _sender: Sender | None
-    _fault: str
-    _start_again: float
-    _is_started: bool
-    _is_ending: bool
+    _engine: Engine
 
     def __init__(
         self,
@@ -69,51 +53,40 @@ class Monitor:
         mode: str | None = None,
         sample: float | None = None,
         redact: Redact | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 512 << 20,
+        spool_days: float = 7.0,
         policy: str = "newest",
         max_rows: int = 10_000,
         max_bytes: int = 64 << 20,
         batch: int = 1_000,
         interval: float = 0.5,
         timeout: float = 10.0,
-        spool: str | os.PathLike[str] | None = None,
-        spool_bytes: int = 512 << 20,
-        spool_days: float = 7.0,
     ) -> None:
-        environment = os.environ  # noqa: TID251 - the SDK's own settings, read once
-        self._mode = mode or environment.get("MODELWATCH_MODE") or "on"
-        self._rate = float(environment.get("MODELWATCH_SAMPLE") or 1 if sample is None else sample)
-        _require("mode", self._mode, MODES)
-        _require("policy", policy, POLICIES)
-        if not 0 < self._rate <= 1:
-            message = "sample is a rate above 0, and at most 1"
-            raise ValueError(message)
+        self.key = (model, version)
+        self._rate = sample_rate(sample)
         if self._rate < 1:
             from modelwatch.sampling import is_sampled  # noqa: PLC0415 - hashlib is slow to import
 
             self._is_sampled = is_sampled
-        self.key = (model, version)
-        self._routes = {
-            PREDICTIONS: ("/v1/predictions", _head({"model": model, "version": version})),
-            LABELS: ("/v1/labels", _head({"model": model})),
-        }
-        address = url or environment.get("MODELWATCH_URL") or DEFAULT_URL
-        key = api_key or environment.get("MODELWATCH_API_KEY")
-        self._redact = redact
-        self._limits = (max_rows, max_bytes, policy)
-        self._pace = (batch, interval)
-        self._timeout = timeout
-        self._spooling: Spooling | None = None
-        if self._mode == "on":
-            # Here and not with the package: a host that has it switched off does without.  And
-            # not later: a fork in the middle of an import would leave a child with half a module.
-            from modelwatch.transport import Transport  # noqa: PLC0415 - as said
-
-            self._connect = partial(Transport, address, key, timeout)
-            place = spool or environment.get("MODELWATCH_SPOOL")
-            if place:
-                from modelwatch.spooling import spooling  # noqa: PLC0415 - as said
-
-                self._spooling = spooling(place, spool_bytes, spool_days, address, model)
+        self._plan = make_plan(
+            model,
+            version,
+            url=url,
+            api_key=api_key,
+            mode=mode,
+            redact=redact,
+            spool=spool,
+            spool_bytes=spool_bytes,
+            spool_days=spool_days,
+            policy=policy,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            batch=batch,
+            interval=interval,
+            timeout=timeout,
+        )
+        self._is_off = self._plan.mode == "off"
         self._reset()
         process.watch_over(self)
 
@@ -144,11 +117,11 @@ class Monitor:
         identity = ""
         try:
             identity = take_id(self.key) if prediction_id is None else _text(prediction_id)
-            if self._mode == "off":
+            if self._is_off:
                 return identity
             if self._rate < 1:
                 if not self._is_sampled(identity, self._rate):
-                    self._count("unsampled")
+                    self._engine.count("unsampled")
                     return identity
                 weight = (1.0 if weight is None else weight) / self._rate
             copied = dict(features)
@@ -169,11 +142,11 @@ class Monitor:
                 size += _hold(
                     record, scores=scores, tags=tags, subject=subject, attributions=attributions
                 )
-            self._add(PREDICTIONS, record, size, durable=durable)
+            self._engine.add(PREDICTIONS, record, size, durable=durable)
         except NotStoredError:
             raise
         except Exception as fault:  # noqa: BLE001 - monitoring must not break what it watches
-            self._fail(fault, durable=durable)
+            self._engine.fail(fault, durable=durable)
         return identity or new_prediction_id()
 
     def label(
@@ -193,7 +166,7 @@ class Monitor:
         NotStoredError
             Only with ``durable``, as ``log`` does.
         """
-        if self._mode == "off":
+        if self._is_off:
             return
         try:
             label, size = held(label)
@@ -202,11 +175,11 @@ class Monitor:
                 "label": label,
                 "label_ts": _at(label_ts),
             }
-            self._add(LABELS, record, size + RECORD_BYTES, durable=durable)
+            self._engine.add(LABELS, record, size + RECORD_BYTES, durable=durable)
         except NotStoredError:
             raise
         except Exception as fault:  # noqa: BLE001 - as in `log`
-            self._fail(fault, durable=durable)
+            self._engine.fail(fault, durable=durable)
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until what is queued now is sent; return False when some still waits to be.
@@ -217,19 +190,12 @@ class Monitor:
             If records were lost since the last flush: refused by the server, dropped for want of
             room, or not to be sent at all.  It is raised once; later records are not affected.
         """
-        self._collect()
-        done = self._sender is None or self._sender.flush(timeout)
-        said, lost = self._unflushed.told(self.stats(), self._fault)
-        if said:
-            message = f"lost since the last flush: {'; '.join(said)}"
-            raise LostRecordsError(message, lost)
-        return done
+        return self._engine.flush(timeout)
 
     @property
     def records(self) -> list[Record]:
         """In the mode ``memory``, what would have been sent so far, as the server would have it."""
-        self._collect()
-        return self._kept
+        return self._engine.records()
 
     def stats(self) -> dict[str, int]:
         """Return what became of the records of this process.
@@ -238,126 +204,19 @@ class Monitor:
         ``unserialisable``, ``unredacted``, ``dropped``, ``errors`` and ``queued``; ``sent`` that
         of ``accepted``, ``duplicates`` and ``rejected``.
         """
-        counts = self._counts
-        queue = self._queue.stats()
-        answered = {name: counts[name] for name in ("accepted", "duplicates", "rejected")}
-        mine = {name: counts[name] for name in ("unsampled", "errors")}
-        return {
-            "logged": queue.pop("offered") + sum(mine.values()),
-            "sent": sum(answered.values()),
-            **answered,
-            **mine,
-            **{name: counts[name] for name in ("unserialisable", "unredacted", "retries")},
-            **queue,
-            "queued": len(self._queue),
-        }
-
-    def _add(self, lane: int, record: Record, size: int, *, durable: bool) -> None:
-        if not self._is_started:
-            self._start()
-        if durable and self._mode == "on" and self._spooling is None:
-            message = "a durable record needs a spool"
-            raise NotStoredError(message)
-        receipt = Receipt() if durable and self._mode == "on" else None
-        self._queue.add(lane, record, size, receipt)
-        if receipt is not None:
-            receipt.wait(self._timeout)
-        if self._is_ending and self._sender is not None:
-            self._sender.end(process.seconds_left() or 0.0)
-
-    def _collect(self) -> None:
-        while self._mode == "memory" and (batch := self._queue.due(1, sys.maxsize)) is not None:
-            shared = json.loads(batch.head + b"]}")
-            del shared["records"]
-            self._kept += [{**shared, **json.loads(record)} for record in batch.records]
-            self._counts["accepted"] += len(batch.records)
-            self._queue.acknowledge()
-
-    def _start(self) -> None:
-        """Start the thread; where none can be had, records wait, and ``flush`` sends them."""
-        # Whoever comes second has no need to wait, and may have interrupted the first.
-        if self._mode != "on" or not self._starting.acquire(blocking=False):
-            return
-        try:
-            if self._sender is None:
-                batch, interval = self._pace
-                self._sender = Sender(
-                    self._connect(),
-                    self._queue,
-                    self._counts,
-                    self._complaints,
-                    (self._unwarned.refusals, self._unflushed.refusals),
-                    batch=batch,
-                    interval=interval,
-                )
-                process.flush_at_exit(self._sender)
-                # What is queued is sent even if the host lets go of this; then the thread ends.
-                weakref.finalize(self, self._sender.close).atexit = False
-            if time.monotonic() >= self._start_again:
-                self._start_again = time.monotonic() + START_AGAIN_SECONDS
-                self._start_threads(self._sender)
-        finally:
-            self._starting.release()
-
-    def _start_threads(self, sender: Sender) -> None:
-        try:
-            self._queue.start()
-            sender.start()
-            self._is_started = True
-        except (RuntimeError, MemoryError) as fault:
-            self._complaints.say(f"no thread can be started ({fault}); records wait for `flush`")
-
-    def _count(self, name: str) -> None:
-        with self._counting:
-            self._counts[name] += 1
-
-    def _fail(self, fault: Exception, *, durable: bool) -> None:
-        self._count("errors")
-        self._fault = said(fault)
-        if durable:
-            raise NotStoredError(self._fault) from fault
+        return self._engine.stats()
 
     def _miscarry(self, fault: Exception) -> None:
-        if self._mode != "off":
-            self._fail(fault, durable=False)
+        self._engine.fail(fault)
 
     def _is_filling(self) -> bool:
-        rows, size, _ = self._limits
-        queue = self._queue.stats()
-        # What is on the disk takes no room in memory.
-        waiting = len(self._queue) - queue.get("spooled", 0)
-        return 2 * waiting > rows or 2 * queue["queued_bytes"] > size
-
-    def _gathered(self) -> list[str]:
-        return self._unwarned.told(self.stats(), self._fault)[0]
+        return self._engine.is_filling()
 
     def _reset(self) -> None:
         """Begin with nothing: a forked child has no thread, and its parent sends the rest."""
-        self._counts = Counter()
-        self._counting = threading.RLock()
-        self._starting = threading.Lock()
-        self._start_again = float("-inf")
-        self._fault = ""
-        self._unwarned, self._unflushed = Losses(), Losses()
-        self._complaints = Complaints(self._gathered)
-        self._queue = self._make_queue()
-        self._kept: list[Record] = []
-        self._sender = None
-        self._is_started = self._is_ending = False
-
-    def _make_queue(self) -> Queue:
-        rows, size, policy = self._limits
-        encoder = Encoder(self._redact, self._counts, self._complaints)
-        buffer = Buffer(rows, size, policy=policy, ripe=min(rows, self._pace[0]))
-        if self._spooling is None:
-            return MemoryQueue(buffer, encoder, self._routes)
-        return self._spooling.queue(buffer, encoder, self._routes, self._complaints)
-
-
-def _require(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        message = f"{name} is one of {', '.join(known)}"
-        raise ValueError(message)
+        self._engine = Engine(self._plan)
+        # What is queued is sent even if the host lets go of this; then the thread ends.
+        weakref.finalize(self, self._engine.close).atexit = False
 
 
 def _at(ts: datetime | float | None) -> float | str:
@@ -380,7 +239,3 @@ def _hold(record: Record, **fields: Any) -> int:
 def _text(prediction_id: Any) -> str:
     """Return an id as text: those of databases are numbers, or UUIDs."""
     return prediction_id if type(prediction_id) is str else str(prediction_id)
-
-
-def _head(envelope: dict[str, str]) -> bytes:
-    return json.dumps(envelope)[:-1].encode() + b', "records": ['

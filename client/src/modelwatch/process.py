@@ -53,7 +53,7 @@ def at_exit() -> None:
         monitor = reference()
         if monitor is not None:
             # Whatever is logged from now on, in other handlers of the end, is sent at once.
-            monitor._is_ending = True  # noqa: SLF001 - this package's own class
+            monitor._engine.is_ending = True  # noqa: SLF001 - this package's own class
     for sender in list(_senders.values()):
         sender.end(seconds_left() or 0.0)
 

@@ -83,6 +83,8 @@ class Sender:
         """Let the thread end once nothing is queued any more; takes no lock, for finalisers."""
         self._is_closing = True
         self._queue.ring()
+        if not self.is_running:
+            self._transport.close()
 
     def end(self, timeout: float) -> None:
         """Keep and send what can be in the process's last seconds."""
@@ -134,6 +136,7 @@ class Sender:
             self._complaints.say()
             with self._idle:
                 self._idle.notify_all()
+        self._transport.close()
         process.let_go(self)
 
     def _rest(self, seconds: float) -> None:
