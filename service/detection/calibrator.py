@@ -139,15 +139,16 @@ def _tally(row: Index, cell: Index, weight: Floats, size: int) -> Floats:
 
 
 def _isotonic(centers: Floats, tally: Floats) -> tuple[Floats, Floats]:
-    # sklearn costs a second to import, and only the process that fits needs it.
-    from sklearn.isotonic import IsotonicRegression
+    """Return the ends of the fit's level stretches: between them one interpolates."""
+    # Not at the top: it costs half a second, and only the process that fits needs it.
+    from scipy.optimize import isotonic_regression
 
     total = tally.sum(axis=0)
     present = total > total.sum() * ROUNDING
     rates = (tally[1, present] / total[present]).clip(0.0, 1.0)
-    model = IsotonicRegression(y_min=0.0, y_max=1.0)
-    model.fit(centers[present], rates, total[present])
-    return model.X_thresholds_, model.y_thresholds_
+    fit = isotonic_regression(rates, weights=total[present])
+    ends = np.unique(np.concatenate((fit.blocks[:-1], fit.blocks[1:] - 1)))
+    return centers[present][ends], fit.x[ends]
 
 
 def calibrator_to_bytes(calibrator: Calibrator) -> bytes:

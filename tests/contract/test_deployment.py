@@ -51,6 +51,10 @@ sys.meta_path.insert(0, Absent())
 from service.processes.api import create_app
 from service.runs import references
 from service.parsing import child
+import numpy as np
+from service.detection.calibrator import fit_calibrator
+scores = np.linspace(0, 1, 500)
+assert fit_calibrator(scores, np.random.default_rng(0).random(500) < scores)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
