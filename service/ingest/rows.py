@@ -25,6 +25,7 @@ OUTPUT_COLUMNS = {
     "regression": ("predicted_value",),
 }
 _HASH_BYTES = 8
+_HASH = hashlib.blake2b(digest_size=_HASH_BYTES)
 _HASH_LENGTH = copy.pack_length(_HASH_BYTES)
 _NO_EXTRAS = copy.NULL * 3
 _CACHED_TEXTS = 4_096
@@ -94,8 +95,8 @@ class Layout:
         self.columns = _KEY_COLUMNS + OUTPUT_COLUMNS[spec.task] + _EXTRA_COLUMNS + slots
         self._count = copy.pack_count(len(self.columns))
         self._head = copy.int8_field(spec.model_id) + copy.int8_field(spec.version_id)
-        self._pack_numbers = struct.Struct(">" + "id" * len(numbers)).pack
-        self._arguments: list[Any] = [8] * (2 * len(numbers))
+        self._pack_numbers = struct.Struct(">" + "4sd" * len(numbers)).pack
+        self._arguments: list[Any] = [copy.pack_length(8)] * (2 * len(numbers))
         self._texts = _EncodedTexts()
 
     def fault(self, ts: int, field: str, code: str) -> Fault:
@@ -103,10 +104,12 @@ class Layout:
         return Fault(self.spec.model_id, self.spec.version_id, ts // HOUR, field, code)
 
     def _numbers(self, values: Sequence[float | None]) -> bytes:
-        if None in values:
-            return b"".join(map(copy.float8_field, values))
         self._arguments[1::2] = values
-        return self._pack_numbers(*self._arguments)
+        try:
+            return self._pack_numbers(*self._arguments)
+        except struct.error:
+            # One of them is null.
+            return b"".join(map(copy.float8_field, values))
 
     def _output(self, fields: Fields) -> bytes:
         prediction = fields.prediction
@@ -133,10 +136,11 @@ class Layout:
             attributions = list(map(copy.float8_field, fields.attributions))
             later = b"".join((*vectors, *attributions))
             content += _without_end(vectors, b"/v") + _without_end(attributions, b"/a")
-        digest = hashlib.blake2b(content, digest_size=_HASH_BYTES).digest()
+        digest = _HASH.copy()
+        digest.update(content)
         return PreparedRow(
             key,
-            time + _HASH_LENGTH + digest,
+            time + _HASH_LENGTH + digest.digest(),
             b"".join((self._count, key, middle, numbers, texts, later)),
             fields.ts,
             fields.prediction_id,
