@@ -14,6 +14,8 @@ _log = logging.getLogger(__name__)
 # Clients are promised an answer within five seconds.
 DEADLINE_SECONDS = 4.0
 GROUP_ROWS = 20_000
+# A group of fewer rows is not worth a transaction of its own beside one that runs.
+SECOND_GROUP_ROWS = 2_000
 _ENOUGH = 0.75
 
 
@@ -22,7 +24,7 @@ Taken_contra = TypeVar("Taken_contra", bound=Sized, contravariant=True)
 
 
 class Sink(Protocol[Taken_contra]):
-    """Where groups of batches go; ``commit`` runs in the committer's one thread."""
+    """Where groups of batches go; ``commit`` runs in one thread, which is the sink's own."""
 
     def commit(self, batches: Sequence[Taken_contra], /) -> None:
         """Store all batches and complete their verdicts, or raise."""
@@ -34,21 +36,39 @@ class Sink(Protocol[Taken_contra]):
         """Give back what is held."""
 
 
+class _Lane(Generic[Unit]):
+    """A sink and its thread."""
+
+    def __init__(self, sink: Sink[Unit]) -> None:
+        self.sink = sink
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-commit")
+
+    def close(self) -> None:
+        """Let go of both."""
+        self.thread.submit(self.sink.close)
+        self.thread.shutdown(wait=True)
+
+
 class Committer(Generic[Unit]):
-    """Coalesces concurrent requests; one flusher, no lingering, bounded."""
+    """Coalesces concurrent requests; no lingering, bounded.
+
+    Large groups are committed beside each other as far as there are sinks: the database works on
+    one while the next is made ready.
+    """
 
     def __init__(
-        self, sink: Sink[Unit], *, max_rows: int, deadline: float = DEADLINE_SECONDS
+        self, *sinks: Sink[Unit], max_rows: int, deadline: float = DEADLINE_SECONDS
     ) -> None:
-        self._sink = sink
+        self._lanes = [_Lane(sink) for sink in sinks]
+        self._idle = list(self._lanes)
         self._max_rows = max_rows
         self._deadline = deadline
         self._waiting: deque[tuple[Unit, asyncio.Future[None]]] = deque()
         self._rows = 0
+        self._rows_waiting = 0
         self._is_full = False
-        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._stopping = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-commit")
         self._flusher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -56,13 +76,13 @@ class Committer(Generic[Unit]):
         self._flusher = asyncio.create_task(self._run(), name="ingest-flusher")
 
     async def stop(self) -> None:
-        """Commit what waits, then give the connection back."""
+        """Commit what waits, then give the connections back."""
         self._stopping = True
-        self._arrived.set()
+        self._changed.set()
         if self._flusher is not None:
             await self._flusher
-        self._thread.submit(self._sink.close)
-        self._thread.shutdown(wait=True)
+        for lane in self._lanes:
+            lane.close()
 
     async def submit(self, batch: Unit) -> None:
         """Wait until the batch is committed; its verdicts are complete then."""
@@ -73,7 +93,8 @@ class Committer(Generic[Unit]):
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, answer))
         self._rows += size
-        self._arrived.set()
+        self._rows_waiting += size
+        self._changed.set()
         try:
             await answer
         finally:
@@ -94,11 +115,17 @@ class Committer(Generic[Unit]):
         return BusyError(message, limit=self._max_rows)
 
     async def _run(self) -> None:
-        while not self._stopping or self._waiting:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._flush(self._take())
+        async with asyncio.TaskGroup() as commits:
+            while not self._stopping or self._waiting:
+                await self._changed.wait()
+                self._changed.clear()
+                while self._idle and self._is_due():
+                    commits.create_task(self._flush(self._idle.pop(), self._take()))
+
+    def _is_due(self) -> bool:
+        if len(self._idle) < len(self._lanes):
+            return self._rows_waiting >= SECOND_GROUP_ROWS
+        return bool(self._waiting)
 
     def _take(self) -> list[tuple[Unit, asyncio.Future[None]]]:
         group = [self._waiting.popleft()]
@@ -106,15 +133,18 @@ class Committer(Generic[Unit]):
         while self._waiting and rows + len(self._waiting[0][0]) <= GROUP_ROWS:
             group.append(self._waiting.popleft())
             rows += len(group[-1][0])
+        self._rows_waiting -= sum(max(1, len(batch)) for batch, _ in group)
         return group
 
-    async def _flush(self, group: list[tuple[Unit, asyncio.Future[None]]]) -> None:
+    async def _flush(
+        self, lane: _Lane[Unit], group: list[tuple[Unit, asyncio.Future[None]]]
+    ) -> None:
         loop = asyncio.get_running_loop()
         batches = [batch for batch, _ in group]
-        commit = loop.run_in_executor(self._thread, self._sink.commit, batches)
+        commit = loop.run_in_executor(lane.thread, lane.sink.commit, batches)
         done, _ = await asyncio.wait({commit}, timeout=self._deadline)
         if not done:
-            self._sink.interrupt()
+            lane.sink.interrupt()
             _answer(group, DatabaseAwayError())
         while not commit.done():
             # Nobody waits twice for a database that hangs.
@@ -126,10 +156,13 @@ class Committer(Generic[Unit]):
         elif error is not None and not isinstance(error, ServiceError):
             _log.error("a commit failed", exc_info=error)
         _answer(group, error)
+        self._idle.append(lane)
+        self._changed.set()
 
     def _give_up(self) -> None:
         _answer(self._waiting, DatabaseAwayError())
         self._waiting.clear()
+        self._rows_waiting = 0
 
 
 def _answer(

@@ -1,6 +1,6 @@
 """Ingest as a whole: what the API starts, asks and stops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,6 +21,8 @@ from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import INGEST_ROWS
 
+_CONNECTIONS = 2
+
 
 class Ingest:
     """Takes records until they are committed."""
@@ -29,7 +31,7 @@ class Ingest:
         self,
         settings: Settings,
         sessions: sessionmaker[Session],
-        sink: Sink[Batch],
+        sinks: Sequence[Sink[Batch]],
         clock: Callable[[], datetime] = now,
     ) -> None:
         self.settings = settings
@@ -39,7 +41,7 @@ class Ingest:
         self.pseudonyms = pseudonyms_of(settings)
         self.specs = Specs(sessions, self.pseudonyms)
         self.known = KnownBatches(sessions)
-        self._committer = Committer(sink, max_rows=settings.max_rows_in_flight)
+        self._committer = Committer(*sinks, max_rows=settings.max_rows_in_flight)
 
     def start(self) -> None:
         """Start in the running event loop."""
@@ -94,4 +96,5 @@ class Ingest:
 
 def create_ingest(settings: Settings, url: str, sessions: sessionmaker[Session]) -> Ingest:
     """Build ingest for a database; nothing is opened before it starts."""
-    return Ingest(settings, sessions, Store(url, pseudonyms_of(settings)))
+    stores = [Store(url, pseudonyms_of(settings)) for _ in range(_CONNECTIONS)]
+    return Ingest(settings, sessions, stores)

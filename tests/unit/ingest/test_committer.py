@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import BusyError, DatabaseAwayError
-from service.ingest.committer import Committer
+from service.ingest.committer import SECOND_GROUP_ROWS, Committer
 from service.ingest.transaction import Batch
 from service.ingest.verdicts import Verdicts
 
@@ -39,8 +39,8 @@ class Gate:
         self.closed = True
 
 
-def a_batch() -> Any:
-    return Batch(Verdicts())
+def a_batch(rows: Any = 0) -> Any:
+    return Batch(Verdicts(), rows=[None] * rows)  # type: ignore[list-item]  # only counted
 
 
 async def with_one_running(committer: Any, gate: Any, waiting: Any) -> Any:
@@ -62,6 +62,47 @@ def test_what_comes_during_a_commit_goes_together_into_the_next() -> None:
         await asyncio.gather(*tasks)
         await committer.stop()
         assert (gate.groups, gate.closed) == ([1, 5], True)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(("rows", "beside"), [(SECOND_GROUP_ROWS - 1, 0), (SECOND_GROUP_ROWS, 1)])
+def test_only_a_large_group_is_committed_beside_another(rows: Any, beside: Any) -> None:
+    async def body() -> None:
+        gates = [Gate(), Gate()]
+        committer = Committer(*gates, max_rows=5 * SECOND_GROUP_ROWS)
+        # The last sink is taken first.
+        tasks = await with_one_running(committer, gates[1], 0)
+        tasks.append(asyncio.create_task(committer.submit(a_batch(rows))))
+        await asyncio.sleep(0)
+        if beside:
+            await asyncio.to_thread(gates[0].busy.wait, 30)
+            # A third group has no sink, however large it is.
+            tasks += [asyncio.create_task(committer.submit(a_batch(rows))) for _ in range(2)]
+            await asyncio.sleep(0)
+        assert [len(gate.groups) for gate in gates] == [beside, 1]
+        gates[1].open.set()
+        await tasks[0]
+        gates[0].open.set()
+        await asyncio.gather(*tasks)
+        await committer.stop()
+        assert sum(sum(gate.groups) for gate in gates) == len(tasks)
+        assert all(gate.closed for gate in gates)
+
+    asyncio.run(body())
+
+
+def test_one_of_two_commits_that_hangs_is_interrupted_alone() -> None:
+    async def body() -> None:
+        gates = [Gate(), Gate()]
+        committer = Committer(*gates, max_rows=5 * SECOND_GROUP_ROWS, deadline=0.5)
+        [hanging] = await with_one_running(committer, gates[1], 0)
+        gates[0].open.set()
+        await committer.submit(a_batch(SECOND_GROUP_ROWS))
+        with pytest.raises(DatabaseAwayError):
+            await hanging
+        assert [gate.interrupted for gate in gates] == [0, 1]
+        await committer.stop()
 
     asyncio.run(body())
 
