@@ -1,0 +1,40 @@
+"""A host that logs until it is killed, and writes down what it was promised."""
+
+import os
+import random
+import sys
+import threading
+
+from modelwatch import Monitor
+
+THREADS = 3
+
+
+def record(number: int) -> dict[str, float]:
+    """Return the features of a record: they follow from its number."""
+    return {"income": number * 7_919 % 1_000 / 1_000}
+
+
+def log(monitor: Monitor, journal: int, life: int, thread: int) -> None:
+    choice = random.Random(life * THREADS + thread)
+    number = 0
+    while True:
+        number += 1
+        name = f"{life}-{thread}-{number}"
+        durable = choice.random() < 0.5
+        monitor.log(record(number), 1, prediction_id=name, durable=durable)
+        if durable:
+            # After it returned: what is written down was promised.
+            os.write(journal, f"{name}\n".encode())
+
+
+def main(url: str, path: str, journal: str, life: str) -> None:
+    descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    monitor = Monitor("loans", "7", url=url, spool=path, interval=0.02, batch=50)
+    print("ready", flush=True)
+    for thread in range(THREADS):
+        threading.Thread(target=log, args=(monitor, descriptor, int(life), thread)).start()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
