@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,68 @@ def test_where_the_disk_takes_nothing_records_are_sent_from_memory(
     [told] = caplog.messages
     assert "a.spool cannot be used: " in told
     assert told.endswith("records wait in memory")
+
+
+FULL = """
+import resource, subprocess, sys
+from modelwatch import Monitor, NotStoredError
+
+path, kind = sys.argv[1:]
+folder = path.rpartition("/")[0]
+most = resource.RLIM_INFINITY
+
+def limit(size):
+    if kind == "file":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    else:
+        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+def log(row):
+    monitor.log({"x": row, "filling": "." * 1_000}, 0, durable=True)
+
+monitor = Monitor("loans", "7", url="http://127.0.0.1:1", spool=path)
+limit(2_000_000)
+stored = 0
+try:
+    while stored < 10_000:
+        log(stored)
+        stored += 1
+except NotStoredError as fault:
+    print(fault, file=sys.stderr)
+monitor.log({"x": "later"}, 0)
+limit(8_000_000)
+log("last")
+print(stored)
+"""
+
+
+@pytest.fixture
+def own_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system of the test's own, where this user may."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    is_own = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    yield folder
+    if is_own:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["file", "disk"])
+def test_what_is_stored_survives_a_full_disk_and_what_is_not_waits_for_room(
+    own_disk: Path, kind: str
+) -> None:
+    path = str(own_disk / "a.spool")
+    if not own_disk.is_mount():
+        kind = "file"
+    done = run(FULL, path, kind)
+    assert done.returncode == 0, done.stderr
+    assert "not stored: the spool at" in done.stderr
+    stored = int(done.stdout)
+    assert 300 < stored < 2_000
+    # All of them, the one that was refused, the one that waited, and the last.
+    assert on_disk(path) == stored + 3
+    with sqlite3.connect(path) as other:
+        assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    other.close()
 
 
 def test_memory_stays_bounded_while_neither_disk_nor_server_takes_anything(path: str) -> None:

@@ -148,7 +148,12 @@ class Spool:
         with self._mutex, self._told():
             file = self._open()
             with self._locks.held(WRITER):
-                return work(file)
+                try:
+                    return work(file)
+                except sqlite3.OperationalError:
+                    # On a full disk the log has room again once the file itself holds its pages.
+                    file.checkpoint()
+                    return work(file)
 
     def _read(self, work: Callable[[SpoolFile], T]) -> T:
         with self._mutex, self._told():

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,16 +79,21 @@ def push(spool: Spool, options: argparse.Namespace) -> int:
         Outlet(spool, _chosen(spool, options), list), complaints,
     )  # fmt: skip
     sender = Sender(transport, queue, counts, complaints, (refusals,), batch=BATCH, interval=0)
+    with closing(transport):
+        _drain(sender, queue, options.patience)
+    return _told(counts, len(queue), refusals.told())
+
+
+def _drain(sender: Sender, queue: SpoolQueue, patience: float) -> None:
     queue.wait(0)
     total, moved = len(queue), time.monotonic()
-    while len(queue) and time.monotonic() - moved < options.patience:
+    while len(queue) and time.monotonic() - moved < patience:
         before = len(queue)
         sender.flush(TURN_SECONDS)
         if len(queue) < before:
             moved = time.monotonic()
             sys.stderr.write(f"{total - len(queue)} of {total}\n")
         queue.wait(0 if len(queue) < before else TURN_SECONDS)
-    return _told(counts, len(queue), refusals.told())
 
 
 def purge(spool: Spool, options: argparse.Namespace) -> int:

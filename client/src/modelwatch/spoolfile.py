@@ -15,7 +15,7 @@ BUSY_SECONDS = 5.0
 PAGE_BYTES = 4096
 LEAST_PAGES = 16
 EXPIRED_AT_ONCE = 5_000
-WAL_BYTES = 4 << 20
+WAL_PAGES = 256
 SHRUNK_FROM_PAGES = 4_096
 
 _SCHEMA = (
@@ -185,6 +185,10 @@ class SpoolFile:
         if pages >= SHRUNK_FROM_PAGES and self._value("SELECT 1 FROM record LIMIT 1") is None:
             self._connection.execute("VACUUM")
 
+    def checkpoint(self) -> None:
+        """Move what the log holds into the file, so that the log begins anew."""
+        self._connection.execute("PRAGMA wal_checkpoint").fetchall()
+
     def counts(self) -> list[Counts]:
         """Count what is stored, by destination."""
         rows = self._connection.execute(
@@ -241,7 +245,8 @@ class SpoolFile:
             raise ForeignFileError(message)
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
-        execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        execute(f"PRAGMA journal_size_limit = {2 * WAL_PAGES * PAGE_BYTES}")
         # A full spool is a full disk to whoever writes: one case, not two.
         execute(f"PRAGMA max_page_count = {max(LEAST_PAGES, max_bytes // PAGE_BYTES)}")
         execute("PRAGMA temp_store = MEMORY")
