@@ -28,7 +28,11 @@ def path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    return lambda: tuple(capsys.readouterr())
+    def said() -> tuple[str, str]:
+        out, err = capsys.readouterr()
+        return out, err
+
+    return said
 
 
 def rows(path: str) -> int:

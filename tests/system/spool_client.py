@@ -4,8 +4,12 @@ import os
 import random
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from modelwatch import Monitor
+from modelwatch.outlet import Outlet
+from modelwatch.queues import Batch
 
 THREADS = 3
 
@@ -15,12 +19,23 @@ def record(number: int) -> dict[str, float]:
     return {"income": number * 7_919 % 1_000 / 1_000}
 
 
-def log(monitor: Monitor, journal: int, life: int, thread: int) -> None:
-    choice = random.Random(life * THREADS + thread)
+def careless(due: Callable[[Outlet, int, int], Batch | None]) -> Any:
+    """Return a sender's way to take a batch that has it removed before it was answered."""
+
+    def taken(outlet: Outlet, rows: int, size: int) -> Batch | None:
+        batch = due(outlet, rows, size)
+        outlet.settle()
+        return batch
+
+    return taken
+
+
+def log(monitor: Monitor, journal: int, name_of_host: str, thread: int) -> None:
+    choice = random.Random(f"{name_of_host}-{thread}")
     number = 0
     while True:
         number += 1
-        name = f"{life}-{thread}-{number}"
+        name = f"{name_of_host}.{thread}-{number}"
         durable = choice.random() < 0.5
         monitor.log(record(number), 1, prediction_id=name, durable=durable)
         if durable:
@@ -28,12 +43,14 @@ def log(monitor: Monitor, journal: int, life: int, thread: int) -> None:
             os.write(journal, f"{name}\n".encode())
 
 
-def main(url: str, path: str, journal: str, life: str) -> None:
+def main(url: str, path: str, journal: str, life: str, name: str) -> None:
+    if name == "careless":
+        setattr(Outlet, "due", careless(Outlet.due))  # noqa: B010 - mypy forbids the assignment
     descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     monitor = Monitor("loans", "7", url=url, spool=path, interval=0.02, batch=50)
     print("ready", flush=True)
     for thread in range(THREADS):
-        threading.Thread(target=log, args=(monitor, descriptor, int(life), thread)).start()
+        threading.Thread(target=log, args=(monitor, descriptor, f"{name}-{life}", thread)).start()
 
 
 if __name__ == "__main__":
