@@ -69,7 +69,18 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=8 << 20, description="wire bytes of one request")
     max_inflated_bytes: int = Field(default=32 << 20, description="bytes of one decompressed body")
-    max_reference_bytes: int = Field(default=1 << 30, description="wire bytes of a reference")
+    max_reference_bytes: int = Field(
+        default=1 << 30,
+        ge=1,
+        description="bytes of the file of a reference, and of all that are received at one time",
+    )
+    max_reference_rows: int = Field(default=5_000_000, ge=1, description="rows of a reference")
+    max_reference_inflated_bytes: int = Field(
+        default=256 << 20,
+        ge=1,
+        description="bytes of a reference's columns in memory; the process that reads it takes two"
+        " to six times as much",
+    )
     max_batch_rows: int = Field(default=5_000, description="rows of one request")
     max_rows_in_flight: int = Field(
         default=160_000, description="rows waiting for their commit before a 503"

@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Select, and_, func, literal, over, select
 from sqlalchemy.dialects import postgresql
 
+from service.buckets.columns import most_rows
 from service.ingest.tables import Label, prediction
 from service.profiles.arrays import LABEL, RELABELLED, score_column
 from service.registry.values import VersionSpec
-
-SAMPLE_ELEMENTS = 1 << 24
 
 _LIMITS = {
     "connect_timeout": 3,
@@ -26,11 +25,6 @@ _LIMITS = {
     "tcp_user_timeout": 60_000,
     "options": "-c lock_timeout=10s -c statement_timeout=30min",
 }
-
-
-def most_rows(elements: int) -> int:
-    """Return how many rows a sample may have whose rows hold vectors of so many numbers."""
-    return SAMPLE_ELEMENTS // max(elements, 1)
 
 
 class RowReader:

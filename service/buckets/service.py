@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from service.buckets.columns import profiled_columns
 from service.buckets.reader import RowReader
 from service.buckets.repository import Family
 from service.buckets.slicing import Slicing
 from service.ledger.marks import Item
 from service.profiles.binning import Binning
 from service.profiles.build import profile_features, profile_performance
-from service.profiles.columns import Column, Kind
 from service.profiles.merge import merge_features, merge_performance
 from service.profiles.profile import Performance, PerformanceProfile
 from service.profiles.serialise import features_to_bytes, performance_to_bytes
@@ -29,20 +29,6 @@ Key = tuple[int, datetime]
 Contents = dict[Key, tuple[int, bytes]]
 
 _HOUR_US = 3_600_000_000
-
-
-def columns_of(version: VersionSpec) -> tuple[Column, ...]:
-    """Return the version's features as the pure packages know them."""
-    return tuple(
-        Column(feature.name, Kind(feature.kind), feature.minimum, feature.maximum)
-        for feature in version.features
-    )
-
-
-def profiled_columns(version: VersionSpec) -> tuple[Column, ...]:
-    """Return all that a profile holds: the version's features, and their attributions."""
-    attributions = (Column(own.name, Kind.NUMERIC) for own in version.attributions)
-    return (*columns_of(version), *attributions)
 
 
 def profile_buckets(

@@ -45,6 +45,7 @@ from service.runs import (
     reference_endpoints,
     request_endpoints,
 )
+from service.runs.reference_reading import ReferenceRoom
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
 from service.web import install_problems
@@ -122,6 +123,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.foreign = foreign
     app.state.results = results
     app.state.keys = keys
+    app.state.references = ReferenceRoom(settings.max_reference_bytes)
     app.add_middleware(Gate, keys=keys, keyless=keyless)
     app.add_middleware(RequestObserver)
     install_problems(app)

@@ -6,6 +6,7 @@ from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 
 PROBLEMS: Mapping[str, tuple[int, str]] = {
+    "bad-column": (422, "A column of a reference holds something that it must not."),
     "bad-cursor": (400, "The cursor is not one that this route has answered."),
     "bad-envelope": (400, "The JSON body is not an envelope of records."),
     "bad-gzip": (400, "The body is not one complete gzip stream."),

@@ -3,9 +3,8 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.buckets.columns import output_of, profiled_columns
 from service.buckets.reader import RowReader
-from service.buckets.service import profiled_columns
-from service.profiles.columns import Classes, ManyClasses, Output, Quantity
 from service.profiles.freeze import freeze_binning
 from service.profiles.serialise import binning_to_bytes
 from service.registry.repository import latest_reference
@@ -37,17 +36,6 @@ def binning_id_of(sessions: sessionmaker[Session], reader: RowReader, version: V
         session.add(row)
         session.flush()
         return row.id
-
-
-def output_of(version: VersionSpec) -> Output:
-    """Return what the version predicts: a number or classes, of two 0 and 1 if none are known."""
-    if version.task == "regression":
-        return Quantity()
-    if version.task == "multiclass":
-        return ManyClasses(version.classes)
-    positive = version.positive_class or "1"
-    negative = next((name for name in version.classes if name != positive), "0")
-    return Classes(negative, positive)
 
 
 def _newest(session: Session, model_id: int) -> int | None:

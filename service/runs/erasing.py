@@ -20,7 +20,7 @@ from sqlalchemy import delete, exists, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.access.audit import audit
-from service.buckets.service import profiled_columns
+from service.buckets.columns import profiled_columns
 from service.detection.estimates import calibrators_to_bytes, fit_calibrators
 from service.ingest.erased import remember
 from service.ledger.marks import mark
@@ -32,7 +32,7 @@ from service.registry.service import require_key
 from service.registry.tables import Reference
 from service.runs.erasing_names import forget_edges, nearest_value, only_erased, scrub
 from service.runs.erasing_rows import Found, delete_rows, find, names_of
-from service.runs.references import sample_file
+from service.runs.reference_work import sample_file
 from service.runs.tables import Erasure, Report, RowFinding, Window
 
 

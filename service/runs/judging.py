@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from service.buckets.service import columns_of
+from service.buckets.columns import columns_of
 from service.buckets.slicing import slicing_of
 from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.judgement import Judgement

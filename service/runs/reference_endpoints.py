@@ -4,7 +4,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
@@ -13,11 +13,9 @@ from service.access.scopes import Actor
 from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
 from service.registry.privacy import pseudonyms_of
 from service.registry.schemas import FeatureAnswer
-from service.runs.reference_files import READERS
+from service.runs.reference_reading import MEDIA, Limits, Upload
+from service.runs.references import StoredReference, store_reference
 from service.web import body_pieces, content_type
-
-if TYPE_CHECKING:
-    from service.runs.references import StoredReference
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
 
@@ -40,7 +38,7 @@ class ReferenceAnswer(BaseModel):
     warnings: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, stored: "StoredReference") -> "ReferenceAnswer":
+    def of(cls, stored: StoredReference) -> "ReferenceAnswer":
         """Build the answer."""
         return cls(
             model=stored.version.model,
@@ -59,23 +57,27 @@ class ReferenceAnswer(BaseModel):
 
 async def _receive(request: Request) -> AsyncIterator[Path]:
     """Write the body to a file; only this is asynchronous."""
-    if content_type(request) not in READERS:
-        message = f"a reference is one of {', '.join(READERS)}"
+    if content_type(request) not in MEDIA:
+        message = f"a reference is one of {', '.join(MEDIA)}"
         raise UnsupportedTypeError(message)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
         message = "the content encoding of a reference is gzip or none"
         raise UnsupportedTypeError(message)
     limit = request.app.state.settings.max_reference_bytes
-    with tempfile.NamedTemporaryFile(prefix="modelwatch-reference-") as file:
+    with (
+        request.app.state.references.received.share() as share,
+        tempfile.NamedTemporaryFile(prefix="modelwatch-reference-") as file,
+    ):
         inflater = zlib.decompressobj(GZIP) if encoding == "gzip" else None
         async for piece in body_pieces(request):
             # At most one byte more than is allowed leaves the inflater, whatever went in.
             room = limit - file.tell() + 1
-            file.write(piece if inflater is None else _inflate(inflater, piece, room))
+            written = file.write(piece if inflater is None else _inflate(inflater, piece, room))
             if file.tell() > limit:
                 message = "the reference is too large"
                 raise TooLargeError(message, limit=limit)
+            share.take(written)
         if inflater is not None and (not inflater.eof or inflater.unused_data):
             raise _bad_gzip()
         file.flush()
@@ -96,7 +98,7 @@ def _bad_gzip() -> BadRequestError:
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in READERS},
+        "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA},
     }
 }
 
@@ -116,16 +118,16 @@ def put_reference(
     ignore: Annotated[tuple[str, ...], Query(description="columns to leave out")] = (),
 ) -> ReferenceAnswer:
     """Store what a version's windows are compared with; a new one is a new revision."""
-    from service.runs.references import Upload, store_reference  # noqa: PLC0415  slow to import
-
+    state, settings = request.app.state, request.app.state.settings
     given = {"ts": ts, "score": score, "prediction": prediction, "label": label, "weight": weight}
     upload = Upload(
         path=file,
         media=content_type(request),
         names={ours: theirs for ours, theirs in given.items() if theirs},
         ignore=frozenset(name for each in ignore for name in (each, *each.split(",")) if name),
+        limits=Limits(settings.max_reference_rows, settings.max_reference_inflated_bytes),
     )
-    state = request.app.state
-    pseudonyms = pseudonyms_of(state.settings)
-    stored = store_reference(state.sessions, model, version, upload, pseudonyms, actor=actor)
+    pseudonyms = pseudonyms_of(settings)
+    with state.references.place():
+        stored = store_reference(state.sessions, model, version, upload, pseudonyms, actor=actor)
     return ReferenceAnswer.of(stored)

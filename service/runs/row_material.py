@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
+from service.buckets.columns import columns_of, output_of
 from service.buckets.reader import RowReader
-from service.buckets.service import columns_of
 from service.buckets.slicing import slicing_of
 from service.detection.evidently_columns import with_targets
 from service.detection.evidently_methods import METHODS
@@ -33,7 +33,6 @@ from service.registry.repository import (
     reference_sample,
 )
 from service.registry.values import MonitorSpec, VersionSpec
-from service.runs.binnings import output_of
 from service.runs.policies import policies_of
 
 

@@ -126,7 +126,9 @@ def values_of_code(path: str) -> set[str]:
 
 
 def test_every_warning_is_documented() -> None:
-    of_references = literals("runs/reference_warnings.py") | values_of_code("runs/references.py")
+    of_references = literals("runs/reference_warnings.py") | values_of_code(
+        "runs/reference_work.py"
+    )
     assert codes.REFERENCE_WARNINGS.keys() == of_references
     names = ("evaluation/window", "evaluation/maturity", "evaluation/quality_rows", "runs/overfit")
     of_windows = (f"{name}.py" for name in names)

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.registry.endpoints import router as registry
 from service.runs.reference_endpoints import router as references
+from service.runs.reference_reading import ReferenceRoom
 from service.settings import Settings
 from service.web import install_problems
 
@@ -20,7 +21,12 @@ with warnings.catch_warnings():
 def client(sessions: sessionmaker[Session]) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.sessions = sessions
-    app.state.settings = Settings(max_reference_bytes=1 << 20)
+    app.state.settings = Settings(
+        max_reference_bytes=1 << 20,
+        max_reference_rows=50_000,
+        max_reference_inflated_bytes=4 << 20,
+    )
+    app.state.references = ReferenceRoom(1 << 20)
     app.include_router(registry)
     app.include_router(references)
     install_problems(app)

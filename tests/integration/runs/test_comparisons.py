@@ -25,7 +25,8 @@ from service.registry.service import put_model, put_version
 from service.registry.values import VersionSpec
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
-from service.runs.references import Upload, store_reference
+from service.runs.reference_reading import Upload
+from service.runs.references import store_reference
 from service.runs.tables import Evaluation, Measurement, Window
 
 Sessions = sessionmaker[Session]

@@ -30,7 +30,8 @@ from service.runs.leases import LeaseKeeper
 from service.runs.overfit import SAID
 from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
-from service.runs.references import Upload, store_reference
+from service.runs.reference_reading import Upload
+from service.runs.references import store_reference
 from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
 from service.runs.worker import Worker
 from service.settings import Settings

@@ -21,7 +21,8 @@ from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
 from service.runs import row_stage
 from service.runs.leases import LeaseKeeper
-from service.runs.references import Upload, store_reference
+from service.runs.reference_reading import Upload
+from service.runs.references import store_reference
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, EvaluationWindow, LatestWindow, Measurement
 from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench

@@ -1,8 +1,9 @@
 import gzip
 import io
 import json
+from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from service.registry.repository import (
 )
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from fastapi.testclient import TestClient
 
 URL = "/v1/models/loans/versions/7/reference"
@@ -247,6 +249,57 @@ def test_a_reference_is_limited_in_wire_and_in_inflated_bytes(client: "TestClien
     ):
         headers = {"content-type": "text/csv", "content-encoding": encoding}
         assert client.put(URL, content=body, headers=headers).status_code == 413
+
+
+def constant(rows: int, columns: int) -> bytes:
+    """Return a small file of many rows."""
+    return as_parquet(pa.table({f"x{column}": np.zeros(rows) for column in range(columns)}))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "limit"), [(50_001, 1, 50_000), (50_000, 20, 4 << 20)], ids=["rows", "size"]
+)
+def test_a_small_file_does_not_grow_to_anything(
+    client: "TestClient", rows: int, columns: int, limit: int
+) -> None:
+    body = constant(rows, columns)
+    assert len(body) < 1 << 16
+    answer = client.put(URL, content=body, headers={"content-type": PARQUET})
+    assert (answer.status_code, answer.json()["limit"]) == (413, limit)
+
+
+def test_the_api_holds_no_row_of_a_reference(client: "TestClient") -> None:
+    pa.default_memory_pool().release_unused()
+    before = pa.default_memory_pool().max_memory()
+    body = constant(50_000, 10)
+    assert client.put(URL, content=body, headers={"content-type": PARQUET}).json()["rows"] == 50_000
+    assert pa.default_memory_pool().max_memory() == before
+
+
+def test_references_are_read_one_after_the_other(client: "TestClient") -> None:
+    app = cast("FastAPI", client.app)
+    body, headers = as_parquet(a_reference()), {"content-type": PARQUET}
+    room = app.state.references
+    with ExitStack() as others:
+        others.enter_context(room.place())
+        for _ in range(room.WAITING):
+            assert room.line.acquire(blocking=False)
+            others.callback(room.line.release)
+        refused = client.put(URL, content=body, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        assert int(refused.headers["retry-after"]) > 0
+    assert client.put(URL, content=body, headers=headers).status_code == 200
+
+
+def test_files_that_come_at_the_same_time_are_limited_together(client: "TestClient") -> None:
+    app = cast("FastAPI", client.app)
+    body, headers = as_parquet(a_reference()), {"content-type": PARQUET}
+    with app.state.references.received.share() as another:
+        another.take((1 << 20) - len(body) + 1)
+        assert client.put(URL, content=body, headers=headers).status_code == 503
+        # Nothing is kept of what was refused.
+        assert client.put(URL, content=body[:1000], headers=headers).status_code == 422
+    assert client.put(URL, content=body, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(

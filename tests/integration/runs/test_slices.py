@@ -26,7 +26,8 @@ from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
-from service.runs.references import Upload, store_reference
+from service.runs.reference_reading import Upload
+from service.runs.references import store_reference
 from service.runs.row_stage import RowStage
 from service.runs.tables import Measurement, Window
 
