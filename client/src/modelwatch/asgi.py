@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Shorter than what the server takes, since rows of one request get `#0`, `#1` behind it.
+# Shorter than what the server takes, since rows of one request get `~0`, `~1` behind it.
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 

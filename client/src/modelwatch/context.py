@@ -21,8 +21,8 @@ class Correlation:
     """The id of a request, and the ids of what was last logged for it.
 
     A request that makes one prediction gives it its own id.  Of several predictions of one model
-    the first has the id itself and the next ``#1``, ``#2`` behind it; rows that are logged
-    together are ``#0``, ``#1`` and so on.  Another model, or a shadow version, begins anew.
+    the first has the id itself and the next ``~1``, ``~2`` behind it; rows that are logged
+    together are ``~0``, ``~1`` and so on.  Another model, or a shadow version, begins anew.
     """
 
     def __init__(self, prediction_id: str) -> None:
@@ -40,7 +40,8 @@ class Correlation:
             if (first, rows) == (0, 1):
                 ids = [self.prediction_id]
             else:
-                ids = [f"{self.prediction_id}#{at}" for at in range(first, first + rows)]
+                # A mark that needs no quoting in an address: `#1` would be cut off there.
+                ids = [f"{self.prediction_id}~{at}" for at in range(first, first + rows)]
             self.prediction_ids = ids
         return ids
 

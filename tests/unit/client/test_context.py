@@ -29,7 +29,7 @@ def test_further_predictions_of_one_model_are_numbered_and_those_of_others_are_n
     with correlate("order-17"):
         monitors = (a_monitor(), a_monitor(), a_monitor(version="8"), a_monitor("fraud"))
         ids = [monitor.log({}, 1) for monitor in monitors]
-    assert ids == ["order-17", "order-17#1", "order-17", "order-17"]
+    assert ids == ["order-17", "order-17~1", "order-17", "order-17"]
 
 
 def test_an_id_that_is_given_to_log_is_the_one_that_counts() -> None:
@@ -51,7 +51,7 @@ def test_requests_that_are_served_at_once_keep_their_ids() -> None:
     async def all_of_them() -> list[list[str]]:
         return await asyncio.gather(*(serve(f"r{at}") for at in range(20)))
 
-    assert asyncio.run(all_of_them()) == [[f"r{at}", f"r{at}#1"] for at in range(20)]
+    assert asyncio.run(all_of_them()) == [[f"r{at}", f"r{at}~1"] for at in range(20)]
 
 
 def test_threads_of_one_request_never_share_an_id() -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -95,7 +96,7 @@ def test_new_ids_and_one_time_are_given_where_there_are_none(monitor: Recorder) 
     assert ids == [row["id"] for row in monitor.logged]
     assert monitor.logged[0]["ts"] == monitor.logged[1]["ts"]
     with correlate("job"):
-        assert monitor.log_frame({"prediction": [1, 0]}) == ["job", "job#1"]
+        assert monitor.log_frame({"prediction": [1, 0]}) == ["job", "job~1"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_what_pandas_has_for_missing_is_null(monitor: Recorder) -> None:
     )
     monitor.log_frame(frame)
     time = "2026-11-20T10:00:00.000000Z"
-    first, second = (eval(row, {"true": True, "null": None}) for row in as_sent(monitor))
+    first, second = map(json.loads, as_sent(monitor))
     assert first == {
         "float": 1.5,
         "int": 2**53 + 1,
@@ -171,6 +172,34 @@ def test_what_pandas_has_for_missing_is_null(monitor: Recorder) -> None:
 def test_times_of_tables_without_a_zone_are_in_utc(monitor: Recorder, table: Any) -> None:
     monitor.log_frame(table)
     assert as_sent(monitor)[1].replace(b" ", b"") == b'{"at":"2026-11-20T10:00:00.000000Z"}'
+
+
+def test_polars_is_read_where_it_is_installed(monitor: Recorder) -> None:
+    polars = pytest.importorskip("polars")
+    rows = {
+        **COLUMNS,
+        "at": [datetime(2026, 11, 20, 10), None],
+        "zoned": [AT, None],
+        "vector": [[1.0, 2.0], None],
+    }
+    table = polars.DataFrame(rows).with_columns(
+        polars.col("region").cast(polars.Categorical),
+        polars.col("vector").cast(polars.Array(polars.Float32, 2)),
+        polars.col("zoned").dt.convert_time_zone("Europe/Sofia"),
+    )
+    assert monitor.log_frame(table) == ["a", "b"]
+    first, second = monitor.logged
+    time = "2026-11-20T10:00:00.000000Z"
+    assert json.loads(encode(first["features"])) == {
+        "income": 41_000.0,
+        "region": "north",
+        "at": time,
+        "zoned": time,
+        "vector": [1.0, 2.0],
+    }
+    assert without_missing(second["features"]) == {"income": 12_000.0}
+    with pytest.raises(TypeError, match="LazyFrame is no table that is known; collect"):
+        monitor.log_frame(table.lazy())
 
 
 def test_vectors_of_numpy_and_arrow_are_lists(monitor: Recorder) -> None:

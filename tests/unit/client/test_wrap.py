@@ -246,8 +246,8 @@ def test_rows_of_one_request_are_numbered(monitor: Recorder) -> None:
     with correlate("r") as request:
         watched.predict(FRAME[:1])
         watched.predict(FRAME[:2])
-        assert request.prediction_ids == ["r#1", "r#2"]
-    assert [row["id"] for row in monitor.logged] == ["r", "r#1", "r#2"]
+        assert request.prediction_ids == ["r~1", "r~2"]
+    assert [row["id"] for row in monitor.logged] == ["r", "r~1", "r~2"]
 
 
 def test_many_rows_are_read_in_parts(monitor: Recorder) -> None:
