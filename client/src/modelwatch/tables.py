@@ -32,6 +32,9 @@ def read_table(table: Any, chunk: int) -> tuple[list[str], Iterator[Rows]]:
 
 
 def _reader(table: Any, chunk: int) -> tuple[list[str], Iterator[Rows]]:
+    if callable(getattr(table, "collect", None)):
+        message = f"{type(table).__name__} is no table yet; collect() it first"
+        raise TypeError(message)
     if hasattr(table, "iloc") and hasattr(table, "columns"):
         return [str(name) for name in table.columns], _pandas(table, chunk)
     if hasattr(table, "get_columns") and hasattr(table, "rows"):
@@ -43,8 +46,7 @@ def _reader(table: Any, chunk: int) -> tuple[list[str], Iterator[Rows]]:
     if isinstance(table, Sequence) and all(isinstance(record, Mapping) for record in table):
         names = list(dict.fromkeys(name for record in table for name in record))
         return [str(name) for name in names], _records(table, names, chunk)
-    hint = "; collect() it first" if hasattr(table, "collect") else ""
-    message = f"{type(table).__name__} is no table that is known{hint}"
+    message = f"{type(table).__name__} is no table that is known"
     raise TypeError(message)
 
 

@@ -198,7 +198,7 @@ def test_polars_is_read_where_it_is_installed(monitor: Recorder) -> None:
         "vector": [1.0, 2.0],
     }
     assert without_missing(second["features"]) == {"income": 12_000.0}
-    with pytest.raises(TypeError, match="LazyFrame is no table that is known; collect"):
+    with pytest.raises(TypeError, match="LazyFrame is no table yet; collect"):
         monitor.log_frame(table.lazy())
 
 
