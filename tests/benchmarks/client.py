@@ -159,7 +159,7 @@ def main() -> None:
     with a_sink(realtime=options.realtime) as url, tempfile.TemporaryDirectory() as directory:
         python, others = fresh(directory)
         for name in client_calls.WAYS:
-            ours = name == "modelwatch"
+            ours = name.startswith("modelwatch")
             try:
                 dependencies = len(others) if ours else len(brought(BRINGS[name]))
             except PackageNotFoundError:

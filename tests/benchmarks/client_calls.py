@@ -3,7 +3,9 @@
 Until the way is imported, this imports nothing that it could share.
 """
 
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +25,21 @@ def modelwatch(url: str) -> Way:
     imported = time.perf_counter() - began
     monitor = Monitor("loans", version="7", url=url)
     return imported, lambda features: monitor.log(features, 1, score=0.83), monitor.flush
+
+
+def spooled(url: str) -> Way:
+    began = time.perf_counter()
+    from modelwatch import Monitor
+
+    imported = time.perf_counter() - began
+    path = f"{tempfile.mkdtemp()}/a.spool"
+    monitor = Monitor("loans", version="7", url=url, spool=path)
+
+    def flush() -> None:
+        monitor.flush(60)
+        shutil.rmtree(path.rpartition("/")[0])
+
+    return imported, lambda features: monitor.log(features, 1, score=0.83), flush
 
 
 def httpx(url: str) -> Way:
@@ -75,6 +92,7 @@ def sentry(url: str) -> Way:
 
 WAYS: dict[str, Callable[[str], Way]] = {
     "modelwatch": modelwatch,
+    "modelwatch with a spool": spooled,
     "OpenTelemetry logs": opentelemetry,
     "sentry-sdk logs": sentry,
     "synchronous httpx": httpx,

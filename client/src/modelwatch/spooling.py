@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from modelwatch.outlet import Outlet
 from modelwatch.spool import Spool, opened
@@ -49,8 +48,8 @@ def spooling(
     path: str | os.PathLike[str], max_bytes: int, max_days: float, url: str, model: str
 ) -> Spooling:
     """Return where to keep records; the url without what may stand in it for a key."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    server = f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    host, _, prefix = rest.partition("/")
+    server = f"{scheme}://{host.rpartition('@')[2]}/{prefix}".rstrip("/")
     spool = opened(os.fspath(path), max_bytes=max_bytes, max_age=max_days * DAY_SECONDS)
     return Spooling(spool, server, model)
