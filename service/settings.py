@@ -108,3 +108,8 @@ class Settings(BaseSettings):
     log_format: Literal["plain", "json"] = Field(
         default="plain", description="`json`: an object a line, for whoever collects logs"
     )
+    traces: bool = Field(
+        default=False,
+        description="whether spans of requests and jobs are sent by OTLP, to where"
+        " `OTEL_EXPORTER_OTLP_ENDPOINT` says (needs the extra `traces`)",
+    )

@@ -48,6 +48,7 @@ from service.runs import (
 from service.runs.reference_reading import ReferenceRoom
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
+from service.tracing import end_tracing, make_tracing
 from service.web import install_problems
 from service.webhooks import endpoints as webhook_endpoints
 from service.webhooks.addresses import Allowed
@@ -87,6 +88,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     foreign = create_foreign(settings, url, ingest)
     results = ResultsRefresher(sessions)
     keys = KeyRing(sessions)
+    tracing = make_tracing("api", on=settings.traces)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -103,6 +105,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
             await keys.stop()
             await to_thread.run_sync(results.stop)
             engine.dispose()
+            await to_thread.run_sync(end_tracing, tracing)
 
     app = DocumentedApi(
         title="modelwatch",
@@ -114,6 +117,8 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
         # Behind a proxy it would lead from https to http, and keys and rows would follow in clear.
         redirect_slashes=False,
         dependencies=[Depends(authorize), Depends(refuse_unknown_parameters)],
+        # Its spans and logs would hold what clients send: paths, queries, values.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
     app.state.stopping = threading.Event()
@@ -125,7 +130,9 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.keys = keys
     app.state.references = ReferenceRoom(settings.max_reference_bytes)
     app.add_middleware(Gate, keys=keys, keyless=keyless)
-    app.add_middleware(RequestObserver)
+    app.add_middleware(
+        RequestObserver, tracer=tracing.get_tracer("modelwatch") if settings.traces else None
+    )
     install_problems(app)
     mount_ingest(app)
     mount_foreign(app)

@@ -30,6 +30,7 @@ from service.telemetry import (
     JOB_RUNS,
     serve_metrics,
 )
+from service.tracing import end_tracing, make_tracing
 from service.webhooks.addresses import Allowed
 from service.webhooks.delivery import Courier
 from service.webhooks.sealing import key_from
@@ -63,6 +64,8 @@ class Worker:
         self._allowed = Allowed.read(settings.webhook_allow)
         self._key = key_from(settings)
         self._leases = LeaseKeeper(self._sessions, self._name, settings.lease)
+        self._tracing = make_tracing("worker", on=settings.traces)
+        self._tracer = self._tracing.get_tracer("modelwatch")
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; a piece of work that is under way is finished."""
@@ -116,6 +119,7 @@ class Worker:
             reader.close()
             retention.close()
             self._engine.dispose()
+            end_tracing(self._tracing)
 
     def _serve_metrics(self) -> Callable[[], None]:
         port = self._settings.worker_metrics_port
@@ -128,7 +132,7 @@ class Worker:
     def _round(self, steps: dict[str, Callable[[], bool]]) -> bool:
         busy = False
         for name, step in steps.items():
-            started = time.perf_counter()
+            began, started = time.time_ns(), time.perf_counter()
             try:
                 worked = step()
             except SQLAlchemyError as error:
@@ -138,6 +142,8 @@ class Worker:
                 time.sleep(DATABASE_RETRY_SECONDS)
                 return False
             if worked:
+                # Only then: a job that finds nothing to do is no event, four times a second.
+                self._tracer.start_span(f"job {name}", start_time=began).end()
                 JOB_RUNS.labels(name, "done").inc()
                 JOB_DURATION.labels(name).observe(time.perf_counter() - started)
             JOB_LAST_SUCCESS.labels(name).set_to_current_time()
