@@ -1,0 +1,174 @@
+"""One version of one model: is it healthy, since when not, where, what to do; then why."""
+
+from typing import Any
+
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana import frame, why
+from grafana.palette import (
+    ACTIONS,
+    GOOD,
+    HEALTH,
+    REQUESTS,
+    VERDICTS,
+    WARN,
+    severities,
+    steps,
+    texts,
+    words,
+)
+from grafana.panels import (
+    CELL,
+    Panel,
+    properties,
+    rows,
+    tile,
+    timeline,
+)
+from grafana.sources import health, metric, query
+
+NAME = BigValueTextMode.NAME
+INCIDENTS = ("Incidents, with their windows", frame.MODEL_INCIDENTS)
+REQUESTS_LINK = ("Retraining requests, with their evidence", frame.MODEL_REQUESTS)
+
+
+def document() -> dict[str, Any]:
+    """Return the dashboard."""
+    measured = frame.named("performance_(ratio|error)")
+    drifting = metric("feature_drift_score")
+    return frame.drawn(
+        "model",
+        "model",
+        "One version of a model: healthy, since when not, where, what to do; then why.",
+        variables=[
+            *frame.sources(postgres=False),
+            *frame.one_model(),
+            frame.choice(
+                "metric", f"label_values({measured}, metric)", label="Metric", first="roc_auc"
+            ),
+            frame.choice(
+                "feature", f"label_values({drifting}, feature)", label="Feature", many=True
+            ),
+        ],
+        annotations=[frame.alerts('model="$model"'), frame.deployments()],
+        grid=[
+            (None, _now()),
+            (None, _where()),
+            ("Why: performance", why.performance()),
+            ("Why: drift", why.drift()),
+            ("Labels and traffic", why.labels()),
+        ],
+        to=[INCIDENTS, REQUESTS_LINK, why.WINDOWS],
+    )
+
+
+def _now() -> list[Panel]:
+    since = metric("incident_since_timestamp_seconds", 'severity=~"critical|warning"')
+    asks = metric("incident_open", 'action!="none"')
+    live = metric("retraining_requests", 'state=~"open|acknowledged|retraining"')
+    end = metric("evaluation_window_end_timestamp_seconds", 'kind="data"')
+    doing = tile(
+        "What to do",
+        "What the open incidents ask for. Data is fixed before anything is retrained; drift that "
+        "harms nobody asks for no more than watching.",
+        query(f"sum by (action) ({asks})", "{{action}}", now=True),
+        w=6,
+        show=NAME,
+        nothing="Nothing",
+        to=[INCIDENTS],
+    )
+    for name, (text, color) in ACTIONS.items():
+        fixed = {"displayName": text, "color": {"mode": "fixed", "fixedColor": color}}
+        doing.override_by_name(name, properties(fixed))
+    asked = tile(
+        "Retraining request",
+        "The request that the team has, by its state.",
+        query(f"sum by (state) ({live} > 0)", "{{state}}", now=True),
+        w=3,
+        show=NAME,
+        nothing="None",
+        to=[REQUESTS_LINK],
+    )
+    for name, color in REQUESTS.items():
+        asked.override_by_name(name, properties({"color": {"mode": "fixed", "fixedColor": color}}))
+    return [
+        tile(
+            "Health",
+            "The worst of what is open. An incident opens when k of n windows alert; one window "
+            "alone shows as yellow. No new results: none for three intervals.",
+            query(health("model"), now=True),
+            w=5,
+            mappings=words(HEALTH),
+            to=[INCIDENTS],
+        ),
+        tile(
+            "Unhealthy since",
+            "Start of the first window that alerts, of the oldest open incident that is critical "
+            "or a warning.",
+            query(f"min({since}) * 1000", now=True),
+            w=4,
+            unit="dateTimeFromNow",
+            filled=False,
+            nothing="Not at all",
+        ),
+        doing,
+        tile(
+            "Open incidents",
+            "Incidents that are open or acknowledged: one for each cause.",
+            query(f"count({metric('incident_open')}) or 0 * max({metric('model_info')})", now=True),
+            w=3,
+            colors=steps(GOOD, (1, WARN)),
+            filled=False,
+            to=[INCIDENTS],
+        ),
+        asked,
+        tile(
+            "Newest result",
+            "End of the newest judged window.",
+            query(f"max({end}) * 1000", now=True),
+            w=3,
+            unit="dateTimeFromNow",
+            filled=False,
+            to=[why.WINDOWS],
+        ),
+    ]
+
+
+def _where() -> list[Panel]:
+    by = "severity, action, kind, subject, slice"
+    since = metric("incident_since_timestamp_seconds")
+    return [
+        rows(
+            "Open incidents: where, since when, what to do",
+            "One row for each open cause. Subject is a feature, a class or a protected column; "
+            "nothing is the model as a whole.",
+            query(f"min by ({by}) ({since}) * 1000", table=True),
+            w=14,
+            names={
+                "severity": "Severity",
+                "action": "Action",
+                "kind": "Kind",
+                "subject": "Subject",
+                "slice": "Slice",
+                "Value": "Since",
+            },
+            overrides={
+                "Severity": {**CELL, "mappings": severities(), "custom.width": 90},
+                "Action": {"mappings": texts(ACTIONS), "custom.width": 130},
+                "Since": {"unit": "dateTimeFromNow", "custom.width": 130},
+            },
+            by="Since",
+            descending=False,
+            nothing="No open incident",
+            to=[INCIDENTS],
+        ),
+        timeline(
+            "Verdicts of the windows",
+            "What each window said, by kind; not enough data is never ok. Performance follows its "
+            "labels.",
+            query(f"max by (kind) ({metric('verdict')})", "{{kind}}"),
+            w=10,
+            meaning=VERDICTS,
+            to=[why.WINDOWS],
+        ),
+    ]

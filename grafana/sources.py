@@ -1,0 +1,77 @@
+"""Where figures come from: queries of Prometheus, queries of Postgres, and what they select."""
+
+from typing import Any
+
+from grafana_foundation_sdk.builders import prometheus
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.runtime import UnknownDataquery
+from grafana_foundation_sdk.models.common import DataSourceRef
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
+
+PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${datasource}")
+POSTGRES = DataSourceRef(type_val="grafana-postgresql-datasource", uid="${postgres}")
+
+# A model and a version are one each: an exact matcher takes any name as it is.
+MODEL = 'job=~"$job",model="$model",model_version="$version"'
+EVERY_MODEL = 'job=~"$job",model=~"$model"'
+PROCESS = 'job=~"$job"'
+
+
+def metric(name: str, where: str = "", *, of: str = MODEL, **equal: str) -> str:
+    """Return the selector of a metric of the service, with more matchers if there are any."""
+    matchers = [of, where, *(f'{key}="{value}"' for key, value in equal.items())]
+    return f"modelwatch_{name}{{{','.join(filter(None, matchers))}}}"
+
+
+def health(by: str, of: str = MODEL) -> str:
+    """Return the one figure that says how a version is, as ``palette.HEALTH`` reads it.
+
+    The worst comes first: what is before ``or`` wins.  Open incidents count and not verdicts, for
+    they have been confirmed by k of n windows.
+    """
+    each = f"by ({by})"
+    verdict = metric("verdict", of=of)
+    end = metric("evaluation_window_end_timestamp_seconds", 'kind="data"', of=of)
+    interval = metric("evaluation_interval_seconds", of=of)
+    critical = metric("incident_open", 'severity="critical"', of=of)
+    warning = metric("incident_open", 'severity="warning"', of=of)
+    return (
+        f"4 * max {each} ({critical}) or 3 * max {each} ({warning})"
+        f" or 5 + 0 * (time() - max {each} ({end}) > 3 * max {each} ({interval}))"
+        f" or 2 * max {each} ({verdict} == 1) or 1 + 0 * (min {each} ({verdict}) == 2)"
+        f" or 0 * max {each} ({verdict}) or max {each} ({metric('model_info', of=of)})"
+    )
+
+
+def query(
+    expr: str, legend: str = "__auto", *, ref: str = "A", now: bool = False, table: bool = False
+) -> prometheus.Dataquery:
+    """Return a query of Prometheus: over time, of ``now``, or of now as a ``table``."""
+    found = (
+        prometheus.Dataquery()
+        .ref_id(ref)
+        .datasource(PROMETHEUS)
+        .editor_mode(QueryEditorMode.CODE)
+        .expr(expr)
+        .legend_format(legend)
+    )
+    found = found.instant() if now or table else found.range()
+    return found.format(PromQueryFormat.TABLE if table else PromQueryFormat.TIME_SERIES)
+
+
+class Sql(Builder[UnknownDataquery]):
+    """A query of Postgres; the SDK has no builder of its own for it."""
+
+    def __init__(self, text: str, *, ref: str = "A", series: bool = False) -> None:
+        self._query: dict[str, Any] = {
+            "refId": ref,
+            "datasource": POSTGRES,
+            "editorMode": "code",
+            "format": "time_series" if series else "table",
+            "rawQuery": True,
+            "rawSql": text,
+        }
+
+    def build(self) -> UnknownDataquery:
+        """Return the query."""
+        return UnknownDataquery(self._query)
