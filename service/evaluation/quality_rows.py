@@ -112,7 +112,9 @@ def traffic_warnings(traffic: Traffic) -> list[dict[str, str]]:
     unknown = traffic.unknown_features
     if not unknown:
         return []
-    named = sorted(unknown, key=lambda name: (-unknown[name], name))
+    named = sorted(filter(None, unknown), key=lambda name: (-unknown[name], name))
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    if "" in unknown:
+        more = " and many more"
     detail = f"rows were refused for features that the schema lacks: {', '.join(named[:NAMED])}"
     return [{"code": "unknown-features", "detail": detail + more}]

@@ -24,7 +24,8 @@ class Traffic:
     """What ingest counted while the rows of a window came, and how many came before.
 
     ``type_errors`` are rows that lost a feature by its name, ``rejected`` rows that were not stored
-    by code, ``unknown_features`` rows that were not stored by the name that the schema lacks.
+    by code, ``unknown_features`` rows that were not stored by the name that the schema lacks, and
+    under no name those of too many others.
     """
 
     type_errors: Mapping[str, int] = field(default_factory=dict)

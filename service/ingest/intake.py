@@ -15,6 +15,7 @@ from service.ingest.examine import is_name, read_id
 from service.ingest.labels import LabelSpec, PreparedLabel, read_label
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.specs import Specs
+from service.ingest.tables import OTHERS
 from service.ingest.times import Horizon
 from service.ingest.transaction import Batch
 from service.ingest.verdicts import Code, RowError, Verdicts
@@ -250,12 +251,11 @@ class Intake:
             raise BadRequestError(error.detail, code=error.code)
 
     def _countable(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield the names that can be stored, of a request only the first few."""
+        """Yield the names that can be stored, of a request only the first few, else the others'."""
         for name in names:
             if len(self.unknown) < limits.MAX_UNKNOWN_NAMES and is_name(name):
                 self.unknown.add(name)
-            if name in self.unknown:
-                yield name
+            yield name if name in self.unknown else OTHERS
 
 
 def _usable_time(record: dict[str, Any], time_field: str, horizon: Horizon) -> int:

@@ -86,11 +86,15 @@ class PendingLabel(Base):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
+OTHERS = "\t"
+
+
 class IngestFault(Base):
     """How many rows of a bucket were refused, or lost a feature, and why; append-only.
 
     ``field`` is empty for a refused row; a row that was refused for features which the schema lacks
-    is counted under each of their names as well.  ``bucket`` is the hour of arrival where a row has
+    is counted under each of their names as well, or, for each that is not kept, under ``OTHERS``;
+    no feature can be called so.  ``bucket`` is the hour of arrival where a row has
     no usable time of its own.  A worker adds up the rows of a bucket when it profiles it.
     """
 

@@ -196,7 +196,7 @@ class Pipeline:
             store_profiles(session, family, items, _of_items(contents, items))
             if slices is not None:
                 store_slices(session, slicing.family, items, _of_items(slices, items))
-            fold_faults(session, items)
+            fold_faults(session, version.model_id, version_id, [item.start for item in items])
             starts = [item.start for item in items]
             mark_windows(session, monitor, version.model_id, version_id, starts, self._quiet)
 

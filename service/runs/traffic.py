@@ -9,6 +9,7 @@ from service.buckets.faults import load_faults
 from service.buckets.repository import rows_by_bucket
 from service.detection.volume import MOST_WEEKS
 from service.evaluation.traffic import Earlier, Traffic
+from service.ingest.tables import OTHERS
 from service.ledger.calendar import BUCKET, Calendar, Interval, steps_in
 from service.ledger.marks import Item
 
@@ -27,7 +28,7 @@ def load_traffic(session: Session, item: Item, calendar: Calendar) -> Traffic:
         elif code == WRONG_TYPE:
             type_errors[field] = rows
         else:
-            unknown[field] = rows
+            unknown["" if field == OTHERS else field] = rows
     earlier = _load_earlier(session, item, calendar)
     return Traffic(type_errors, rejected, unknown, earlier)
 

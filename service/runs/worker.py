@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.access.door import Door
+from service.buckets.faults import Faults
 from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
 from service.errors import ModelwatchSetupError
@@ -90,6 +91,7 @@ class Worker:
             "judge": pipeline.judge,
             "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
             "drop": retention.drop,
+            "count": Faults(self._sessions).fold,
             "expire": WaitingLabels(self._sessions, settings.label_ttl).sweep,
             "forget": Forgetting(self._sessions).forget,
         }

@@ -274,6 +274,8 @@ def test_features_that_the_schema_lacks_are_named_the_commonest_first() -> None:
     assert warning["code"] == "unknown-features"
     assert warning["detail"].endswith("new 04, new 03 and 2 more")
     assert traffic_warnings(Traffic()) == []
+    [warning] = traffic_warnings(Traffic(unknown_features={**names, "": 99}))
+    assert warning["detail"].endswith("new 04, new 03 and many more")
 
 
 def unlike(rows: int, start: int = 0) -> list[float]:
