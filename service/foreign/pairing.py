@@ -10,12 +10,16 @@ import psycopg
 
 from service.errors import DatabaseAwayError
 from service.foreign.halves import Half, Key
+from service.formats.sagemaker import row_ids
+from service.ingest.erased import find_erased, models_with_erased
 from service.ingest.link import ATTEMPTS, Link
+from service.registry.privacy import Pseudonyms
 
 _log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 WAITING, DUPLICATE, CONFLICT = "waiting", "duplicate", "conflict"
+ERASED = "erased"
 
 
 class Pair(NamedTuple):
@@ -83,8 +87,9 @@ FROM pending_pair WHERE stored_at IS NULL GROUP BY model_id
 class PairStore(Link):
     """Stores halves, and says which of them complete a pair."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pseudonyms: Pseudonyms | None = None) -> None:
         super().__init__(url)
+        self._pseudonyms = pseudonyms
         self._counted = 0.0
         self.waiting: dict[int, Waiting] = {}
         """As of the last commit, or about a second before; read from another thread."""
@@ -111,16 +116,39 @@ class PairStore(Link):
         if finished:
             models, pairs = zip(*finished, strict=True)
             connection.execute(_FINISH, (list(models), list(pairs)))
-        halves = [half for batch in batches for half in batch.halves]
-        if halves:
-            stored = connection.execute(_UPSERT, _columns(halves)).fetchall()
-            found = {(row[0], bytes(row[1])): row for row in stored}
-            told: set[Key] = set()
-            # Of several requests that came together the last one stores the rows of a pair.
-            for batch in reversed(batches):
-                _tell(batch, found, told)
+        with connection.transaction(), connection.cursor() as cursor:
+            sent = [half for batch in batches for half in batch.halves]
+            self._note_erased(cursor, sent)
+            halves = [half for half in sent if half.result != ERASED]
+            stored = cursor.execute(_UPSERT, _columns(halves)).fetchall() if halves else []
+        found = {(row[0], bytes(row[1])): row for row in stored}
+        told: set[Key] = set()
+        # Of several requests that came together the last one stores the rows of a pair.
+        for batch in reversed(batches):
+            _tell(batch, found, told)
         if time.monotonic() - self._counted > FRESH_SECONDS:
             self._count(connection)
+
+    def _note_erased(self, cursor: psycopg.Cursor, halves: Iterable[Half]) -> None:
+        """Find the halves of what was erased, as their rows would be: none of them may wait."""
+        if self._pseudonyms is None:
+            return
+        touched = models_with_erased(cursor, {half.key[0] for half in halves})
+        if not touched:
+            return
+        names = {
+            half.token: [
+                (half.key[0], name)
+                for name in {half.correlation, *row_ids(half.correlation, half.rows)}
+            ]
+            for half in halves
+            if half.key[0] in touched
+        }
+        keys = {key for own in names.values() for key in own}
+        erased = find_erased(cursor, self._pseudonyms, touched, keys)
+        for half in halves:
+            if not erased.isdisjoint(names.get(half.token, ())):
+                half.result = ERASED
 
     def _count(self, connection: psycopg.Connection) -> None:
         rows = connection.execute(_COUNT).fetchall()
@@ -152,6 +180,8 @@ def _columns(halves: Iterable[Half]) -> list[list[Any]]:
 def _tell(batch: Delivery, found: dict[Key, tuple[Any, ...]], told: set[Key]) -> None:
     batch.pairs.clear()
     for half in batch.halves:
+        if half.result == ERASED:
+            continue
         row = found[half.key]
         _, _, version, correlation, subject, request, *_ = row
         response = row[8]

@@ -11,17 +11,19 @@ from service.foreign.answers import Answer, Fault
 from service.foreign.aside import aside
 from service.foreign.bodies import SentEvents
 from service.foreign.halves import Half, Reader, capture_records, pair_records, read_halves
-from service.foreign.pairing import CONFLICT, DUPLICATE, WAITING, Delivery, Pair, PairStore
+from service.foreign.pairing import CONFLICT, DUPLICATE, ERASED, WAITING, Delivery, Pair, PairStore
 from service.foreign.targets import Options, Target, find_target
 from service.formats.events import Event
 from service.formats.sagemaker import TRUTH, read_capture, read_truth
 from service.formats.trouble import PayloadError
 from service.ingest.committer import Committer
+from service.ingest.erased import REFUSAL
 from service.ingest.intake import Sent
 from service.ingest.service import Ingest
 from service.ingest.times import Horizon
 from service.ingest.truths import label_record
 from service.ingest.verdicts import Code, RowError
+from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import FOREIGN_EVENTS
 
@@ -256,6 +258,9 @@ def _judge(half: Half, answer: Answer) -> None:
         )
         _refuse(answer, half.index, fault, half.model)
         return
+    elif half.result == ERASED:
+        _refuse(answer, half.index, REFUSAL, half.model)
+        return
     _count(half.model, half.result)
 
 
@@ -277,4 +282,4 @@ def _count(model: str, result: str, events: int = 1) -> None:
 
 def create_foreign(settings: Settings, url: str, ingest: Ingest) -> Foreign:
     """Build it for a database; nothing is opened before it starts."""
-    return Foreign(settings, ingest, PairStore(url))
+    return Foreign(settings, ingest, PairStore(url, pseudonyms_of(settings)))

@@ -72,6 +72,18 @@ def require_none_erased(
     keys: Collection[PredictionKey],
 ) -> None:
     """Raise if any of the predictions was erased."""
+    erased = find_erased(cursor, pseudonyms, touched, keys)
+    if erased:
+        raise ErasedRowsError(erased)
+
+
+def find_erased(
+    cursor: psycopg.Cursor,
+    pseudonyms: Pseudonyms,
+    touched: Collection[int],
+    keys: Collection[PredictionKey],
+) -> set[PredictionKey]:
+    """Return which of the predictions were erased."""
     digests = {(key[0], digest_of(pseudonyms, key)): key for key in keys if key[0] in touched}
     cursor.execute(
         "SELECT model_id, digest FROM erased_prediction "
@@ -79,6 +91,4 @@ def require_none_erased(
         (list(touched), [digest for _, digest in digests]),
     )
     found = {(model_id, bytes(digest)) for model_id, digest in cursor}
-    erased = {key for digest, key in digests.items() if digest in found}
-    if erased:
-        raise ErasedRowsError(erased)
+    return {key for digest, key in digests.items() if digest in found}

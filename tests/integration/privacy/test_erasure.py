@@ -285,6 +285,43 @@ def test_what_was_erased_does_not_come_back_by_a_retry(
     assert send(client, planted("planted-new", DAY))["accepted"] == 1
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_late_half_of_what_was_erased_does_not_wait(
+    client: httpx.Client, bench: Bench, database_url: str, rows: int
+) -> None:
+    ask = {
+        "inputs": [{"name": "income", "datatype": "FP64", "shape": [rows], "data": [1.0] * rows}]
+    }
+    said = {
+        "outputs": [{"name": "predict", "datatype": "BYTES", "shape": [rows], "data": ["1"] * rows}]
+    }
+
+    def log(side: str, content: Any, name: str = "late") -> httpx.Response:
+        event = {
+            "specversion": "1.0",
+            "id": name,
+            "source": "http://localhost/",
+            "type": f"org.kubeflow.serving.inference.{side}",
+            "time": DAY.isoformat(),
+            "subject": SUBJECT,
+        }
+        headers = {f"ce-{key}": value for key, value in event.items()}
+        address = "/v1/cloudevents?model=loans&version=1"
+        return client.post(address, json=content, headers=headers)
+
+    for side, content in (("request", ask), ("response", said)):
+        assert log(side, content).is_success
+    assert erase(client)["counts"]["rows"] == rows
+    for side, content in (("request", ask), ("response", said)):
+        answer = log(side, content)
+        assert answer.status_code == 422, answer.text
+        assert [own["code"] for own in answer.json()["rejected"]] == ["erased"]
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT FROM pending_pair").fetchall() == []
+    # Of another inference it is a new one.
+    assert log("request", ask, "new").is_success
+
+
 def test_a_receipt_repeats_the_erasure_after_a_restore(
     client: httpx.Client, bench: Bench, database_url: str
 ) -> None:
