@@ -5,11 +5,10 @@ What they need is imported when they are first used.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from modelwatch.monitor import Monitor
     from modelwatch.watching import Features, Function, Output
@@ -17,13 +16,20 @@ if TYPE_CHECKING:
 Model = TypeVar("Model")
 
 
-@contextmanager
-def harmless(monitor: Monitor) -> Iterator[None]:
-    """Count a failure to log instead of raising it: what is watched goes on."""
-    try:
-        yield
-    except Exception as fault:  # noqa: BLE001 - monitoring must not break what it watches
-        monitor._miscarry(fault)  # noqa: SLF001 - of this package, and no promise to hosts
+class Harmless:
+    """Counts a failure to log instead of raising it: what is watched goes on."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def __enter__(self) -> None:
+        """Let what follows fail."""
+
+    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> bool:
+        if not isinstance(fault, Exception):
+            return False
+        self._monitor._miscarry(fault)  # noqa: SLF001 - of this package, and no promise to hosts
+        return True
 
 
 @overload

@@ -83,12 +83,16 @@ def take_ids(owner: Hashable, rows: int) -> Iterator[str | None]:
     return repeat(None, rows) if correlation is None else iter(correlation.take(owner, rows))
 
 
-@contextmanager
-def outermost(owner: object) -> Iterator[bool]:
-    """Say whether no call around this one logs for the same owner: what is nested logs once."""
-    around = _inside.get()
-    token = _inside.set((*around, id(owner)))
-    try:
-        yield id(owner) not in around
-    finally:
-        _inside.reset(token)
+class Outermost:
+    """Says whether no call around this one logs for the same owner: what is nested logs once."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = id(owner)
+
+    def __enter__(self) -> bool:
+        around = _inside.get()
+        self._token = _inside.set((*around, self._owner))
+        return self._owner not in around
+
+    def __exit__(self, *_: object) -> None:
+        _inside.reset(self._token)

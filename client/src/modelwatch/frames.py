@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Callable
 
-from modelwatch.adapters import harmless
+from modelwatch.adapters import Harmless
 from modelwatch.context import take_id
 from modelwatch.tables import read_table
 
@@ -70,7 +70,7 @@ class _Layout:
 def _log_row(monitor: Monitor, layout: _Layout, row: Sequence[Any], now: float) -> str:
     identity = layout.value(row, "prediction_id")
     identity = take_id(monitor.key) if identity is None else str(identity)
-    with harmless(monitor):
+    with Harmless(monitor):
         ts = now if layout.of["ts"] is None else _time(layout.value(row, "ts"))
         groups: dict[str, Any] = {
             prefix: {name: row[at] for name, at in group.items() if present(row[at]) is not None}

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 
-from modelwatch.adapters import harmless
-from modelwatch.context import outermost
+from modelwatch.adapters import Harmless
+from modelwatch.context import Outermost
 
 if TYPE_CHECKING:
     from modelwatch.monitor import Monitor
@@ -39,7 +39,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 def _sync(call: _Call, function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with outermost(call.monitor) as is_outermost:
+        with Outermost(call.monitor) as is_outermost:
             seen = call.before(args, kwargs) if is_outermost else None
             result = function(*args, **kwargs)
         call.after(seen, result)
@@ -50,7 +50,7 @@ def _sync(call: _Call, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _async(call: _Call, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with outermost(call.monitor) as is_outermost:
+        with Outermost(call.monitor) as is_outermost:
             seen = call.before(args, kwargs) if is_outermost else None
             result = await function(*args, **kwargs)
         call.after(seen, result)
@@ -67,14 +67,14 @@ class _Call:
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """Return the features as they come in: the function may change its arguments."""
-        with harmless(self.monitor):
+        with Harmless(self.monitor):
             return as_mapping(self._extract(*args, **kwargs))
         return None
 
     def after(self, features: dict[str, Any] | None, result: Any) -> None:
         """Log what came of them."""
         if features is not None:
-            with harmless(self.monitor):
+            with Harmless(self.monitor):
                 split = result if self._output is None else self._output(result)
                 self.monitor.log(features, **_outcome(split))
 
@@ -84,20 +84,32 @@ def _extractor(function: Callable[..., Any], features: Features) -> Callable[...
     if callable(features):
         return features
     signature = inspect.signature(function)
-    if features is not None and features not in signature.parameters:
-        message = f"the function has no argument {features!r}"
-        raise ValueError(message)
-    name = features
+    if features is not None:
+        return _argument(signature, features)
 
-    def bound(*args: Any, **kwargs: Any) -> Any:
+    def all_of_them(*args: Any, **kwargs: Any) -> Any:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
-        if name is not None:
-            return call.arguments[name]
         call.arguments.pop("self", None)
         return call.arguments
 
-    return bound
+    return all_of_them
+
+
+def _argument(signature: inspect.Signature, name: str) -> Callable[..., Any]:
+    if name not in signature.parameters:
+        message = f"the function has no argument {name!r}"
+        raise ValueError(message)
+    wanted = signature.parameters[name]
+    at = list(signature.parameters).index(name)
+    by_name_only = wanted.kind is inspect.Parameter.KEYWORD_ONLY
+
+    def argument(*args: Any, **kwargs: Any) -> Any:
+        if name in kwargs:
+            return kwargs[name]
+        return wanted.default if by_name_only or at >= len(args) else args[at]
+
+    return argument
 
 
 def as_mapping(value: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
-from modelwatch.adapters import harmless
-from modelwatch.context import outermost, take_ids
+from modelwatch.adapters import Harmless
+from modelwatch.context import Outermost, take_ids
 from modelwatch.tables import read_inputs
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class WatchedModel:
     def _modelwatch_logged(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def logged(X: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803 - the name it has there
-            with outermost(self._modelwatch_monitor) as is_outermost:
+            with Outermost(self._modelwatch_monitor) as is_outermost:
                 result = method(X, *args, **kwargs)
             if is_outermost:
                 self._modelwatch_log(name, X, result)
@@ -89,7 +89,7 @@ class WatchedModel:
 
     def _modelwatch_log(self, name: str, inputs: Any, result: Any) -> None:
         monitor, model = self._modelwatch_monitor, self._modelwatch_of
-        with harmless(monitor):
+        with Harmless(monitor):
             given = self._modelwatch_features or _names_in(model)
             ids = take_ids(monitor.key, len(result))
             now = time.time()

@@ -54,6 +54,26 @@ def test_one_argument_can_hold_the_features(monitor: Recorder, row: Any) -> None
     assert monitor.features() == [ROW, ROW]
 
 
+def test_the_argument_with_the_features_may_have_a_default_or_a_name_only(
+    monitor: Recorder,
+) -> None:
+    @monitor.watch(features="row")
+    def defaulted(_other: int = 0, row: Any = ROW) -> int:
+        return 1
+
+    @monitor.watch(features="row")
+    def named(*_others: int, row: Any) -> int:
+        return 2
+
+    defaulted()
+    defaulted(5)
+    named(1, 2, row=ROW)
+    assert monitor.features() == [ROW, ROW, ROW]
+    with pytest.raises(TypeError, match="row"):
+        named(1, 2)  # type: ignore[call-arg]  # on purpose
+    assert len(monitor.logged) == 3
+
+
 def test_callables_find_the_features_and_split_the_result(monitor: Recorder) -> None:
     @monitor.watch(features=lambda body: body["row"], output=lambda out: (out["y"], out["p"]))
     def serve(body: dict[str, Any]) -> dict[str, Any]:
