@@ -1,6 +1,7 @@
-"""Retraining requests, and the windows that are their evidence."""
+"""Retraining requests, and the windows and alerts that are their evidence."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -45,3 +46,25 @@ class RequestWindow(Base):
     )
     start: Mapped[datetime] = mapped_column(primary_key=True)
     end: Mapped[datetime] = mapped_column(primary_key=True)
+
+
+class RequestAlert(Base):
+    """An alert of Prometheus about the version, as Alertmanager last told of it.
+
+    Its ``fingerprint`` stays when Prometheus starts again, ``starts_at`` does not.  That it is
+    resolved may only mean that nothing was scraped.
+    """
+
+    __tablename__ = "request_alert"
+
+    request_id: Mapped[int] = mapped_column(
+        ForeignKey("retraining_request.id", ondelete="CASCADE"), primary_key=True
+    )
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str]
+    summary: Mapped[str]
+    metric_labels: Mapped[dict[str, Any]] = mapped_column("labels")
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
