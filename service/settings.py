@@ -61,6 +61,11 @@ class Settings(BaseSettings):
         description="where webhooks may go beside https on port 443 of public addresses: hosts, "
         "addresses and networks by commas, each with `:port` or without",
     )
+    alertmanager_url: SecretStr | None = Field(
+        default=None,
+        description="where a worker asks Alertmanager every minute which alerts fire, like"
+        " `http://alertmanager:9093`",
+    )
     pii_key: SecretStr | None = Field(
         default=None,
         min_length=SHORTEST_KEY,

@@ -12,6 +12,7 @@ class Scope(StrEnum):
 
     INGEST = "ingest"
     READ = "read"
+    ALERTS = "alerts"
     ADMIN = "admin"
 
 

@@ -17,6 +17,7 @@ class Need(NamedTuple):
 
 INGEST: Final = Need(Scope.INGEST)
 READ: Final = Need(Scope.READ)
+ALERTS: Final = Need(Scope.ALERTS)
 READ_ALL: Final = Need(Scope.READ, whole=True)
 ADMIN: Final = Need(Scope.ADMIN)
 ADMIN_ALL: Final = Need(Scope.ADMIN, whole=True)
@@ -54,6 +55,7 @@ NEEDS: Final[dict[str, Need]] = {
     "get /v1/webhooks": ADMIN_ALL,
     "get /v1/webhooks/{webhook}": ADMIN_ALL,
     "get /v1/webhooks/{webhook}/deliveries": ADMIN_ALL,
+    "post /v1/alertmanager": ALERTS,
     "post /v1/cloudevents": INGEST,
     "post /v1/dead-letters/replay": ADMIN,
     "post /v1/dead-letters/{letter_id}/replay": ADMIN,

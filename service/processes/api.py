@@ -38,6 +38,7 @@ from service.processes.request_observer import RequestObserver
 from service.processes.stopping import stop_event
 from service.registry import endpoints as registry_endpoints
 from service.registry import key_endpoints
+from service.retraining import endpoints as alert_endpoints
 from service.runs import endpoints as runs_endpoints
 from service.runs import (
     erasure_endpoints,
@@ -66,6 +67,7 @@ _ROUTERS = (
     runs_endpoints.router,
     incident_endpoints.router,
     request_endpoints.router,
+    alert_endpoints.router,
     webhook_endpoints.router,
     erasure_endpoints.router,
     exporter_endpoints.router,

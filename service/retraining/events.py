@@ -19,10 +19,12 @@ def requested_event(
     version: str,
     action: str,
     reason: str,
-    window: tuple[datetime, datetime],
+    window: tuple[datetime, datetime] | None,
     signals: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Build the event; its id is the same however often it is sent.
+
+    The window is null where an alert of the team's own asked.
 
     ``evidence_url`` is a path of the service, which does not know under which name it is reached.
     """
@@ -38,7 +40,7 @@ def requested_event(
             "version": version,
             "action": action,
             "reason": reason,
-            "window": [rfc3339(at) for at in window],
+            "window": None if window is None else [rfc3339(at) for at in window],
             "evidence_url": f"/v1/retraining-requests/{request_id}",
             "signals": list(signals[:MOST_SIGNALS]),
             "signals_total": len(signals),

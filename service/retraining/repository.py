@@ -1,14 +1,21 @@
 """Queries on retraining requests.  Every time is the database's."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
-from service.registry.tables import Version
-from service.retraining.tables import LIVE_STATES, RequestWindow, RetrainingRequest
+from service.registry.repository import find_version_by_id
+from service.registry.tables import Model, Version
+from service.registry.values import VersionSpec
+from service.retraining.alertmanager import Alert
+from service.retraining.tables import LIVE_STATES, RequestAlert, RequestWindow, RetrainingRequest
+
+# Nobody reads more; whoever makes up alerts does not make a request grow without bound.
+MOST_ALERTS = 500
 
 
 def lock_version(session: Session, version_id: int) -> str | None:
@@ -66,6 +73,88 @@ def link_window(session: Session, request_id: int, start: datetime, end: datetim
         .values(request_id=request_id, start=start, end=end)
         .on_conflict_do_nothing()
     )
+
+
+def versions_named(session: Session, names: Collection[tuple[str, str]]) -> list[VersionSpec]:
+    """Return the versions of these models and names, those that there are."""
+    found = session.scalars(
+        select(Version.id)
+        .join(Model, Model.id == Version.model_id)
+        .where(tuple_(Model.name, Version.name).in_(names))
+    )
+    return [find_version_by_id(session, version_id) for version_id in found]
+
+
+def alerts_of_version(
+    session: Session, version_id: int, fingerprints: Collection[str]
+) -> defaultdict[str, list[RequestAlert]]:
+    """Return what is known of alerts, of the newest request first."""
+    rows = session.scalars(
+        select(RequestAlert)
+        .join(RetrainingRequest, RetrainingRequest.id == RequestAlert.request_id)
+        .where(
+            RetrainingRequest.version_id == version_id,
+            RequestAlert.fingerprint.in_(fingerprints),
+        )
+        .order_by(RetrainingRequest.id.desc())
+    )
+    found: defaultdict[str, list[RequestAlert]] = defaultdict(list)
+    for row in rows:
+        found[row.fingerprint].append(row)
+    return found
+
+
+def add_alerts(session: Session, request_id: int, alerts: Sequence[Alert]) -> Sequence[Alert]:
+    """Make alerts evidence of the request, as many as there is room for; return those."""
+    known = session.scalar(select(func.count()).where(RequestAlert.request_id == request_id))
+    kept = alerts[: max(MOST_ALERTS - (known or 0), 0)]
+    session.add_all(
+        RequestAlert(
+            request_id=request_id,
+            fingerprint=alert.fingerprint,
+            name=alert.name,
+            state=alert.status,
+            summary=alert.summary,
+            metric_labels=dict(alert.labels),
+            starts_at=alert.starts_at,
+            ends_at=alert.ends_at,
+        )
+        for alert in kept
+    )
+    session.flush()
+    return kept
+
+
+def alerts_of(
+    session: Session, request_ids: Collection[int]
+) -> defaultdict[int, list[RequestAlert]]:
+    """Return the alerts of each request, in the order in which they started."""
+    rows = session.scalars(
+        select(RequestAlert)
+        .where(RequestAlert.request_id.in_(request_ids))
+        .order_by(RequestAlert.request_id, RequestAlert.starts_at, RequestAlert.fingerprint)
+    )
+    found: defaultdict[int, list[RequestAlert]] = defaultdict(list)
+    for row in rows:
+        found[row.request_id].append(row)
+    return found
+
+
+def end_forgotten_alerts(session: Session, span: timedelta) -> int:
+    """Mark alerts as resolved of which nothing was heard for as long; return how many."""
+    now = func.clock_timestamp()
+    ended = session.execute(
+        update(RequestAlert)
+        .where(RequestAlert.state == "firing", RequestAlert.received_at < now - span)
+        .values(state="resolved", ends_at=now)
+        .returning(RequestAlert.request_id)
+    )
+    return len(ended.all())
+
+
+def database_now() -> ColumnElement[datetime]:
+    """Return the database's clock, for a row that is written."""
+    return func.clock_timestamp()
 
 
 def list_requests(

@@ -23,15 +23,15 @@ def request_retraining(
     version: str,
     action: str,
     reason: str,
-    start: datetime,
-    end: datetime,
+    window: tuple[datetime, datetime] | None,
     signals: Sequence[dict[str, Any]],
     cooldown: timedelta = timedelta(0),
     webhooks: Collection[str] | None = None,
 ) -> int | None:
-    """Link the window [start, end) to the version's live request, or open one and announce it.
+    """Link the window to the version's live request, or open one and announce it.
 
-    It is announced to the ``webhooks`` of those names, or to all that want to hear of it.
+    Without a window an alert asks, which the caller links.  A new one is announced to the
+    ``webhooks`` of those names, or to all that want to hear of it.
 
     Returns the request's id.  Repeating a call changes nothing: a window that has been evidence
     once, of a request that is closed by now, does not open another.  A retired version gets none,
@@ -45,12 +45,14 @@ def request_retraining(
     stage = repository.lock_version(session, version_id)
     if stage is None:
         raise UnknownVersionError
-    known = repository.request_of_window(session, version_id, start, end)
-    if known is not None:
-        return known
+    if window is not None:
+        known = repository.request_of_window(session, version_id, *window)
+        if known is not None:
+            return known
     live = repository.live_request(session, version_id)
     if live is not None:
-        repository.link_window(session, live, start, end)
+        if window is not None:
+            repository.link_window(session, live, *window)
         return live
     if stage == "retired" or repository.was_closed_within(session, model_id, cooldown):
         return None
@@ -59,7 +61,8 @@ def request_retraining(
     )
     session.add(request)
     session.flush()
-    repository.link_window(session, request.id, start, end)
+    if window is not None:
+        repository.link_window(session, request.id, *window)
     event = requested_event(
         request_id=request.id,
         opened_at=request.opened_at,
@@ -67,7 +70,7 @@ def request_retraining(
         version=version,
         action=action,
         reason=reason,
-        window=(start, end),
+        window=window,
         signals=signals,
     )
     announce(session, event, model=model, named=webhooks, request_id=request.id)

@@ -18,7 +18,13 @@ from service.retraining.schemas import Deed, RequestState
 from service.retraining.service import handle
 from service.retraining.tables import RetrainingRequest
 from service.runs.evidence import incidents_of, labelled_rows, windows_of
-from service.runs.request_schemas import Evidence, EvidenceWindow, RequestDocument, RequestList
+from service.runs.request_schemas import (
+    Evidence,
+    EvidenceAlert,
+    EvidenceWindow,
+    RequestDocument,
+    RequestList,
+)
 from service.web import Body, ReadSession, WriteSession, documented_body
 from service.webhooks.repository import deliveries_of_requests
 from service.webhooks.schemas import DeliveryDocument
@@ -81,6 +87,7 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
     versions = {v: find_version_by_id(session, v) for v in {r.version_id for r in requests}}
     windows = windows_of(session, ids)
     deliveries = deliveries_of_requests(session, ids)
+    alerts = repository.alerts_of(session, ids)
     return [
         RequestDocument.model_validate(
             {
@@ -97,6 +104,7 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
                 "evidence": Evidence(
                     incidents=incidents_of(session, request, windows[request.id]),
                     windows=[EvidenceWindow.of(found) for found in windows[request.id]],
+                    alerts=[EvidenceAlert.model_validate(row) for row in alerts[request.id]],
                     labelled_rows_per_class=labelled_rows(
                         session, request, versions[request.version_id]
                     ),

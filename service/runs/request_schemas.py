@@ -1,9 +1,9 @@
 """Retraining requests with their evidence, as they are answered."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.retraining.schemas import RequestState
 from service.runs.evidence import WindowEvidence
@@ -39,11 +39,29 @@ class EvidenceWindow(BaseModel):
         return document.model_copy(update={"measurements": alerting, "explanation": explanation})
 
 
+class EvidenceAlert(BaseModel):
+    """An alert of Prometheus, as Alertmanager last told of it.
+
+    That it is resolved may only mean that nothing was scraped.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    fingerprint: str
+    name: str
+    state: Literal["firing", "resolved"]
+    summary: str
+    labels: dict[str, str] = Field(validation_alias="metric_labels")
+    starts_at: datetime
+    ends_at: datetime | None
+
+
 class Evidence(BaseModel):
     """Why, and on which data; ``incidents`` ask for retraining in these windows."""
 
     windows: list[EvidenceWindow]
     incidents: list[int]
+    alerts: list[EvidenceAlert]
     labelled_rows_per_class: dict[str, int] | None
 
 

@@ -19,6 +19,7 @@ from service.errors import ModelwatchSetupError
 from service.foreign.sweeping import Sweeper
 from service.ingest.known import Forgetting
 from service.ingest.waiting import WaitingLabels
+from service.retraining.reconciling import reconcile_until
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.retention import Retention
@@ -96,6 +97,8 @@ class Worker:
             "forget": Forgetting(self._sessions).forget,
         }
         sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
+        told = (stop, self._sessions, settings)
+        sides.append(threading.Thread(target=reconcile_until, args=told, name="reconcile"))
         if settings.evidently:
             stage = RowStage(
                 self._sessions, self._url, self._leases, worker=self._name, lease=settings.lease

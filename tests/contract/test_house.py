@@ -40,7 +40,7 @@ LATER = {
     "transaction.py",
 }
 LONGEST_FILE = 300
-PROMETHEUS = sorted((ROOT / "prometheus").glob("*.yml"))
+PROMETHEUS = [ROOT / "prometheus" / name for name in ("prometheus.yml", "compose.yml")]
 
 promtool = shutil.which("promtool")
 
@@ -222,6 +222,7 @@ def test_both_configurations_of_prometheus_ask_for_the_same() -> None:
             job.pop("authorization", None)
             for static in job["static_configs"]:
                 del static["targets"]
+        del config["alerting"]["alertmanagers"]
     assert here == there
 
 
@@ -231,10 +232,9 @@ def test_prometheus_accepts_its_files(path: Path) -> None:
     assert isinstance(document, dict)
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    kind = "config" if "scrape_configs" in document else "rules"
     done = subprocess.run(
         # A key that is not made yet is no fault of the file.
-        [promtool, "check", kind, *(["--syntax-only"] if kind == "config" else []), str(path)],
+        [promtool, "check", "config", "--syntax-only", str(path)],
         capture_output=True,
         text=True,
         check=False,

@@ -143,6 +143,7 @@ IN_ORDER = (
     "post /v1/models/{model}/evaluate",
     "post /v1/incidents/{incident_id}/{deed}",
     "post /v1/retraining-requests/{request_id}/{deed}",
+    "post /v1/alertmanager",
     "post /v1/keys",
     "post /v1/keys/{kid}/rotate",
 )

@@ -245,8 +245,7 @@ def ask(session: Session, version: VersionSpec, window: Window) -> int | None:
         version=version.version,
         action="retrain",
         reason=window.reason,
-        start=window.start,
-        end=window.end,
+        window=(window.start, window.end),
         signals=[],
     )
 

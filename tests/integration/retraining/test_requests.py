@@ -45,8 +45,7 @@ def ask_within(
         version="7",
         action="retrain",
         reason="the model got worse",
-        start=START + day * DAY,
-        end=START + (day + 1) * DAY,
+        window=(START + day * DAY, START + (day + 1) * DAY),
         signals=[{"metric": "roc_auc", "value": 0.8, "threshold": 0.89, "n": 5000}],
         cooldown=cooldown,
     )

@@ -1,0 +1,49 @@
+"""The receiver for Alertmanager's webhook."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.access.audit import audit
+from service.access.scopes import Actor
+from service.registry.documents import invalid
+from service.retraining.alertmanager import EXAMPLE, Notification
+from service.retraining.receiving import receive_alerts
+from service.web import Body, WriteSession, documented_body
+
+router = APIRouter(prefix="/v1/alertmanager", tags=["retraining"])
+
+
+class ReceivedAlert(BaseModel):
+    """What became of an alert; ``request`` is the retraining request that it is evidence of."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    fingerprint: str
+    outcome: Literal["opened", "attached", "updated", "ignored"]
+    request: int | None
+
+
+class Receipt(BaseModel):
+    """One answer for each alert, in their order."""
+
+    alerts: list[ReceivedAlert]
+
+
+@router.post("", openapi_extra=documented_body(Notification, EXAMPLE))
+def receive(session: WriteSession, body: Body, actor: Actor) -> Receipt:
+    """Take alerts as evidence of their versions' live retraining requests.
+
+    A firing alert with the label `action="retrain"` opens a request where none is live, unless one
+    of the model was closed within the monitor's cooldown.  Alerts that concern no live version are
+    ignored, and `resolved` closes nothing.
+    """
+    try:
+        notification = Notification.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_input=False)) from None
+    received = receive_alerts(session, [document.alert() for document in notification.alerts])
+    for request in sorted({one.request or 0 for one in received if one.outcome == "opened"}):
+        audit(session, actor, "retraining-request.open", f"retraining-request:{request}")
+    return Receipt(alerts=[ReceivedAlert.model_validate(one) for one in received])

@@ -1,0 +1,132 @@
+"""Alerts become evidence of retraining requests, and a team's own rule may ask for one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from service.registry.repository import find_monitor
+from service.registry.values import VersionSpec
+from service.retraining import repository
+from service.retraining.alertmanager import Alert
+from service.retraining.service import request_retraining
+from service.retraining.tables import RequestAlert
+
+Outcome = Literal["opened", "attached", "updated", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of one alert, and the request that it is evidence of."""
+
+    fingerprint: str
+    outcome: Outcome
+    request: int | None = None
+
+
+def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
+    """Record what is told of each alert; doing it again changes nothing.
+
+    Whoever calls commits before it answers.  What concerns no version that is known, or nobody
+    works on, is ignored and not refused: Alertmanager would send a refusal again for ever.  That
+    an alert is resolved closes no request.
+    """
+    by_name: defaultdict[tuple[str, str], dict[str, Alert]] = defaultdict(dict)
+    for alert in alerts:
+        by_name[alert.model, alert.version][alert.fingerprint] = alert
+    versions = repository.versions_named(session, list(by_name))
+    outcomes: dict[str, Received] = {}
+    # In one order: two that are told of the same versions at once do not wait for each other.
+    for version in sorted(versions, key=lambda version: version.version_id):
+        told = by_name[version.model, version.version]
+        for received in _receive(session, version, list(told.values())):
+            outcomes[received.fingerprint] = received
+    return [
+        outcomes.get(alert.fingerprint, Received(alert.fingerprint, "ignored")) for alert in alerts
+    ]
+
+
+def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) -> list[Received]:
+    repository.lock_version(session, version.version_id)
+    live = repository.live_request(session, version.version_id)
+    known = repository.alerts_of_version(
+        session, version.version_id, [alert.fingerprint for alert in alerts]
+    )
+    firing, received = [], []
+    for alert in alerts:
+        evidence = _evidence_of(known[alert.fingerprint], alert, live)
+        for row in known[alert.fingerprint]:
+            if row.request_id == live or row.state == "firing":
+                _update(row, alert)
+        if evidence is not None:
+            received.append(Received(alert.fingerprint, "updated", evidence))
+        elif alert.status == "firing":
+            firing.append(alert)
+    if firing:
+        received += _attach(session, version, live, firing)
+    return received
+
+
+def _evidence_of(rows: Sequence[RequestAlert], alert: Alert, live: int | None) -> int | None:
+    """Return the request that the alert is evidence of already, if there is one.
+
+    Of a closed request it still is while it fires without a break: who has closed it knew of it.
+    """
+    for row in rows:
+        ongoing = row.state == "firing" or alert.starts_at <= row.starts_at
+        if row.request_id == live or (live is None and ongoing):
+            return row.request_id
+    return None
+
+
+def _update(row: RequestAlert, alert: Alert) -> None:
+    # Prometheus forgets when an alert started, so that only an earlier start is an older message.
+    if alert.starts_at >= row.starts_at:
+        row.state, row.starts_at, row.ends_at = alert.status, alert.starts_at, alert.ends_at
+        row.summary = alert.summary or row.summary
+    row.received_at = repository.database_now()
+
+
+def _attach(
+    session: Session, version: VersionSpec, live: int | None, firing: Sequence[Alert]
+) -> list[Received]:
+    asking = [alert for alert in firing if alert.retrain and not alert.muted]
+    request_id = live
+    if live is None and asking and version.stage == "live":
+        retraining = find_monitor(session, version.model_id).document.retraining
+        request_id = request_retraining(
+            session,
+            model_id=version.model_id,
+            version_id=version.version_id,
+            model=version.model,
+            version=version.version,
+            action="retrain",
+            reason=_reason(asking),
+            window=None,
+            signals=[_signal(alert) for alert in asking],
+            cooldown=retraining.cooldown,
+            webhooks=retraining.webhooks,
+        )
+    if request_id is None:
+        return []
+    outcome: Outcome = "attached" if live is not None else "opened"
+    kept = repository.add_alerts(session, request_id, firing)
+    return [
+        Received(alert.fingerprint, outcome if alert.retrain else "attached", request_id)
+        for alert in kept
+    ]
+
+
+def _reason(asking: Sequence[Alert]) -> str:
+    first = min(asking, key=lambda alert: (alert.starts_at, alert.fingerprint))
+    said = f"alert {first.name}: {first.summary}" if first.summary else f"alert {first.name}"
+    return f"{said} and {len(asking) - 1} more" if len(asking) > 1 else said
+
+
+def _signal(alert: Alert) -> dict[str, object]:
+    """Describe an alert as the worker describes a measurement; it has no numbers."""
+    parts = {part: alert.labels.get(part) or None for part in ("subject", "slice")}
+    numbers = dict.fromkeys(("value", "threshold", "reference_value", "n"))
+    return {"metric": alert.name, **parts, **numbers}
