@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -26,6 +26,8 @@ from service.db.postmaster import clear_dead_owner
 # the first library that has threads of its own is loaded, by tests and by what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+T = TypeVar("T")
+
 TEMPLATE = "template_migrated"
 RUN_DIRECTORY = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[EmbeddedPostgres]()
@@ -33,7 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES = 2 << 30
 
 
-def sized(*, default: int, full: int) -> int:
+def sized(*, default: T, full: T) -> T:
     """Return how much of a long proof runs: MODELWATCH_TEST_SIZE is ``default`` or ``full``."""
     return {"default": default, "full": full}[os.environ.get("MODELWATCH_TEST_SIZE", "default")]
 

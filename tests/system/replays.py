@@ -86,7 +86,8 @@ def judged(service: Service, replay: Replay) -> list[dict[str, Any]]:
         counted = [sum(int(window[name]) for window in windows) for name in ("rows", "labelled")]
         return counted == [rows, labels]
 
-    eventually(complete, seconds=400, message=f"{replay.model}: not all rows were judged")
+    message = f"{replay.model}: not all rows were judged"
+    eventually(complete, seconds=400, every=0.3, message=message)
     service.evaluate(replay.model, replay.rows["ts"].max() + timedelta(days=32))
     windows = service.get(path, version=VERSION)["windows"]
     return [service.get(f"{path}/{window['start']}", version=VERSION) for window in windows]

@@ -1,16 +1,13 @@
 """The published figures of the other data sets, through the running service."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psycopg
 import pytest
 
-from tests.conftest import TEMPLATE, with_database
-from tests.system.harness import Service, running
+from tests.system.harness import Service
 from tests.system.replays import (
     Replay,
     in_days,
@@ -36,17 +33,6 @@ def expected(name: str) -> Any:
 
 def frame(name: str) -> pd.DataFrame:
     return pd.read_parquet(SHARED / name)
-
-
-@pytest.fixture(scope="module")
-def service(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE data_sets TEMPLATE {TEMPLATE}")
-        url = with_database(cluster_url, "data_sets")
-        with running(url, tmp_path_factory.mktemp("logs")) as started:
-            started.start_worker()
-            yield started
-        connection.execute("DROP DATABASE data_sets WITH (FORCE)")
 
 
 def replayed(service: Service, replay: Replay) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tests.conftest import TEMPLATE, sized, with_database
+from tests.conftest import sized
 from tests.system.harness import Service, eventually, running
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,14 +31,9 @@ MAPPED = ("--map", "ts=when", "--map", "score=p", "--map", "prediction=y", "--ma
 
 
 @pytest.fixture(scope="module")
-def service(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE imports TEMPLATE {TEMPLATE}")
-        with running(
-            with_database(cluster_url, "imports"), tmp_path_factory.mktemp("logs")
-        ) as made:
-            yield made
-        connection.execute("DROP DATABASE imports WITH (FORCE)")
+def service(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(module_database, tmp_path_factory.mktemp("logs")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -71,8 +66,8 @@ def imported(service: Service, model: str, tmp_path: Path, *given: str, key: str
     return done.stdout
 
 
-def stored(service: Service, cluster_url: str, model: str, columns: str) -> list[Any]:
-    with psycopg.connect(with_database(cluster_url, "imports")) as connection:
+def stored(service: Service, module_database: str, model: str, columns: str) -> list[Any]:
+    with psycopg.connect(module_database) as connection:
         return connection.execute(
             f'SELECT {columns} FROM logs."{model}@1" ORDER BY prediction_id'
         ).fetchall()
@@ -109,14 +104,14 @@ def write_folder(folder: Path) -> None:
 
 
 def test_a_folder_that_is_killed_again_and_again_is_imported_once(
-    service: Service, cluster_url: str, model: str, tmp_path: Path
+    service: Service, module_database: str, model: str, tmp_path: Path
 ) -> None:
     write_folder(tmp_path / "data")
     line = command(service, model, tmp_path, str(tmp_path / "data"), *MAPPED, "--batch", "50")
     kills = 0
 
     def has_come(child: subprocess.Popen[bytes], goal: int) -> bool:
-        return child.poll() is not None or len(stored(service, cluster_url, model, "1")) >= goal
+        return child.poll() is not None or len(stored(service, module_database, model, "1")) >= goal
 
     for goal in range(200, 600 * KILLS, 600):
         with subprocess.Popen(
@@ -132,7 +127,7 @@ def test_a_folder_that_is_killed_again_and_again_is_imported_once(
             child.send_signal(signal.SIGKILL)
     assert kills == KILLS
     said = imported(service, model, tmp_path, *line[4:5], *MAPPED, "--batch", "50")
-    found = stored(service, cluster_url, model, "income, region, score, prediction, label")
+    found = stored(service, module_database, model, "income, region, score, prediction, label")
     expected = [a_row(number) for number in range(ROWS)]
     assert sorted(found) == sorted(
         (row["income"], row["region"], row["p"], str(row["y"]), str(row["paid"]))
@@ -167,7 +162,7 @@ def truth(number: int) -> str:
 
 
 def test_folders_of_sagemaker_are_imported(
-    service: Service, cluster_url: str, model: str, tmp_path: Path
+    service: Service, module_database: str, model: str, tmp_path: Path
 ) -> None:
     hour = tmp_path / "loans" / "AllTraffic" / "2026" / "01" / "02" / "03"
     labels = tmp_path / "truth" / "2026" / "02" / "01" / "00"
@@ -179,7 +174,7 @@ def test_folders_of_sagemaker_are_imported(
     key = answer.json()["key"]
     said = imported(service, model, tmp_path, *folders, "--batch", "100", key=key)
     assert "lines: 1000 accepted" in said
-    found = stored(service, cluster_url, model, "income, score, label")
+    found = stored(service, module_database, model, "income, score, label")
     assert sorted(found) == [(float(n), 0.25, str(n % 2)) for n in range(500)]
 
 
@@ -195,7 +190,7 @@ def event(kind: str, number: int) -> str:
 
 
 def test_folders_of_azure_are_paired(
-    service: Service, cluster_url: str, model: str, tmp_path: Path
+    service: Service, module_database: str, model: str, tmp_path: Path
 ) -> None:
     for kind in ("model_inputs", "model_outputs"):
         folder = tmp_path / "blue" / kind / "2026" / "01" / "02" / "03"
@@ -204,12 +199,12 @@ def test_folders_of_azure_are_paired(
     said = imported(service, model, tmp_path, str(tmp_path / "blue"), "--batch", "100")
     assert "lines: 1000 accepted" in said
     assert "predictions: 500 accepted" in said
-    found = stored(service, cluster_url, model, "income, prediction")
+    found = stored(service, module_database, model, "income, prediction")
     assert sorted(found) == [(float(n), str(n % 2)) for n in range(500)]
 
 
 def test_records_of_our_own_are_imported(
-    service: Service, cluster_url: str, model: str, tmp_path: Path
+    service: Service, module_database: str, model: str, tmp_path: Path
 ) -> None:
     ids = [f"r{number}" for number in range(300)]
     records = [
@@ -228,7 +223,7 @@ def test_records_of_our_own_are_imported(
         (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
     said = imported(service, model, tmp_path, str(tmp_path), "--batch", "100")
     assert "lines: 600 accepted" in said
-    found = stored(service, cluster_url, model, "prediction_id, label")
+    found = stored(service, module_database, model, "prediction_id, label")
     assert found == [(name, "1") for name in sorted(ids)]
 
 

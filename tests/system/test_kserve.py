@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.conftest import TEMPLATE, sized, with_database
+from tests.conftest import sized
 from tests.system.harness import Service, eventually, running
 from tests.system.kserve import Logger, inferences
 
@@ -16,17 +16,9 @@ FEATURES = [{"name": name, "kind": "numeric"} for name in ("sl", "sw", "pl", "pw
 
 
 @pytest.fixture(scope="module")
-def database(cluster_url: str) -> Iterator[str]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE events TEMPLATE {TEMPLATE}")
-        yield with_database(cluster_url, "events")
-        connection.execute("DROP DATABASE events WITH (FORCE)")
-
-
-@pytest.fixture(scope="module")
-def service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     logs = tmp_path_factory.mktemp("logs")
-    with running(database, logs, MODELWATCH_PENDING_TTL="PT2S") as made:
+    with running(module_database, logs, MODELWATCH_PENDING_TTL="PT2S") as made:
         yield made
 
 
@@ -53,7 +45,7 @@ def address(service: Service, model: str) -> str:
 
 
 def test_a_thousand_requests_of_kserve_are_all_paired(
-    service: Service, model: str, database: str
+    service: Service, model: str, module_database: str
 ) -> None:
     logger = Logger(address(service, model), model, jitter=0.005)
     sent = list(inferences(REQUESTS))
@@ -61,7 +53,7 @@ def test_a_thousand_requests_of_kserve_are_all_paired(
         logger.log("request", name, asked)
         logger.log("response", name, answered)
     assert logger.close() == {200: 2 * REQUESTS}
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(module_database) as connection:
         stored = connection.execute(
             f"SELECT prediction_id, sl, sw, pl, pw, score FROM {table(model)} ORDER BY 1"
         ).fetchall()
@@ -77,7 +69,7 @@ def test_a_thousand_requests_of_kserve_are_all_paired(
 
 
 def test_an_api_that_is_killed_among_events_loses_and_doubles_none(
-    service: Service, model: str, database: str
+    service: Service, model: str, module_database: str
 ) -> None:
     broker = Logger(address(service, model), model, patience=120)
     sent = list(inferences(KILLS * 130))
@@ -89,7 +81,7 @@ def test_an_api_that_is_killed_among_events_loses_and_doubles_none(
             service.processes[-1].wait()
             service.start_api()
     assert broker.close() == {200: 2 * len(sent)}
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(module_database) as connection:
         stored = connection.execute(
             f"SELECT prediction_id, sl, score FROM {table(model)} ORDER BY 1"
         )
@@ -100,7 +92,7 @@ def test_an_api_that_is_killed_among_events_loses_and_doubles_none(
 
 
 def test_a_key_of_one_model_sends_events_of_no_other(
-    service: Service, model: str, database: str
+    service: Service, model: str, module_database: str
 ) -> None:
     service.put("/v1/models/roses", {"task": "binary"})
     service.put("/v1/models/roses/versions/1", {"classes": ["0", "1"], "positive_class": "1"})
@@ -112,12 +104,12 @@ def test_a_key_of_one_model_sends_events_of_no_other(
         stranger = Logger(f"http://{shown}127.0.0.1:{service.port}/v1/cloudevents", model)
         stranger.log("response", "a", {"predictions": [1]})
         assert stranger.close() == {401: 1}
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(module_database) as connection:
         assert connection.execute(f"SELECT count(*) FROM {table(model)}").fetchone() == (0,)
 
 
 def test_halves_that_stay_alone_are_the_workers(
-    service: Service, model: str, database: str
+    service: Service, model: str, module_database: str
 ) -> None:
     logger = Logger(address(service, model), model)
     for number, (name, asked, answered) in enumerate(inferences(40)):
@@ -126,10 +118,10 @@ def test_halves_that_stay_alone_are_the_workers(
     service.start_worker()
 
     def swept() -> bool:
-        with psycopg.connect(database) as connection:
+        with psycopg.connect(module_database) as connection:
             return connection.execute("SELECT count(*) FROM pending_pair").fetchone() == (0,)
 
     eventually(swept, seconds=120, message="the worker did not sweep")
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(module_database) as connection:
         found = connection.execute(f"SELECT count(*), count(sl), count(score) FROM {table(model)}")
         assert found.fetchone() == (20, 0, 20)

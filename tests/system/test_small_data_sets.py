@@ -1,21 +1,16 @@
-"""Bicycle rentals through the running service: a model that decays within four weeks.
-
-Its reference is the forest's own training rows, on which a forest hardly errs: compared with that,
-every production week is worse.  Compared with the weeks before, the decay shows where it began.
-"""
+"""Data sets of few rows through the running service: the Titanic's gaps, and rented bicycles."""
 
 import json
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psycopg
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import ks_2samp
 
-from tests.conftest import TEMPLATE, with_database
-from tests.system.harness import Service, running
+from tests.system.harness import Service
 from tests.system.replays import (
     Replay,
     judged,
@@ -25,11 +20,13 @@ from tests.system.replays import (
     send_predictions,
 )
 
-FOLDER = Path(__file__).parents[3] / "shared" / "data" / "bike_sharing"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+FOLDER, TITANIC = SHARED / "bike_sharing", SHARED / "titanic_missing"
 pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the data sets are not beside the project"
+    not SHARED.is_dir(), reason="the data sets are not beside the project"
 )
 
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
 # The file's weeks begin on a Tuesday; these hold most of the rows of the third and the fourth.
 WEEKS = {"week1": "2011-01-31", "week2": "2011-02-07", "week3": "2011-02-14", "week4": "2011-02-21"}
 FEATURES = (
@@ -38,14 +35,58 @@ FEATURES = (
 Weeks = dict[str, dict[str, dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
-def service(cluster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE bikes TEMPLATE {TEMPLATE}")
-        with running(with_database(cluster_url, "bikes"), tmp_path_factory.mktemp("logs")) as made:
-            made.start_worker()
-            yield made
-        connection.execute("DROP DATABASE bikes WITH (FORCE)")
+def passengers() -> list[dict[str, Any]]:
+    rows = pq.read_table(TITANIC / "analysis.parquet").drop_columns(["Survived"]).to_pylist()
+    return [
+        {
+            "prediction_id": f"passenger-{number}",
+            "ts": (DAY + number * timedelta(minutes=3)).isoformat(),
+            "features": row,
+            "prediction": "1" if row["Sex"] == "female" else "0",
+        }
+        for number, row in enumerate(rows)
+    ]
+
+
+def test_the_missing_values_of_the_titanic_are_the_expected_ones(service: Service) -> None:
+    expected = json.loads((TITANIC / "expected.json").read_text())
+    service.put("/v1/models/titanic", {"task": "binary"})
+    service.put("/v1/models/titanic/versions/1", {"stage": "live"})
+    answer = service.client.put(
+        "/v1/models/titanic/versions/1/reference",
+        params={"label": "Survived"},
+        content=(TITANIC / "reference.parquet").read_bytes(),
+        headers={"Content-Type": "application/vnd.apache.parquet"},
+    )
+    assert answer.status_code == 200, answer.text
+    sent = service.client.post(
+        "/v1/predictions",
+        json={"model": "titanic", "version": "1", "records": passengers()},
+    )
+    assert sent.json()["accepted"] == 418, sent.text[:300]
+    assert sent.json()["warnings"] == []
+    service.evaluate("titanic", DAY + timedelta(days=1))
+    window = service.get(f"/v1/models/titanic/windows/{DAY.isoformat()}", version="1")
+    missing = {m["subject"]: m for m in window["measurements"] if m["metric"] == "missing_ratio"}
+    for name, ratio in expected["analysis_missing"].items():
+        if name != "Survived":
+            assert missing[name]["value"] == pytest.approx(ratio, abs=1e-6)
+            usual = expected["reference_missing"][name]
+            assert missing[name]["reference_value"] == pytest.approx(usual, abs=1e-6)
+            assert missing[name]["verdict"] == "ok"
+    broken = {
+        (m["metric"], m["subject"])
+        for m in window["measurements"]
+        if m["verdict"] == "alert" and m["metric"] != "drift"
+    }
+    # The numbers of the passengers go on where the reference's end.
+    assert broken == {("out_of_range_ratio", "PassengerId")}
+    assert window["action"] == "fix_data"
+
+
+# A model that decays within four weeks.  Its reference is the forest's own training rows, on which
+# a forest hardly errs: compared with that, every production week is worse.  Compared with the weeks
+# before, the decay shows where it began.
 
 
 @pytest.fixture(scope="module")
