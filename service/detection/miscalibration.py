@@ -107,22 +107,28 @@ def measure_miscalibration(
         ]
     )
     labels, sizes = by_group(doubt), by_group(rows)
-    fit = np.zeros((size, size))
-    if len(replicas) > 1:
-        fit = np.cov(replicas, rowvar=False).reshape(size, size)
-        # Samples of a reference without positives at low scores never tell how many there may be.
-        rates, known = by_group(rows * probabilities) / sizes, by_group(reference.astype(float))
-        least = sizes**2 * (rates * (1 - rates) + 1 / (known + 1)) / (known + 1)
-        np.fill_diagonal(fit, np.maximum(np.diag(fit), least))
+    rates, known = by_group(rows * probabilities) / sizes, by_group(reference.astype(float))
+    # Samples of a reference without positives at low scores never tell how many there may be.
+    least = sizes**2 * (rates * (1 - rates) + 1 / (known + 1)) / (known + 1)
     return Miscalibration(
         differences=by_group(weights[1] - rows * probabilities),
         sizes=sizes,
-        covariance=np.diag(labels) + fit,
+        covariance=np.diag(labels) + _covariance(replicas, least),
         labels=labels,
         third=float((doubt * (1 - 2 * probabilities)).sum()),
         replicas=len(replicas),
         n_eff=scores.n_eff,
     )
+
+
+def _covariance(replicas: Floats, least: Floats) -> Floats:
+    """Return how the groups' sums vary with the calibrator; none of them less than ``least``."""
+    size = len(least)
+    if not len(replicas[1:]):
+        return np.zeros((size, size))
+    found = np.cov(replicas, rowvar=False).reshape(size, size)
+    np.fill_diagonal(found, np.maximum(np.diag(found), least))
+    return found
 
 
 def _group(reference: Counts, doubt: Floats) -> NDArray[np.intp] | None:

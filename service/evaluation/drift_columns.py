@@ -135,18 +135,11 @@ def _measure(
         p_value = sidak_adjust(min(test.p_value for test in own), tests)
         if p_value < half and compared.score >= column.min_effect:
             reasons.append(f"{column.method.name} {compared.score:.3f} is beyond {threshold:.3f}")
-    for cell, adjusted in rare:
-        p_value = min(p_value, adjusted)
-        if adjusted < half:
-            reasons.append(describe_cell(compared, cell))
+    p_value = min(p_value, *(adjusted for _, adjusted in rare), 1.0)
+    reasons += [describe_cell(compared, cell) for cell, adjusted in rare if adjusted < half]
     verdict = Verdict.ALERT if reasons else Verdict.OK
-    if not reasons:
-        reason = _insufficient(column, policy.min_rows)
-        if reason is None and threshold == column.method.upper != column.min_effect:
-            chunks = compared.tests[0].variability.chunks
-            reason = f"the reference's {chunks} chunks differ too much to tell any change"
-        if reason is not None:
-            verdict, reasons = Verdict.INSUFFICIENT_DATA, [reason]
+    if not reasons and (reason := _insufficient(column, policy.min_rows, threshold)) is not None:
+        verdict, reasons = Verdict.INSUFFICIENT_DATA, [reason]
     judged = verdict is not Verdict.INSUFFICIENT_DATA
     feature = column.name.removeprefix(ATTRIBUTIONS)
     return Measurement(
@@ -166,7 +159,7 @@ def _measure(
     )
 
 
-def _insufficient(column: JudgedColumn, min_rows: int) -> str | None:
+def _insufficient(column: JudgedColumn, min_rows: int, threshold: float) -> str | None:
     compared = column.compared
     if compared.reason is not None:
         return compared.reason
@@ -175,6 +168,9 @@ def _insufficient(column: JudgedColumn, min_rows: int) -> str | None:
     if compared.reference_rows < min_rows:
         rows = compared.reference_rows
         return f"{rows} rows of the reference have a value, fewer than {min_rows}"
+    if column.blocked is None and threshold == column.method.upper != column.min_effect:
+        chunks = compared.tests[0].variability.chunks
+        return f"the reference's {chunks} chunks differ too much to tell any change"
     return column.blocked
 
 

@@ -76,6 +76,23 @@ _ROUTERS = (
 )
 
 
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state = app.state
+    for each in (state.ingest, state.foreign, state.results, state.keys):
+        each.start()
+    try:
+        yield
+    finally:
+        # Rows that were taken are committed before anything is let go of.
+        await state.foreign.stop()
+        await state.ingest.stop()
+        await state.keys.stop()
+        await to_thread.run_sync(state.results.stop)
+        state.engine.dispose()
+        await to_thread.run_sync(end_tracing, state.tracing)
+
+
 def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     """Build the application; it connects to the database on first use.
 
@@ -87,32 +104,12 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     engine = make_engine(url, pool=settings.database_pool)
     sessions = make_sessions(engine)
     ingest = create_ingest(settings, url, sessions)
-    foreign = create_foreign(settings, url, ingest)
-    results = ResultsRefresher(sessions)
     keys = KeyRing(sessions)
     tracing = make_tracing("api", on=settings.traces)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        ingest.start()
-        foreign.start()
-        results.start()
-        keys.start()
-        try:
-            yield
-        finally:
-            # Rows that were taken are committed before anything is let go of.
-            await foreign.stop()
-            await ingest.stop()
-            await keys.stop()
-            await to_thread.run_sync(results.stop)
-            engine.dispose()
-            await to_thread.run_sync(end_tracing, tracing)
-
     app = DocumentedApi(
         title="modelwatch",
         version=installed_version(),
-        lifespan=lifespan,
+        lifespan=_lifespan,
         # FastAPI's own pages load scripts from another host; `overview` has none.
         docs_url=None,
         redoc_url=None,
@@ -125,10 +122,11 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.settings = settings
     app.state.stopping = threading.Event()
     app.state.engine = engine
+    app.state.tracing = tracing
     app.state.sessions = sessions
     app.state.ingest = ingest
-    app.state.foreign = foreign
-    app.state.results = results
+    app.state.foreign = create_foreign(settings, url, ingest)
+    app.state.results = ResultsRefresher(sessions)
     app.state.keys = keys
     app.state.references = ReferenceRoom(settings.max_reference_bytes)
     app.add_middleware(Gate, keys=keys, keyless=keyless)

@@ -74,12 +74,7 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
     )
     slicing = slicing_of(inputs.monitor.document)
     slices = merge_slices(map(slices_from_bytes, inputs.slices), slicing.limits)
-    baseline = None
-    if inputs.reference is not None:
-        baseline = knowledge.baseline(inputs.reference, inputs.monitor, features.rows)
-    if inputs.compared is not None:
-        joint = None if baseline is None else baseline.joint
-        baseline = replace(inputs.compared, trained=baseline, joint=joint)
+    baseline = _baseline(knowledge, inputs, features.rows)
     basis = Basis(
         digest_of(features, inputs.revision),
         inputs.revision,
@@ -107,3 +102,13 @@ def judge_inputs(knowledge: Knowledge, inputs: Inputs) -> Outcome:
     missing = tuple(engine for engine in wanted if engine not in held)
     waits = EVIDENTLY in missing and inputs.monitor.document.drift.waits_for_rows
     return Outcome(judgement, basis, missing, waits)
+
+
+def _baseline(knowledge: Knowledge, inputs: Inputs, rows: int) -> Baseline | None:
+    trained = None
+    if inputs.reference is not None:
+        trained = knowledge.baseline(inputs.reference, inputs.monitor, rows)
+    if inputs.compared is None:
+        return trained
+    joint = None if trained is None else trained.joint
+    return replace(inputs.compared, trained=trained, joint=joint)

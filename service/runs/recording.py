@@ -43,14 +43,7 @@ def record(
     cleared = finish(session, [claim])
     if judgement.awaits_labels:
         mark(session, "maturity", [claim.item], after_end=document.performance.label_horizon)
-    previous = session.scalar(
-        select(Window).where(
-            Window.version_id == version.version_id,
-            Window.start == claim.item.start,
-            Window.end == claim.item.end,
-            Window.latest,
-        )
-    )
+    previous = latest_window(session, claim.item)
     silent = _is_silent(claim, previous, basis)
     digest = _digest(judgement, basis)
     if previous is None or previous.digest != digest:
@@ -75,6 +68,18 @@ def record(
         claim.item,
         "evaluated" if same else "revised",
         insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
+    )
+
+
+def latest_window(session: Session, item: Item) -> Window | None:
+    """Return what was last said of a window."""
+    return session.scalar(
+        select(Window).where(
+            Window.version_id == item.version_id,
+            Window.start == item.start,
+            Window.end == item.end,
+            Window.latest,
+        )
     )
 
 

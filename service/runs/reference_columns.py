@@ -81,18 +81,8 @@ def conform(
         kind = declared.get(name) or infer_kind(name, array)
         columns[name] = to_kind(name, array, kind)
         features.append(_feature(name, kind, columns[name], lengths.get(name)))
-    inferred = None
-    if version.task == "regression":
-        columns.update(_amounts(table, own))
-    elif version.task == "multiclass":
-        texts, inferred = _classes(table, own, version.classes, infer_many)
-        columns.update(texts)
-        columns.update(_scores_of_many(table, version.classes or inferred or ()))
-    else:
-        texts, inferred = _classes(table, own, version.classes, infer_classes)
-        columns.update(texts)
-        positive = version.positive_class or (inferred[-1] if inferred else None)
-        columns.update(_scores(table, own, positive))
+    outputs, inferred = _outputs(table, own, version)
+    columns.update(outputs)
     for name in table.column_names:
         # Slices may be declared by tags.
         if name.startswith("tags.") and name not in own.values():
@@ -101,17 +91,36 @@ def conform(
     attributions = _attributions(table, own, {*declared, *columns})
     columns.update(attributions)
     if "ts" in own:
-        columns["ts"] = times = to_times(own["ts"], _plain(table, own["ts"]))
-        fits = pc.and_(
-            pc.greater_equal(times, pa.scalar(EARLIEST, TIME)),
-            pc.less(times, pa.scalar(LATEST, TIME)),
-        )
-        require(own["ts"], times, fits, "is outside of the years 1900 to 2199")
+        columns["ts"] = _times(own["ts"], table)
     # Rows are erased by their subject; whoever has no key for it does not keep it.
     if pseudonyms is not None and SUBJECT in table.column_names and SUBJECT not in own.values():
         columns[SUBJECT] = to_kind(SUBJECT, _plain(table, SUBJECT), "categorical")
     treated = hash_columns(pa.table(columns), version, pseudonyms)
     return ReferenceRows(treated, tuple(features), inferred, bool(attributions))
+
+
+def _outputs(
+    table: pa.Table, own: Mapping[str, str], version: VersionSpec
+) -> tuple[dict[str, pa.Array], tuple[str, ...] | None]:
+    """Return predictions, scores and labels, and the classes where they had to be inferred."""
+    if version.task == "regression":
+        return _amounts(table, own), None
+    if version.task == "multiclass":
+        texts, inferred = _classes(table, own, version.classes, infer_many)
+        return texts | _scores_of_many(table, version.classes or inferred or ()), inferred
+    texts, inferred = _classes(table, own, version.classes, infer_classes)
+    positive = version.positive_class or (inferred[-1] if inferred else None)
+    return texts | _scores(table, own, positive), inferred
+
+
+def _times(name: str, table: pa.Table) -> pa.Array:
+    times = to_times(name, _plain(table, name))
+    fits = pc.and_(
+        pc.greater_equal(times, pa.scalar(EARLIEST, TIME)),
+        pc.less(times, pa.scalar(LATEST, TIME)),
+    )
+    require(name, times, fits, "is outside of the years 1900 to 2199")
+    return times
 
 
 def _amounts(table: pa.Table, own: Mapping[str, str]) -> dict[str, pa.Array]:

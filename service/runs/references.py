@@ -93,9 +93,7 @@ def _record(
     if work.edges is not None:
         current = _new_binning(session, version.model_id, work.edges)
     assert current is not None
-    newest = session.scalar(
-        select(func.max(Reference.revision)).where(Reference.version_id == version.version_id)
-    )
+    newest = _newest_revision(session, version.version_id)
     reference = Reference(
         model_id=version.model_id,
         version_id=version.version_id,
@@ -116,6 +114,12 @@ def _record(
         reference.labelled,
         reference.chunks,
         reference.warnings,
+    )
+
+
+def _newest_revision(session: Session, version_id: int) -> int | None:
+    return session.scalar(
+        select(func.max(Reference.revision)).where(Reference.version_id == version_id)
     )
 
 

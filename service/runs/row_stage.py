@@ -27,12 +27,12 @@ from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.evidently import Subject
 from service.evaluation.measurement import Measurement as Measured
 from service.evaluation.rows import failures
-from service.ledger.marks import Item, mark
+from service.ledger.marks import mark
 from service.ledger.repository import Claim, ClaimLostError, claim_one, finish, release
 from service.runs.findings import Basis, held_findings, load_findings, store_findings
 from service.runs.knowledge import newest_erasure
 from service.runs.leases import LeaseKeeper
-from service.runs.recording import measured_of
+from service.runs.recording import latest_window, measured_of
 from service.runs.row_material import load_material, measure_engine, render
 from service.runs.tables import Measurement, Report, Window
 
@@ -166,7 +166,7 @@ class RowStage:
 
     def _report(self, claim: Claim) -> None:
         with self._sessions() as session:
-            window = _latest(session, claim.item)
+            window = latest_window(session, claim.item)
             revision = window.reference_revision if window is not None else None
             material = load_material(session, self._reader, claim.item, revision)
             measurements = _shown(session, window) if window is not None else []
@@ -239,17 +239,6 @@ def _use_one_core() -> None:
     Their number is read when scikit-learn is loaded, which is later.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # noqa: TID251  OpenMP reads it, not we
-
-
-def _latest(session: Session, item: Item) -> Window | None:
-    return session.scalar(
-        select(Window).where(
-            Window.version_id == item.version_id,
-            Window.start == item.start,
-            Window.end == item.end,
-            Window.latest,
-        )
-    )
 
 
 def _shown(session: Session, window: Window) -> list[Measured]:

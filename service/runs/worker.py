@@ -83,27 +83,8 @@ class Worker:
             row_stage=settings.evidently,
         )
         retention = Retention(self._sessions, self._url)
-        steps: dict[str, Callable[[], bool]] = {
-            "collect": pipeline.collect,
-            "plan": pipeline.plan,
-            "profile": pipeline.profile,
-            "ripen": pipeline.ripen,
-            "listen": pipeline.listen,
-            "judge": pipeline.judge,
-            "sweep": Sweeper(settings, self._sessions, self._url).sweep_at_times,
-            "drop": retention.drop,
-            "count": Faults(self._sessions).fold,
-            "expire": WaitingLabels(self._sessions, settings.label_ttl).sweep,
-            "forget": Forgetting(self._sessions).forget,
-        }
-        sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
-        told = (stop, self._sessions, settings)
-        sides.append(threading.Thread(target=reconcile_until, args=told, name="reconcile"))
-        if settings.evidently:
-            stage = RowStage(
-                self._sessions, self._url, self._leases, worker=self._name, lease=settings.lease
-            )
-            sides.append(threading.Thread(target=stage.run, args=(stop,), name="row-stage"))
+        steps = self._steps(pipeline, retention)
+        sides = self._sides(stop)
         for name in steps:
             JOB_INTERVAL.labels(name).set(settings.poll.total_seconds())
         stop_metrics = self._serve_metrics()
@@ -125,6 +106,36 @@ class Worker:
             retention.close()
             self._engine.dispose()
             end_tracing(self._tracing)
+
+    def _steps(self, pipeline: Pipeline, retention: Retention) -> dict[str, Callable[[], bool]]:
+        return {
+            "collect": pipeline.collect,
+            "plan": pipeline.plan,
+            "profile": pipeline.profile,
+            "ripen": pipeline.ripen,
+            "listen": pipeline.listen,
+            "judge": pipeline.judge,
+            "sweep": Sweeper(self._settings, self._sessions, self._url).sweep_at_times,
+            "drop": retention.drop,
+            "count": Faults(self._sessions).fold,
+            "expire": WaitingLabels(self._sessions, self._settings.label_ttl).sweep,
+            "forget": Forgetting(self._sessions).forget,
+        }
+
+    def _sides(self, stop: threading.Event) -> list[threading.Thread]:
+        sides = [threading.Thread(target=self._deliver, args=(stop,), name="delivery")]
+        told = (stop, self._sessions, self._settings)
+        sides.append(threading.Thread(target=reconcile_until, args=told, name="reconcile"))
+        if self._settings.evidently:
+            stage = RowStage(
+                self._sessions,
+                self._url,
+                self._leases,
+                worker=self._name,
+                lease=self._settings.lease,
+            )
+            sides.append(threading.Thread(target=stage.run, args=(stop,), name="row-stage"))
+        return sides
 
     def _serve_metrics(self) -> Callable[[], None]:
         port = self._settings.worker_metrics_port

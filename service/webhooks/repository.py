@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
@@ -164,13 +164,9 @@ def abandon_expired(session: Session, horizon: timedelta) -> dict[str, int]:
     return {name: names.count(name) for name in set(names)}
 
 
-def claim_delivery(session: Session, lease: timedelta) -> Delivery | None:
-    """Take the event that has waited longest, and put it off so that nobody else sends it.
-
-    One event at a time goes to a webhook: a slow one keeps nobody but itself waiting.
-    """
+def _longest_waiting() -> Select[Outbox, Webhook]:
     now = func.clock_timestamp()
-    found = session.execute(
+    return (
         select(Outbox, Webhook)
         .join(Webhook, Webhook.id == Outbox.webhook_id)
         .where(
@@ -183,12 +179,20 @@ def claim_delivery(session: Session, lease: timedelta) -> Delivery | None:
         .limit(1)
         # Not against events that are being recorded for the webhook.
         .with_for_update(skip_locked=True, key_share=True)
-    ).first()
+    )
+
+
+def claim_delivery(session: Session, lease: timedelta) -> Delivery | None:
+    """Take the event that has waited longest, and put it off so that nobody else sends it.
+
+    One event at a time goes to a webhook: a slow one keeps nobody but itself waiting.
+    """
+    found = session.execute(_longest_waiting()).first()
     if found is None:
         return None
     row, webhook = found
     attempt = row.attempts + 1
-    until = now + lease
+    until = func.clock_timestamp() + lease
     session.execute(
         update(Outbox)
         .where(Outbox.id == row.id)
