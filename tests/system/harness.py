@@ -20,7 +20,8 @@ from service.db.engine import make_engine
 
 T = TypeVar("T")
 
-START_SECONDS = 30.0
+# For a hang: on two busy cores a start has taken half a minute.
+START_SECONDS = 120.0
 
 
 def free_port() -> int:

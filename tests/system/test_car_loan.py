@@ -293,7 +293,7 @@ def _kill_at_work(worker: subprocess.Popen[bytes], database_url: str) -> None:
             ).fetchone()
             return found is not None and found[0] > 0
 
-        eventually(holds, seconds=30, every=0.001, message="the worker took no work")
+        eventually(holds, seconds=120, every=0.001, message="the worker took no work")
         worker.kill()
         worker.wait()
 
