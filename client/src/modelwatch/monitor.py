@@ -54,7 +54,7 @@ class Monitor:
         sample: float | None = None,
         redact: Redact | None = None,
         spool: str | os.PathLike[str] | None = None,
-        spool_bytes: int = 512 << 20,
+        spool_bytes: int = 1 << 30,
         spool_days: float = 7.0,
         policy: str = "newest",
         max_rows: int = 10_000,

@@ -36,6 +36,19 @@ TURN_SECONDS = 0.5
 ALL = 1 << 62
 
 
+class Drain(SpoolQueue):
+    """A spool to empty, and nothing to add to it."""
+
+    _told = float("-inf")
+
+    def acknowledge(self, refused: int = 0) -> None:
+        """Forget the batch that was due; tell people now and then how many are left."""
+        super().acknowledge(refused)
+        if not len(self) or time.monotonic() - self._told >= TURN_SECONDS:
+            self._told = time.monotonic()
+            sys.stderr.write(f"{len(self)} left\n")
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 refused, 2 usage, or 4 records still wait."""
     options = _parser().parse_args(given)
@@ -74,7 +87,7 @@ def push(spool: Spool, options: argparse.Namespace) -> int:
     transport = Transport(url, environment.get(options.api_key_env), POST_SECONDS)
     counts: Counter[str] = Counter()
     complaints, refusals = Complaints(), Refusals()
-    queue = SpoolQueue(
+    queue = Drain(
         spool, Buffer(0, 0), Encoder(None, counts, complaints), {},
         Outlet(spool, _chosen(spool, options), list), complaints,
     )  # fmt: skip
@@ -84,16 +97,15 @@ def push(spool: Spool, options: argparse.Namespace) -> int:
     return _told(counts, len(queue), refusals.told())
 
 
-def _drain(sender: Sender, queue: SpoolQueue, patience: float) -> None:
+def _drain(sender: Sender, queue: Drain, patience: float) -> None:
     queue.wait(0)
-    total, moved = len(queue), time.monotonic()
-    while len(queue) and time.monotonic() - moved < patience:
-        before = len(queue)
-        sender.flush(TURN_SECONDS)
-        if len(queue) < before:
-            moved = time.monotonic()
-            sys.stderr.write(f"{total - len(queue)} of {total}\n")
-        queue.wait(0 if len(queue) < before else TURN_SECONDS)
+    left, moved = len(queue), time.monotonic()
+    while left and time.monotonic() - moved < patience:
+        sender.flush(patience)
+        # What other processes send is gone as well, and what they hold will be.
+        queue.wait(TURN_SECONDS if len(queue) else 0)
+        if len(queue) < left:
+            left, moved = len(queue), time.monotonic()
 
 
 def purge(spool: Spool, options: argparse.Namespace) -> int:
