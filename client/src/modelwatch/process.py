@@ -54,7 +54,11 @@ def at_exit() -> None:
         if monitor is not None:
             # Whatever is logged from now on, in other handlers of the end, is sent at once.
             monitor._engine.is_ending = True  # noqa: SLF001 - this package's own class
-    for sender in list(_senders.values()):
+    senders = list(_senders.values())
+    # All at the same time: a server that is away takes no other's seconds.
+    for sender in senders:
+        sender.hurry()
+    for sender in senders:
         sender.end(seconds_left() or 0.0)
 
 

@@ -79,6 +79,11 @@ class Sender:
         thread.start()
         self._thread = thread
 
+    def hurry(self) -> None:
+        """Let the thread send what there is, unless the server has said when."""
+        self._nudge.ring()
+        self._queue.ring()
+
     def close(self) -> None:
         """Let the thread end once nothing is queued any more; takes no lock, for finalisers."""
         self._is_closing = True
@@ -98,8 +103,7 @@ class Sender:
         if not self.is_running:
             return self._flush_here(deadline)
         goal = self._settled + len(self._queue)
-        self._nudge.ring()
-        self._queue.ring()
+        self.hurry()
         with self._idle:
             return self._idle.wait_for(lambda: self._has_settled(goal), timeout)
 
