@@ -1,5 +1,6 @@
 """The shipped rules: valid, tested both ways, and about nothing that is not exported."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -26,6 +27,9 @@ RULES: list[dict[str, Any]] = [
     for group in yaml.safe_load(path.read_text())["groups"]
     for rule in group["rules"]
 ]
+DASHBOARDS = {
+    json.loads(path.read_text())["uid"] for path in (ROOT / "grafana" / "dashboards").glob("*.json")
+}
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 
@@ -82,6 +86,9 @@ def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> Non
     headings = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
     assert anchor == rule["alert"].lower()
     assert rule["alert"] in headings
+    dashboard = re.search(r"/d/([\w-]+)", rule["annotations"]["dashboard_url"])
+    assert dashboard is not None
+    assert dashboard[1] in DASHBOARDS
     told = rule["labels"]
     assert told.keys() in ({"category"}, {"category", "severity", "action"})
     if "severity" in told:

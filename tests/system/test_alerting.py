@@ -1,0 +1,217 @@
+"""From a drifting model to people, by the real Prometheus and Alertmanager, and back."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+import yaml
+
+from tests.integration.webhooks.receiver import SECRET_KEY, Receiver
+from tests.system.harness import Service, eventually, free_port, running
+from tests.system.replays import Replay, register, send_labels, send_predictions
+
+PROMETHEUS = Path(__file__).parents[2] / "prometheus"
+ROWS = 600
+# For hangs: the whole way takes some 20 s on free cores.
+PATIENCE = 120.0
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+LOST = "ModelPerformanceBelowBaseline"
+
+prometheus, alertmanager = which("prometheus"), which("prometheus-alertmanager")
+
+pytestmark = pytest.mark.skipif(
+    prometheus is None or alertmanager is None,
+    reason="Prometheus or Alertmanager is not installed"
+    " (Debian: apt-get install prometheus prometheus-alertmanager)",
+)
+
+
+@contextmanager
+def process(log: Path, *command: str) -> Iterator[None]:
+    with log.open("w") as output:
+        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield
+        assert started.poll() is None, log.read_text()[-2000:]
+    finally:
+        started.terminate()
+        started.wait(timeout=20)
+
+
+def shipped(name: str) -> Any:
+    return yaml.safe_load((PROMETHEUS / name).read_text())
+
+
+def write(path: Path, document: Any) -> Path:
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def hurried_rules(folder: Path) -> list[str]:
+    """Return the shipped rules, without their patience."""
+    written = []
+    for path in sorted((PROMETHEUS / "rules").glob("*.yml")):
+        document = yaml.safe_load(path.read_text())
+        for group in document["groups"]:
+            for rule in group["rules"]:
+                rule.pop("for", None)
+                rule.pop("keep_firing_for", None)
+        written.append(str(write(folder / path.name, document)))
+    return written
+
+
+@contextmanager
+def monitoring(folder: Path, service: Service, alertmanager_port: int) -> Iterator[str]:
+    """Run Prometheus and Alertmanager by the shipped configurations, at one second a step."""
+    config = shipped("prometheus.yml")
+    config["global"] |= {
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "evaluation_interval": "1s",
+    }
+    config["rule_files"] = hurried_rules(folder)
+    (managers,) = config["alerting"]["alertmanagers"]
+    managers["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_port}"]
+    for job in config["scrape_configs"]:
+        job["authorization"] = {"credentials": service.key}
+        for static in job["static_configs"]:
+            static["targets"] = [f"127.0.0.1:{service.port}"]
+    routing = shipped("alertmanager.yml")
+    quick = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
+    for route in (routing["route"], *routing["route"]["routes"]):
+        route.update(quick)
+    (webhook,) = next(r for r in routing["receivers"] if r["name"] == "modelwatch")[
+        "webhook_configs"
+    ]
+    webhook["url"] = f"{service.url}/v1/alertmanager"
+    webhook["http_config"]["authorization"] = {"credentials": service.key}
+    port = free_port()
+    with ExitStack() as processes:
+        processes.enter_context(
+            process(
+                folder / "alertmanager.log",
+                str(alertmanager),
+                f"--config.file={write(folder / 'alertmanager.yml', routing)}",
+                f"--storage.path={folder / 'alerts'}",
+                f"--web.listen-address=127.0.0.1:{alertmanager_port}",
+                "--cluster.listen-address=",
+            )
+        )
+        processes.enter_context(
+            process(
+                folder / "prometheus.log",
+                str(prometheus),
+                f"--config.file={write(folder / 'prometheus.yml', config)}",
+                f"--storage.tsdb.path={folder / 'series'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            )
+        )
+        yield f"http://127.0.0.1:{port}"
+
+
+def rows(seed: int, day: datetime, *, shift: float = 0.0, flip: float = 0.05) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    income = draw.normal(shift, 1, ROWS)
+    score = 1 / (1 + np.exp(-2 * income))
+    predicted = (score > 0.5).astype(int)
+    label = np.where(draw.random(ROWS) < flip, 1 - predicted, predicted)
+    step = timedelta(days=1) / ROWS
+    return pd.DataFrame(
+        {
+            "id": [f"{day:%j}-{number}" for number in range(ROWS)],
+            "ts": [day + number * step for number in range(ROWS)],
+            "income": income,
+            "score": score,
+            "prediction": predicted.astype(str),
+            "label": label.astype(str),
+        }
+    )
+
+
+def a_replay(found: Sequence[pd.DataFrame]) -> Replay:
+    reference = pd.concat([rows(100 + n, TODAY) for n in range(8)]).drop(columns=["id", "ts"])
+    return Replay(
+        model="loans",
+        task="binary",
+        features=["income"],
+        reference=reference,
+        rows=pd.concat(found, ignore_index=True),
+        monitor={"performance": {"label_horizon": None}, "discover_slices": False},
+        version={"classes": ["0", "1"], "positive_class": "1"},
+    )
+
+
+def send(service: Service, replay: Replay) -> None:
+    send_predictions(service, replay)
+    send_labels(service, replay)
+
+
+def the_request(service: Service) -> dict[str, Any] | None:
+    found: list[dict[str, Any]] = service.get("/v1/retraining-requests")["requests"]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def in_state(service: Service, name: str, state: str) -> dict[str, Any] | None:
+    service.check_alive()
+    request = the_request(service)
+    alerts = request["evidence"]["alerts"] if request else []
+    return request if (name, state) in {(a["name"], a["state"]) for a in alerts} else None
+
+
+def asked_for(receiver: Receiver) -> list[dict[str, Any]]:
+    events = [orjson.loads(body) for _, body in receiver.received]
+    return [event for event in events if event["type"] == "dev.modelwatch.retrain.requested.v1"]
+
+
+def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
+    database_url: str, tmp_path: Path
+) -> None:
+    receiver, alertmanager_port = Receiver(), free_port()
+    environment = {
+        "MODELWATCH_SECRET_KEY": SECRET_KEY,
+        "MODELWATCH_WEBHOOK_ALLOW": "127.0.0.1",
+        "MODELWATCH_ALERTMANAGER_URL": f"http://127.0.0.1:{alertmanager_port}",
+    }
+    try:
+        with (
+            running(database_url, tmp_path, **environment) as service,
+            monitoring(tmp_path, service, alertmanager_port) as address,
+        ):
+            service.start_worker()
+            service.put("/v1/webhooks/pipeline", {"url": receiver.url})
+            bad = [
+                rows(days, TODAY - timedelta(days=days), shift=0.7, flip=0.3) for days in (6, 5, 4)
+            ]
+            register(service, a_replay(bad))
+            send(service, a_replay(bad))
+            request = eventually(
+                lambda: in_state(service, LOST, "firing"), seconds=PATIENCE, message="no alert"
+            )
+            assert (request["state"], request["action"]) == ("open", "retrain")
+            assert request["evidence"]["windows"]
+            (event,) = eventually(
+                lambda: asked_for(receiver), seconds=PATIENCE, message="nobody was told"
+            )
+            assert event["data"]["request"] == request["id"]
+
+            send(service, a_replay([rows(n, TODAY - timedelta(days=n)) for n in (3, 2, 1)]))
+            request = eventually(
+                lambda: in_state(service, LOST, "resolved"), seconds=PATIENCE, message="no end"
+            )
+            assert request["state"] == "open"
+            assert len(asked_for(receiver)) == 1
+            rules = httpx.get(f"{address}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+            health = {rule["name"]: rule["health"] for group in rules for rule in group["rules"]}
+            assert set(health.values()) == {"ok"}, health
+    finally:
+        receiver.close()
