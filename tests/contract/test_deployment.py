@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from service.access.scopes import Scope
+from service.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
 
@@ -99,3 +102,61 @@ def test_no_secret_stands_in_the_file() -> None:
         for key, value in service.get("environment", {}).items():
             secret = re.search("PASSWORD|KEY|SECRET|TOKEN", key)
             assert not secret or key.endswith("_FILE"), (key, value)
+
+
+def test_compose_and_the_images_use_settings_that_exist() -> None:
+    settings = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
+    names = {
+        file: set(re.findall("MODELWATCH_[A-Z_]+", (ROOT / file).read_text()))
+        for file in ("docker-compose.yml", "Dockerfile", "haproxy/haproxy.cfg")
+    }
+    assert (
+        names["docker-compose.yml"] | names["Dockerfile"] <= settings | names["haproxy/haproxy.cfg"]
+    )
+    # Both listen on every address of their container.
+    assert "MODELWATCH_HOST=0.0.0.0" in DOCKERFILE.read_text()
+
+
+def scrapes(name: str) -> dict[str, dict[str, Any]]:
+    config = yaml.safe_load((ROOT / "prometheus" / name).read_text())
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+def test_prometheus_in_compose_scrapes_what_compose_runs() -> None:
+    (given,) = [a for a in SERVICES["prometheus"]["command"] if a.startswith("--config.file=")]
+    jobs = scrapes(Path(given.partition("=")[2]).name)
+    processes = {
+        f"{name}:{found['port']}"
+        for found in jobs["modelwatch"]["dns_sd_configs"]
+        for name in found["names"]
+    }
+    worker = SERVICES["worker"]["environment"]["MODELWATCH_WORKER_METRICS_PORT"]
+    assert processes == {f"api:{Settings.model_fields['port'].default}", f"worker:{worker}"}
+    ((results,),) = [each["targets"] for each in jobs["modelwatch-results"]["static_configs"]]
+    assert results == SERVICES["proxy"]["ports"][0].rpartition(":")[2].join(["proxy:", ""])
+
+
+def test_the_keys_that_are_asked_for_are_made() -> None:
+    made = re.search(r"for scope in ([a-z ]+); do", SERVICES["setup"]["command"][0])
+    assert made
+    files = {f"/run/keys/{scope}" for scope in made.group(1).split()}
+    asked = {job["authorization"]["credentials_file"] for job in scrapes("compose.yml").values()}
+    alerts = (ROOT / "prometheus" / "alertmanager.yml").read_text()
+    asked |= set(re.findall(r"credentials_file: ([^\s}]+)", alerts))
+    assert asked == files
+    assert made.group(1).split() == [
+        scope for scope in made.group(1).split() if scope in set(Scope)
+    ]
+
+
+def test_both_configurations_of_prometheus_ask_for_the_same() -> None:
+    def asked(job: dict[str, Any]) -> dict[str, Any]:
+        where = {"authorization", "static_configs", "dns_sd_configs"}
+        return {key: value for key, value in job.items() if key not in where}
+
+    here, there = scrapes("prometheus.yml"), scrapes("compose.yml")
+    assert {name: asked(job) for name, job in here.items()} == {
+        name: asked(job) for name, job in there.items()
+    }
+    # Beside `modelwatch up` there is no key.
+    assert not any("authorization" in job for job in here.values())

@@ -9,7 +9,6 @@ import tokenize
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -170,60 +169,6 @@ def test_pins_satisfy_what_is_declared() -> None:
     pinned = pins()
     for requirement in declared():
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
-
-
-def compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    return found
-
-
-def test_compose_uses_settings_commands_and_files_that_exist() -> None:
-    services = compose()["services"]
-    assert {"postgres", "migrate", "api", "worker", "prometheus"} <= services.keys()
-    named = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "docker-compose.yml").read_text())
-    named += re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "Dockerfile").read_text())
-    of_the_proxy = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "haproxy/haproxy.cfg").read_text())
-    assert set(named) <= SETTINGS | set(of_the_proxy)
-    for each in services.values():
-        for volume in each.get("volumes", []):
-            source = volume.split(":")[0]
-            assert source in compose()["volumes"] or (ROOT / source).exists()
-    (given,) = [a for a in services["prometheus"]["command"] if a.startswith("--config.file=")]
-    assert (ROOT / "prometheus" / Path(given.partition("=")[2]).name).exists()
-
-
-def test_prometheus_in_compose_scrapes_what_compose_runs() -> None:
-    services = compose()["services"]
-    config = yaml.safe_load((ROOT / "prometheus" / "compose.yml").read_text())
-    ports = {
-        "api": Settings.model_fields["port"].default,
-        "worker": services["worker"]["environment"]["MODELWATCH_WORKER_METRICS_PORT"],
-    }
-    targets = {
-        target
-        for job in config["scrape_configs"]
-        for static in job["static_configs"]
-        for target in static["targets"]
-    }
-    assert targets == {f"{name}:{port}" for name, port in ports.items()}
-    # Both listen on every address of their container.
-    assert "MODELWATCH_HOST=0.0.0.0" in (ROOT / "Dockerfile").read_text()
-
-
-def test_both_configurations_of_prometheus_ask_for_the_same() -> None:
-    here, there = (
-        yaml.safe_load((ROOT / "prometheus" / name).read_text())
-        for name in ("prometheus.yml", "compose.yml")
-    )
-    for config in (here, there):
-        for job in config["scrape_configs"]:
-            # Beside `modelwatch up` there is no key.
-            assert ("authorization" in job) is (config is there)
-            job.pop("authorization", None)
-            for static in job["static_configs"]:
-                del static["targets"]
-        del config["alerting"]["alertmanagers"]
-    assert here == there
 
 
 @pytest.mark.parametrize("path", PROMETHEUS, ids=lambda path: path.name)
