@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.access.scopes import Scope
+from service.access.grants import Scope
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
