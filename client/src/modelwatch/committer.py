@@ -76,7 +76,7 @@ class Committer:
             self._spool.store([record for _, group in groups for record in group.records])
         except Exception as fault:  # noqa: BLE001 - whatever it is, the records must not hang
             for queue, _ in groups:
-                queue.keep(str(fault))
+                queue.keep(str(fault) or type(fault).__name__)
             return False
         for queue, _ in groups:
             queue.forget()

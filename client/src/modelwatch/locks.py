@@ -32,7 +32,14 @@ class Locks:
     def open(self) -> None:
         """Open the file, and make it if need be."""
         if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+            # What somebody else has put there to have us open another file is not followed.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            self._file = os.open(self._path, flags, OWNER_ONLY)
+
+    def belong_to(self, user: int, group: int) -> None:
+        """Give the file to its users, where an administrator was the first to open it."""
+        if self._file is not None:
+            os.fchown(self._file, user, group)
 
     def close(self) -> None:
         """Close the file, which lets all locks go."""

@@ -11,8 +11,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
-from modelwatch.locks import OWNER_ONLY, Locks
-from modelwatch.spoolfile import APPLICATION, ForeignFileError, SpoolFile
+from modelwatch import place
+from modelwatch.locks import Locks
+from modelwatch.spoolfile import ForeignFileError, SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,7 +179,7 @@ class Spool:
         if self._inherited or self._pid != os.getpid():
             raise SpoolError(self.path, "it was in use when this process was forked")
         if self._file is not None:
-            if self._identity == _identity(self.path):
+            if self._identity == place.identity(self.path):
                 return self._file
             # Somebody removed or replaced it: what would be written now, nobody would find.
             self._close()
@@ -187,9 +188,11 @@ class Spool:
             raise SpoolError(self.path, self._fault)
         with contextlib.suppress(FileExistsError):
             self.path.parent.mkdir(mode=0o700, parents=True)
+        place.refuse_directory(self.path)
         self._locks.open()
         with self._locks.held(WRITER):
-            self._identity = _create(self.path)
+            self._identity = place.create(self.path)
+            place.refuse_others(self.path, self._locks)
             self._file = SpoolFile(str(self.path), self._max_bytes)
         return self._file
 
@@ -203,9 +206,9 @@ class Spool:
         """Begin anew where our own file is broken; a file of somebody else stays where it is."""
         self._close()
         with self._locks.held(WRITER):
-            if self._identity != _identity(self.path):
+            if self._identity != place.identity(self.path):
                 return f"{said}; another process has put it aside"
-            if not _is_ours(self.path):
+            if not place.is_ours(self.path):
                 self._again = time.monotonic() + AGAIN_SECONDS
                 return f"{said}; it is left as it is"
             for suffix in ("-wal", "-shm", ""):
@@ -256,27 +259,6 @@ class Spool:
 def _byte(to: Destination) -> int:
     """Return which byte of the lock file stands for a destination; the first is the writer's."""
     return 1 + zlib.crc32(f"{to.url}\n{to.path}\n".encode() + to.head)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _create(path: Path) -> tuple[int, int] | None:
-    """Make a file that its owner alone may read; what SQLite puts beside it is like it."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
-    return _identity(path)
-
-
-def _is_ours(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(72)
-    return head.startswith(b"SQLite format 3\0") and head[68:] == APPLICATION.to_bytes(4, "big")
 
 
 def _each(act: Callable[[Spool], None]) -> None:
