@@ -31,6 +31,7 @@ from service.ingest.examine import (
     read_tags,
     read_time,
     read_weight,
+    unknown_feature,
 )
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.times import Horizon, Kept, microseconds, to_seconds
@@ -237,9 +238,8 @@ class Codec:
             message = f"a record has at most {limits.MAX_FEATURES} features"
             raise RowError(Code.TOO_MANY_FEATURES, "features", message)
         if not self._features.keys() >= given.keys():
-            message = "the record has a feature that the version's schema lacks"
             unknown = tuple(name for name in given if name not in self._features)
-            raise RowError(Code.UNKNOWN_FEATURE, "features", message, unknown)
+            raise unknown_feature(unknown)
         wrong: WrongTypes = []
         values = tuple(_read(given.get(f.name), f, wrong) for f in self._columns)
         return values, wrong
@@ -253,8 +253,9 @@ class Codec:
         if not isinstance(given, dict):
             raise RowError(Code.BAD_FEATURES, ATTRIBUTIONS, "attributions is an object")
         if not self._attributions.keys() | self._ignored >= given.keys():
-            message = "the record has an attribution to a feature that the version's schema lacks"
-            raise RowError(Code.UNKNOWN_FEATURE, ATTRIBUTIONS, message)
+            known = self._attributions.keys() | self._ignored
+            unknown = tuple(name for name in given if name not in known)
+            raise unknown_feature(unknown, ATTRIBUTIONS)
         return tuple(_read(given.get(name), own, wrong) for name, own in self._attributions.items())
 
 

@@ -1,7 +1,7 @@
 """Records that are not plainly right: field by field, with a verdict for each fault.
 
 A feature of the wrong type costs the feature, anything else that is wrong costs the row.  No
-detail repeats what was sent; the names in it are of this interface or of the schema.
+detail repeats what was sent; names are of this interface, of the schema, or plain words.
 """
 
 import math
@@ -20,6 +20,7 @@ from service.registry.values import FeatureSpec, VersionSpec
 # Tab and the ends of lines are text; PostgreSQL stores no NUL, and the rest is never meant.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROL_IN_ID = re.compile("[\x00-\x1f]")
+_LONGEST_TOLD = 64
 
 PREDICTION_FIELDS = frozenset(
     {
@@ -84,6 +85,15 @@ def read_id(record: Mapping[str, Any]) -> str:
 def is_name(value: str) -> bool:
     """Say whether the name of a feature that nobody declared is short and plain text."""
     return 1 <= len(value) <= limits.MAX_ID and not _CONTROL_IN_ID.search(value)
+
+
+def unknown_feature(names: tuple[str, ...], part: str = "features") -> RowError:
+    """Refuse names that a schema lacks; the first is told if it is a plain word or some."""
+    first = names[0]
+    told = len(first) <= _LONGEST_TOLD and all(c.isalnum() or c in "_-. " for c in first)
+    more = f", nor {len(names) - 1} more" if len(names) > 1 else ""
+    message = f"the version's schema does not have this feature{more}"
+    return RowError(Code.UNKNOWN_FEATURE, first if told and first else part, message, names)
 
 
 def read_text(value: str, field: str) -> str:

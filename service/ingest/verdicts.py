@@ -64,7 +64,7 @@ class RowError(Exception):
         self.field = field
         self.detail = detail
         self.unknown = unknown
-        """Names of features that the schema lacks, to be counted and never repeated."""
+        """Names of features that the schema lacks, to be counted."""
 
 
 class Refusal(NamedTuple):

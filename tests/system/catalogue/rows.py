@@ -168,7 +168,7 @@ NAMES = (
     lookup(47, "60 kB", b"/v1/models/" + b"a" * 60_000),
 )
 FEATURES = (
-    *features(48, "unknown", "unknown-feature", b'{"income":1,"secret":2}', b"secret"),
+    *features(48, "unknown", "unknown-feature", b'{"income":1,"secret":2}'),
     *kept(
         49,
         "missing",
@@ -203,7 +203,7 @@ FEATURES = (
         54, "320", "unknown-feature", b"{%s}" % b",".join(b'"f%d":1' % i for i in range(320))
     ),
     *features(55, "1 MB name", "unknown-feature", b'{"%s":1}' % MEGABYTE, MEGABYTE[:500]),
-    *features(56, "__proto__", "unknown-feature", b'{"__proto__":{"x":1}}', b"__proto__"),
+    *features(56, "__proto__", "unknown-feature", b'{"__proto__":{"x":1}}'),
     *features(57, "1 MB", "string-too-long", b'{"region":"%s"}' % MEGABYTE, MEGABYTE[:500]),
     *features(57, "8193 bytes", "string-too-long", b'{"region":"%s"}' % (b"x" * 8_193)),
     *kept(

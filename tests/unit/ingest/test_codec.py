@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.ingest.codec import Codec, WrongTargetError
 from service.ingest.times import Horizon
-from service.ingest.verdicts import RowError, Verdicts
+from service.ingest.verdicts import Code, RowError, Verdicts
 from tests.unit.ingest.conftest import SPEC
 
 HORIZON = Horizon.at(datetime(2026, 6, 1, tzinfo=UTC))
@@ -185,3 +185,29 @@ def _more_features() -> Any:
         feature("age", "numeric", "n3", None, None, None),
         feature("plan", "categorical", "c2", None, None, None),
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "field"),
+    [
+        (["incme"], "incme"),
+        (["größe.m-2 "], "größe.m-2 "),
+        (["incme", "regon"], "incme"),
+        ([""], "features"),
+        (["a" * 64], "a" * 64),
+        (["a" * 65], "features"),
+        (["<b>x"], "features"),
+        (["a\x00b"], "features"),
+        (["a\u202eb"], "features"),
+        (["x'); DROP TABLE label; --"], "features"),
+    ],
+)
+def test_a_feature_that_no_schema_has_is_named_if_it_is_a_plain_word(
+    names: list[str], field: str
+) -> None:
+    record = {**RECORD, "features": {**RECORD["features"], **dict.fromkeys(names, 1)}}
+    owner = Verdicts(model="loans", version="7")
+    with pytest.raises(RowError) as refused:
+        CODEC.read(json.dumps(record).encode(), 0, HORIZON, owner, escapes=True)
+    assert (refused.value.code, refused.value.field) == (Code.UNKNOWN_FEATURE, field)
+    assert ("nor 1 more" in refused.value.detail) == (len(names) > 1)
