@@ -12,7 +12,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
 
 from service.access.tables import AuditEntry
+from service.db.visibility import only
+from service.errors import InvalidDocumentError
 from service.registry.endpoints import router as registry_router
+from service.registry.monitor import MonitorDocument
+from service.registry.monitoring import put_monitor
 from service.settings import Settings
 from service.web import install_problems
 from service.webhooks import service
@@ -169,6 +173,28 @@ def test_a_monitor_names_webhooks_that_there_are_and_keeps_them(client: TestClie
     assert client.delete("/v1/webhooks/ci").status_code == 204
     assert client.get("/v1/webhooks/ci").status_code == 404
     assert client.delete("/v1/webhooks/ci").status_code == 404
+
+
+def test_who_sees_a_few_models_learns_of_no_webhook(client: TestClient, sessions: Sessions) -> None:
+    client.put("/v1/models/loans", json={})
+    put(client)
+
+    def name(*webhooks: str) -> str:
+        document = MonitorDocument(model="loans", retraining={"webhooks": webhooks})
+        try:
+            with only(frozenset({"loans"})), sessions.begin() as session:
+                put_monitor(session, "loans", document)
+        except InvalidDocumentError as error:
+            return error.detail
+        return ""
+
+    there, near, nowhere = name("ci"), name("cii"), name("nowhere")
+    assert there == near == nowhere != ""
+    document = {"model": "loans", "retraining": {"webhooks": ["ci"]}}
+    assert client.put("/v1/models/loans/monitor", json=document).status_code == 200
+    # What a key of the whole service has put there may stay there, or go.
+    assert name("ci") == name() == ""
+    assert name("ci") == there
 
 
 def test_deliveries_are_listed_by_pages_and_replayed(
