@@ -78,7 +78,6 @@ def erase(
 
 def _references(session: Session, found: Found) -> None:
     """Take the subject out of the references, one at a time: each may be large."""
-    found.counts["reference_rows"] = 0
     for reference_id in list(session.scalars(select(Reference.id).order_by(Reference.id))):
         sample = reference_sample(session, reference_id)
         if SUBJECT not in pq.read_schema(io.BytesIO(sample)).names:
@@ -128,9 +127,9 @@ def _forget(session: Session, found: Found, model_id: int) -> None:
     gone = only_erased(session, model_id, values, kept)
     nearest = nearest_value(session, model_id, kept)
     counts = found.counts
-    counts["edges"] = counts.get("edges", 0) + forget_edges(session, model_id, gone, nearest)
-    counts["reports"] = counts.get("reports", 0) + _drop_cached(session, found, model_id)
-    counts["mentions"] = counts.get("mentions", 0) + scrub(session, model_id, gone)
+    counts["edges"] += forget_edges(session, model_id, gone, nearest)
+    counts["reports"] += _drop_cached(session, found, model_id)
+    counts["mentions"] += scrub(session, model_id, gone)
 
 
 def _drop_cached(session: Session, found: Found, model_id: int) -> int:

@@ -32,6 +32,12 @@ _KNOWN = text(
     "WHERE position(convert_to(to_json(i)::text, 'UTF8') IN answer) > 0)"
 )
 
+COUNTED = (
+    *("rows", "labels", "pending_labels", "identities", "known_batches", "dead_letters"),
+    *("pending_pairs", "reference_rows", "edges", "reports", "mentions", "buckets"),
+)
+"""What a receipt counts, whether there was any or none."""
+
 # What is in a slot comes by the slot, for versions may call it otherwise.
 SLOT = "#"
 
@@ -47,7 +53,7 @@ class Found:
     ids: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     values: Values = field(default_factory=dict)
     buckets: set[Item] = field(default_factory=set)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
 
 
 def names_of(session: Session, pseudonyms: Pseudonyms, subject: str) -> set[str]:
@@ -141,7 +147,7 @@ def _delete_predictions(
             start = bucket_start(row["ts"])
             found.buckets.add(Item(model_id, row["version_id"], start, start + BUCKET))
             _learn(found.values.setdefault(model_id, {}), row)
-    found.counts["rows"] = found.counts.get("rows", 0) + number
+    found.counts["rows"] += number
 
 
 def _learn(values: dict[str, set[Any]], row: Mapping[Any, Any]) -> None:
@@ -154,4 +160,4 @@ def _learn(values: dict[str, set[Any]], row: Mapping[Any, Any]) -> None:
 
 
 def _count(found: Found, name: str, gone: Any) -> None:
-    found.counts[name] = found.counts.get(name, 0) + gone.rowcount
+    found.counts[name] += gone.rowcount

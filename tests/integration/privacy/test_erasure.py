@@ -22,6 +22,7 @@ from service.foreign.tables import PendingPair
 from service.ingest.tables import DeadLetter, KnownBatch
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
+from service.runs.erasing_rows import COUNTED
 from service.runs.tables import Erasure, Measurement, Report, RowFinding, Window
 from tests.integration.privacy.conftest import PSEUDONYMS, Serve
 from tests.integration.runs.test_pipeline import Bench
@@ -252,7 +253,8 @@ def test_nobody_else_loses_a_row_and_other_windows_keep_their_revision(
     with psycopg.connect(database_url) as connection:
         query = "SELECT prediction_id, c1, n1 FROM prediction WHERE subject IS NULL ORDER BY 1"
         rows = connection.execute(query).fetchall()
-    erase(client, "nobody that was ever heard of")
+    nothing = erase(client, "nobody that was ever heard of")["counts"]
+    assert nothing == dict.fromkeys(COUNTED, 0)
     erase(client)
     bench.work()
     with psycopg.connect(database_url) as connection:
