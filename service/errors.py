@@ -13,6 +13,7 @@ ServiceError
 │   └── NotImplementedYetError  a part of the interface that this release does not have
 ├── RateLimitedError (429)      the key has sent its share; sent with Retry-After
 ├── BusyError (503)             too many rows in flight; sent with Retry-After
+├── NotReadyError (503)         about to stop, or the tables are not there; sent with Retry-After
 ├── DatabaseAwayError (503)     sent with Retry-After
 └── NotDurableError (503)       the database may lose what it commits
 
@@ -207,6 +208,18 @@ class BusyError(ServiceError):
     code = "busy"
     title = "Busy"
     retry_after = 1
+
+
+class NotReadyError(ServiceError):
+    """The process lives, but what it acknowledged now might be lost or never be judged."""
+
+    status = 503
+    code = "not-ready"
+    title = "Not ready"
+    retry_after = 2
+
+
+NOT_MIGRATED = "the database has not the tables of this release: run `modelwatch migrate`"
 
 
 class DatabaseAwayError(ServiceError):

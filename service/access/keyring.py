@@ -9,7 +9,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,7 +18,7 @@ from service.access.quotas import Meter
 from service.access.repository import live_keys, note_use
 from service.access.tables import ApiKey
 from service.access.tokens import digest_of, kid_of
-from service.errors import DatabaseAwayError, UnauthenticatedError
+from service.errors import NOT_MIGRATED, DatabaseAwayError, NotReadyError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class KeyRing:
         self._tried = _NEVER
         self._not_before = _NEVER
         self._failed = False
+        self._lacks_tables = False
+        self._lacks_tables = False
         self._pace = PACE_SECONDS
         self._load: asyncio.Task[bool] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -91,6 +93,8 @@ class KeyRing:
             If it is no key, or none that is live.
         DatabaseAwayError
             If it is not known here, and cannot be looked up.
+        NotReadyError
+        If there is nowhere to look it up: the database has not been migrated.
         """
         grant = self._check(token)
         if grant is not None and self._is_current():
@@ -102,7 +106,9 @@ class KeyRing:
         grant = self._check(token)
         if grant is not None:
             return grant
-        raise UnauthenticatedError if answered else DatabaseAwayError
+        if answered:
+            raise UnauthenticatedError
+        raise NotReadyError(NOT_MIGRATED) if self._lacks_tables else DatabaseAwayError
 
     def _check(self, token: bytes) -> Grant | None:
         """Find the key by its id, which stands third from the left between underscores."""
@@ -151,6 +157,7 @@ class KeyRing:
             if not self._failed:
                 log.warning("keys cannot be looked up: %s", type(error).__name__)
             self._failed = True
+            self._lacks_tables = isinstance(error, ProgrammingError)
             return False
         finally:
             self._load = None

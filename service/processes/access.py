@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -16,18 +17,26 @@ from service.clock import now
 from service.db.engine import make_engine
 from service.errors import ModelwatchSetupError, ServiceError
 from service.processes.database import DatabaseUnreachableError, reached, shown
-from service.registry.documents import read
+from service.registry.documents import hint, printable, read
 from service.registry.key_schemas import KeyDocument, RotationDocument
+from service.registry.tables import Model
 from service.settings import Settings
 
 _ACTOR = "cli"
 _HOUR = timedelta(hours=1)
 
 
-def create(settings: Settings, wish: Mapping[str, Any]) -> str:
-    """Make a key, and return its text."""
+def create(settings: Settings, wish: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Make a key; return its text, and what is odd about it."""
     with _transaction(settings, make=True) as session:
-        return service.create_key(session, _ACTOR, read(KeyDocument, dict(wish)).wish()).text
+        asked = read(KeyDocument, dict(wish)).wish()
+        known = list(session.scalars(select(Model.name)))
+        # A key may be made before its model is.
+        odd = [
+            f"There is no model {printable(name)} yet{hint(name, known)}"
+            for name in sorted(set(asked.models or ()) - set(known))
+        ]
+        return service.create_key(session, _ACTOR, asked).text, odd
 
 
 def rotate(settings: Settings, kid: str, grace: timedelta) -> str:

@@ -50,7 +50,9 @@ def create(*, data_dir: Path | None, expires: timedelta | None, **given: Any) ->
         "expires_in_days": None if expires is None else expires / timedelta(days=1),
     }
     settings = read_settings(data_dir=data_dir)
-    text = access.create(settings, wish)
+    text, odd = access.create(settings, wish)
+    for line in odd:
+        click.echo(line, err=True)
     if settings.database_url is None:
         click.echo(f"A key of the database in {settings.data_dir.expanduser()}.", err=True)
     click.echo("Keep this key; it is not shown again:", err=True)

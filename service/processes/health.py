@@ -7,18 +7,9 @@ from sqlalchemy import Engine, text
 
 from service.db.durability import LOSSY
 from service.db.revisions import is_migrated
-from service.errors import NotDurableError, ServiceError
+from service.errors import NOT_MIGRATED, NotDurableError, NotReadyError
 
 router = APIRouter(tags=["health"])
-
-
-class NotReadyError(ServiceError):
-    """The process lives, but what it acknowledged now might be lost or never be judged."""
-
-    status = 503
-    code = "not-ready"
-    title = "Not ready"
-    retry_after = 2
 
 
 @router.get("/healthz")
@@ -41,6 +32,5 @@ def readyz(request: Request) -> dict[str, Any]:
     if lossy:
         raise NotDurableError(lossy)
     if not migrated:
-        message = "the database has not the tables of this release: run `modelwatch migrate`"
-        raise NotReadyError(message)
+        raise NotReadyError(NOT_MIGRATED)
     return {"status": "ready"}

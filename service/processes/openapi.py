@@ -175,7 +175,10 @@ _NEVER = {
     ("put", "/v1/webhooks/{webhook}"): {"404 unknown-webhook"},
 }
 # What the gate and the scopes answer, before a route is asked.
-_KEYED = ("401 unauthenticated", "403 forbidden", "403 foreign-origin", "429 rate-limited")
+_KEYED = (
+    *("401 unauthenticated", "403 forbidden", "403 foreign-origin", "429 rate-limited"),
+    "503 not-ready",
+)
 
 
 class DocumentedApi(FastAPI):

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.db.embedded import EmbeddedPostgres
 from service.processes import cli as module
+from service.registry.schemas import ModelDocument
+from service.registry.service import put_model
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -42,6 +45,15 @@ def test_a_key_is_printed_once_and_alone(run: Run, database_url: str) -> None:
             rows = connection.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()
             assert rows
             assert secret not in json.dumps(rows)
+
+
+def test_a_model_that_is_not_there_is_told_of(run: Run, sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        put_model(session, "loans", ModelDocument())
+    code, out, err = run("key", "create", "--scope", "read", "--model", "loans", "--model", "loan")
+    assert (code, len(out.split())) == (0, 1)
+    assert "There is no model loan yet; did you mean 'loans'?" in err
+    assert err.count("There is no model") == 1
 
 
 def test_the_list_says_what_became_of_each_key(run: Run) -> None:

@@ -19,7 +19,7 @@ from service.access.service import revoke_key, rotate_key
 from service.access.tables import ApiKey
 from service.access.tokens import new_token
 from service.db.engine import make_engine, make_sessions
-from service.errors import DatabaseAwayError, UnauthenticatedError
+from service.errors import DatabaseAwayError, NotReadyError, UnauthenticatedError
 from tests.integration.access.conftest import MakeKey
 
 Check = Callable[[KeyRing], Awaitable[None]]
@@ -200,6 +200,18 @@ def test_known_keys_go_on_while_the_database_is_away_and_others_are_told_so(
 def test_a_start_without_a_database_is_no_401(make_key: MakeKey) -> None:
     token = make_key()
     with_ring(NOWHERE, lambda ring: refused(ring, token, by=DatabaseAwayError))
+
+
+def test_a_start_before_the_tables_are_there_is_no_401(cluster_url: str, make_key: MakeKey) -> None:
+    # The cluster's own database has no table.
+    engine = make_engine(cluster_url)
+
+    async def check(ring: KeyRing) -> None:
+        await refused(ring, make_key(), by=NotReadyError)
+        await refused(ring, "no key", by=UnauthenticatedError)
+
+    with_ring(make_sessions(engine), check)
+    engine.dispose()
 
 
 def test_a_thousand_guesses_ask_the_database_hardly_more_often_than_one(
