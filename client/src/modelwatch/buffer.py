@@ -27,7 +27,7 @@ class Buffer:
     """
 
     def __init__(self, rows: int, size: int, *, policy: str = "newest", ripe: int = 1) -> None:
-        self._limits = (rows, size)
+        self._most_rows, self._most_bytes = rows, size
         self._evicts = policy == "oldest"
         self._ripe = ripe
         self._lock = threading.RLock()
@@ -48,7 +48,8 @@ class Buffer:
         """Queue a record that is taken to have ``size`` bytes; return False when it was dropped."""
         with self._lock:
             self.offered += 1
-            if not self._has_room(size):
+            full = self.rows >= self._most_rows or self.bytes + size > self._most_bytes
+            if full and not self._make_room(size):
                 self.dropped += 1
                 return False
             self._lanes[lane].append((record, size, receipt))
@@ -86,8 +87,8 @@ class Buffer:
         self.rows -= len(entries)
         self.bytes -= sum(size for _, size, _ in entries)
 
-    def _has_room(self, size: int) -> bool:
-        rows, most = self._limits
+    def _make_room(self, size: int) -> bool:
+        rows, most = self._most_rows, self._most_bytes
         if size > most:
             return False
         while self.rows >= rows or self.bytes + size > most:

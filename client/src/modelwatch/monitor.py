@@ -14,7 +14,7 @@ from modelwatch.engine import Engine
 from modelwatch.errors import NotStoredError
 from modelwatch.ids import new_prediction_id
 from modelwatch.plan import make_plan, sample_rate
-from modelwatch.weighing import RECORD_BYTES, held, weigh
+from modelwatch.weighing import PLAIN, RECORD_BYTES, held, weigh
 
 if TYPE_CHECKING:
     import os
@@ -125,12 +125,15 @@ class Monitor:
                     return identity
                 weight = (1.0 if weight is None else weight) / self._rate
             copied = dict(features)
-            prediction, size = held(prediction)
-            size += RECORD_BYTES + weigh(copied)
+            size = RECORD_BYTES + weigh(copied)
+            # What most calls have costs them no call: at 500 a second each is in no cache.
+            if type(prediction) not in PLAIN:
+                prediction, more = held(prediction)
+                size += more
             # The time is fixed here, once: a retry must send the same record.
             record: Record = {
                 "prediction_id": identity,
-                "ts": _at(ts),
+                "ts": time.time() if ts is None else _at(ts),
                 "features": copied,
                 "prediction": prediction,
             }

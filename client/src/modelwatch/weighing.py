@@ -12,19 +12,19 @@ OTHER_BYTES = 256
 NUMPY_SCALARS = ("bool", "float", "int", "uint")
 
 # Grows by the scalars of numpy that a host uses: those few types, and then no more.
-_plain: set[type] = {float, int, bool, type(None)}
+PLAIN: set[type] = {float, int, bool, type(None)}
 
 
 def weigh(values: dict[str, Any]) -> int:
     """Return the size of a dictionary; containers in it are replaced by copies."""
     size = VALUE_BYTES * len(values)
-    if _plain.issuperset(map(type, values.values())):
+    if PLAIN.issuperset(map(type, values.values())):
         return size
     for name, value in values.items():
         kind = type(value)
         if kind is str:
             size += len(value)
-        elif kind not in _plain:
+        elif kind not in PLAIN:
             values[name], more = held(value)
             size += more
     return size
@@ -33,7 +33,7 @@ def weigh(values: dict[str, Any]) -> int:
 def held(value: Any) -> tuple[Any, int]:  # noqa: PLR0911 - one for each kind of value
     """Return a value as it is now, and its size: a host may go on to change a container."""
     kind = type(value)
-    if kind in _plain:
+    if kind in PLAIN:
         return value, ITEM_BYTES
     if isinstance(value, (str, bytes)):
         return value, ITEM_BYTES + len(value)
@@ -46,14 +46,14 @@ def held(value: Any) -> tuple[Any, int]:  # noqa: PLR0911 - one for each kind of
     if not isinstance(size, int):
         return value, OTHER_BYTES
     if kind.__module__ == "numpy" and kind.__name__.startswith(NUMPY_SCALARS):
-        _plain.add(kind)
+        PLAIN.add(kind)
         return value, ITEM_BYTES
     copy = getattr(value, "copy", None)
     return (copy() if callable(copy) else value), OTHER_BYTES + size
 
 
 def _listed(values: list[Any] | tuple[Any, ...]) -> tuple[list[Any], int]:
-    if _plain.issuperset(map(type, values)):
+    if PLAIN.issuperset(map(type, values)):
         return list(values), ITEM_BYTES * len(values)
     items = [held(value) for value in values]
     return [value for value, _ in items], sum(size for _, size in items)
