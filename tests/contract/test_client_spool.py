@@ -287,6 +287,22 @@ def test_a_directory_is_no_spool_and_gets_no_lock(folder: Path) -> None:
     assert [one.name for one in folder.iterdir()] == ["a"]
 
 
+def test_a_file_that_was_open_in_a_fork_is_not_used_by_the_child(spool: Spool) -> None:
+    spool.store([(LOANS, b"1")])
+    # As in a child of a fork that ran no hook before it.
+    spool.after_fork_in_child()
+    with pytest.raises(SpoolError, match="in use when this process was forked"):
+        spool.store([(LOANS, b"2")])
+
+
+def test_a_file_that_was_closed_in_a_fork_is_opened_by_the_child(spool: Spool) -> None:
+    spool.store([(LOANS, b"1")])
+    spool.close()
+    spool.after_fork_in_child()
+    spool.store([(LOANS, b"2")])
+    assert bodies(spool) == [b"1", b"2"]
+
+
 def test_the_spool_of_a_newer_release_is_refused(spool: Spool, path: Path) -> None:
     spool.store([(LOANS, b"1")])
     spool.close()

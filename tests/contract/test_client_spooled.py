@@ -320,8 +320,9 @@ def test_records_that_are_too_old_are_dropped_and_told(
 
 
 def _log_in_child(monitor: Monitor, first: int) -> None:
-    for row in range(first, first + 20):
+    for row in range(first, first + 19):
         monitor.log({"x": row}, 0)
+    monitor.log({"x": first + 19}, 0, durable=True)
     # Without a word to anybody, as a child of gunicorn that is told to go at once.
     until(lambda: monitor.stats()["queued_bytes"] == 0)
     os._exit(0)

@@ -244,7 +244,8 @@ class Spool:
 
     def after_fork_in_child(self) -> None:
         """Begin with nothing of the parent's."""
-        if self._file is not None or not self._held:
+        # Without the hook before it, of a fork that Python did not make, it may be open still.
+        if self._file is not None or (self._mutex.locked() and not self._held):
             self._inherited = True
             # To close it, or to have it collected, would be to use it.
             _never_closed.append(self._file)
