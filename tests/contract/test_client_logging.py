@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import inspect
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -313,6 +315,23 @@ def test_labels_are_never_sampled_away() -> None:
 def test_a_rate_that_is_none_is_told_at_once(rate: float) -> None:
     with pytest.raises(ValueError, match="sample is a rate"):
         Monitor("loans", "7", sample=rate)
+
+
+@pytest.mark.parametrize("name", ["max_rows", "max_bytes", "batch", "interval"])
+def test_a_limit_that_would_keep_all_records_back_is_told_at_once(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number above 0"):
+        Monitor("loans", "7", **{name: 0})  # type: ignore[arg-type]  # any of them
+
+
+def test_every_option_count_and_variable_is_in_the_readme() -> None:
+    page = (Path(CLIENT).parent / "README.md").read_text()
+    options = set(inspect.signature(Monitor).parameters) - {"model", "version"}
+    counts = set(Monitor("loans", "7").stats())
+    sources = "".join(path.read_text() for path in Path(CLIENT).rglob("*.py"))
+    variables = set(re.findall(r"\bMODELWATCH_[A-Z_]+", sources))
+    assert variables >= {"MODELWATCH_URL", "MODELWATCH_SAMPLE", "MODELWATCH_SPOOL"}
+    for name in options | counts | variables:
+        assert f"`{name}`" in page, name
 
 
 def test_what_is_redacted_is_seen_neither_by_the_server_nor_by_the_caller_s_thread(

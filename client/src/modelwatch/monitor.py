@@ -34,7 +34,7 @@ class Monitor:
     Raises
     ------
     ValueError
-        If ``mode``, ``policy`` or ``sample`` is none that there is.
+        If ``mode`` or ``policy`` is none that there is, or a number out of its range.
     """
 
     watch = adapters.watch

@@ -54,6 +54,10 @@ def make_plan(
     mode = mode or environment.get("MODELWATCH_MODE") or "on"
     _require("mode", mode, MODES)
     _require("policy", policy, POLICIES)
+    for name in ("max_rows", "max_bytes", "batch", "interval"):
+        if not others[name] > 0:
+            message = f"{name} is a number above 0"
+            raise ValueError(message)
     address = url or environment.get("MODELWATCH_URL") or DEFAULT_URL
     key = api_key or environment.get("MODELWATCH_API_KEY")
     place = spool or environment.get("MODELWATCH_SPOOL")
