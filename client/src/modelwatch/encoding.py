@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -72,11 +72,27 @@ def encode(record: dict[str, Any]) -> bytes:
     return text.encode()
 
 
-def time_text(ts: float | datetime) -> str:
-    """Return an instant as RFC 3339; a datetime without a zone is local time."""
-    at = ts if isinstance(ts, datetime) else datetime.fromtimestamp(ts, timezone.utc)
+def time_text(ts: Any) -> str:
+    """Return an instant as RFC 3339.
+
+    A ``datetime`` without a zone is local time; those of numpy and pandas are in UTC.
+    """
+    at = _of_numpy(ts) if _kind(ts) == "M" else ts
+    if not isinstance(at, datetime):
+        at = datetime.fromtimestamp(at, timezone.utc)
+    elif at.tzinfo is None and (at is not ts or hasattr(at, "to_datetime64")):
+        at = at.replace(tzinfo=timezone.utc)
     text = at.astimezone(timezone.utc).isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")
+
+
+def _kind(value: Any) -> str:
+    return getattr(getattr(value, "dtype", None), "kind", "")
+
+
+def _of_numpy(times: Any) -> Any:
+    """Return times or durations of numpy as those of Python, which have microseconds."""
+    return times.astype(f"{times.dtype.kind}8[us]").tolist()
 
 
 def _with_time(record: Record) -> Record:
@@ -87,31 +103,37 @@ def _with_time(record: Record) -> Record:
     return record
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+def _plain(value: Any) -> Any:
     """Return what JSON has instead of a value that it lacks."""
-    if isinstance(value, datetime):
-        return None if str(value) == "NaT" else time_text(value)
-    if isinstance(value, date):
-        return value.isoformat()
+    if isinstance(value, (date, timedelta)) or _kind(value) in {"M", "m"}:
+        return _temporal(value)
     if isinstance(value, Enum):
         return value.value
     # By their names: nothing is imported for a host that has none of it.
     name = type(value).__name__
-    if name in {"NAType", "NaTType"}:
+    if name == "NAType":
         return None
     if name in {"Decimal", "Fraction"}:
         return _finite(float(value))
-    if name == "UUID":
+    if name in {"UUID", "Period", "Interval"}:
         return str(value)
-    if getattr(getattr(value, "dtype", None), "kind", "") == "M" and not value.shape:
-        # A time of numpy is in UTC, and its text has no zone.
-        text = str(value.astype("datetime64[us]"))
-        return None if text == "NaT" else f"{text}Z"
     plain = getattr(value, "tolist", None)
     if callable(plain):
         return _plainly(plain())
     message = f"{type(value).__name__} is no JSON value"
     raise TypeError(message)
+
+
+def _temporal(value: Any) -> Any:
+    """Return a time as text, a duration in seconds, and null where it is missing."""
+    if getattr(value, "shape", ()):
+        return [_temporal(one) for one in value]
+    at = _of_numpy(value) if _kind(value) else value
+    if at is None or str(at) == "NaT":
+        return None
+    if isinstance(at, timedelta):
+        return at.total_seconds()
+    return time_text(value) if isinstance(at, datetime) else at.isoformat()
 
 
 _encode = json.JSONEncoder(
