@@ -174,8 +174,7 @@ def _table() -> Panel:
             "Performance": verdict,
             "Newest result": when,
         },
-        by="Health",
-        nothing="-",
+        by=[("Health", True)],
     )
 
 
@@ -214,7 +213,6 @@ def _over_time() -> list[Panel]:
                 "Severity": {**CELL, "mappings": severities(), "custom.width": 90},
                 "Action": {"mappings": texts(ACTIONS), "custom.width": 120},
             },
-            nothing="No alert fires",
         ),
         bars(
             "Features that drift, now",

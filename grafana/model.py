@@ -157,9 +157,7 @@ def _where() -> list[Panel]:
                 "Action": {"mappings": texts(ACTIONS), "custom.width": 130},
                 "Since": {"unit": "dateTimeFromNow", "custom.width": 130},
             },
-            by="Since",
-            descending=False,
-            nothing="No open incident",
+            by=[("Severity", False), ("Since", False)],
             to=[INCIDENTS],
         ),
         timeline(

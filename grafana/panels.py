@@ -246,14 +246,15 @@ def rows(
     names: Mapping[str, str] | None = None,
     hidden: Sequence[str] = (),
     overrides: Mapping[str, Properties] | None = None,
-    by: str | None = None,
-    descending: bool = True,
-    nothing: str = "Nothing",
+    by: Sequence[tuple[str, bool]] = (),
     to: Sequence[Link] = (),
 ) -> table.Panel:
-    """Return a table; ``names`` are its columns in order, under the names that people read."""
+    """Return a table; ``names`` are its columns in order, under the names that people read.
+
+    It is sorted ``by`` columns, each with whether it descends.  No value is an empty cell's.
+    """
     panel = _said(table.Panel(), title, description, queries, w, h, unit)
-    panel.color_scheme(fixed("text")).no_value(nothing).links(links(*to))
+    panel.color_scheme(fixed("text")).no_value("-").links(links(*to))
     panel.cell_height(c.TableCellHeight.SM).show_header(True)
     if len(queries) > 1:
         panel.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
@@ -265,8 +266,9 @@ def rows(
             "renameByName": {old: new for old, new in names.items() if old != new},
         }
         panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=organised))
-    if by is not None:
-        panel.sort_by([common.TableSortByFieldState().display_name(by).desc(descending)])
+    panel.sort_by(
+        [common.TableSortByFieldState().display_name(name).desc(down) for name, down in by]
+    )
     for name, found in (overrides or {}).items():
         panel.override_by_name(name, properties(found))
     return panel

@@ -142,7 +142,6 @@ def _columns() -> list[Panel]:
                     "custom.width": 80,
                 },
             },
-            nothing="-",
             to=[WINDOWS],
         ),
         heat_rows(

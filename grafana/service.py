@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
 from grafana import frame
 from grafana.palette import BAD, GOOD, NEUTRAL, STALE, WARN, steps
 from grafana.panels import Panel, heat_rows, lines, rows, styled, tile
@@ -147,7 +149,7 @@ def _ingest() -> list[Panel]:
         heat_rows(
             "Time to store a batch, all requests",
             "How many requests took how long.",
-            query(buckets, "{{le}}"),
+            query(buckets, "{{le}}").format(PromQueryFormat.HEATMAP),
             w=12,
             h=8,
             unit="short",

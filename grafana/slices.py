@@ -116,7 +116,7 @@ def _now() -> list[Panel]:
 def _slices() -> list[Panel]:
     over_time = lines(
         "$metric of slices",
-        "Measured on labelled rows, where a slice has enough of them; in black all rows.",
+        "Measured on labelled rows, where a slice has enough of them; beside them all rows.",
         query(either("slice_performance"), "{{slice}}"),
         query(" or ".join(_of_all()), "all rows", ref="B"),
         w=12,
@@ -172,22 +172,20 @@ def _now_by_slice() -> Panel:
         unit="short",
         names={
             "slice": "Slice",
-            "Value #A": "$metric",
+            "Value #A": "Value",
             "Value #B": "from",
             "Value #C": "to",
             "Value #D": "Limit",
             "Value #E": "Rows",
         },
         overrides={
-            "$metric": {"decimals": 3},
+            "Value": {"decimals": 3},
             "from": {"decimals": 3, "custom.width": 80},
             "to": {"decimals": 3, "custom.width": 80},
             "Limit": {"custom.width": 80, "noValue": "-"},
             "Rows": {"decimals": 0, "custom.width": 80},
         },
-        by="$metric",
-        descending=False,
-        nothing="-",
+        by=[("Value", False)],
         to=[WINDOWS],
     )
 
@@ -245,7 +243,6 @@ def _fairness() -> list[Panel]:
             h=9,
             unit="percentunit",
             overrides={"Rows": {"unit": "short"}, "Group": {"unit": "string"}},
-            nothing="-",
         ),
         ratio,
         lines(
@@ -282,7 +279,6 @@ def _found() -> list[Panel]:
                 "Reference": {"decimals": 3},
                 "p": {"unit": "sci", "decimals": 1},
             },
-            nothing="-",
             to=[WINDOWS],
         )
     ]

@@ -37,7 +37,7 @@ def performance() -> list[Panel]:
         "$metric on labelled rows, with its interval",
         "Measured once labels are in, at the time it became known. It alerts where it is worse "
         "than the limit by more than chance.",
-        query(either("performance"), "$metric"),
+        query(either("performance"), "measured"),
         query(either("performance_ci_upper"), "upper", ref="B"),
         query(either("performance_ci_lower"), "lower", ref="C"),
         query(either("performance_baseline"), "reference", ref="D"),
@@ -46,7 +46,7 @@ def performance() -> list[Panel]:
         h=9,
         to=[WINDOWS],
     )
-    styled(band(realised, "lower", "upper", NEUTRAL), "$metric", NEUTRAL)
+    styled(band(realised, "lower", "upper", NEUTRAL), "measured", NEUTRAL)
     styled(styled(realised, "reference", GOOD), "limit", BAD, dashed=True)
     estimated = lines(
         "$metric estimated before labels, with its interval",

@@ -201,6 +201,15 @@ def test_template_label_promql_rule_and_template_on_time_change_reload_rule(
 
 
 @every_dashboard
+def test_overrides_are_of_names_that_grafana_does_not_have_to_fill_in(
+    document: dict[str, Any],
+) -> None:
+    for panel in panels(document):
+        for override in panel["fieldConfig"]["overrides"]:
+            assert "$" not in override["matcher"]["options"]
+
+
+@every_dashboard
 def test_panel_datasource_rule(document: dict[str, Any]) -> None:
     for panel in panels(document):
         used = {json.dumps(each["datasource"]) for each in (panel, *panel["targets"])}
