@@ -203,7 +203,7 @@ def _classes() -> list[Panel]:
             top=1,
         ),
         lines(
-            "Room of recall to its floor",
+            "Room of classes to their floor",
             "Recall of each class less what it must not be significantly below.",
             query(f"{CLASS} ({recall}) - {CLASS} ({floor})", "{{class}}"),
             w=8,

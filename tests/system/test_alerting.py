@@ -1,6 +1,5 @@
 """From a drifting model to people, by the real Prometheus and Alertmanager, and back."""
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,13 +12,12 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-import yaml
 
 from tests.integration.webhooks.receiver import SECRET_KEY, Receiver
+from tests.system.configuration import hurried_rules, process, shipped, write
 from tests.system.harness import Service, eventually, free_port, running
 from tests.system.replays import Replay, register, send_labels, send_predictions
 
-PROMETHEUS = Path(__file__).parents[2] / "prometheus"
 ROWS = 600
 # For hangs: the whole way takes some 20 s on free cores.
 PATIENCE = 120.0
@@ -33,40 +31,6 @@ pytestmark = pytest.mark.skipif(
     reason="Prometheus or Alertmanager is not installed"
     " (Debian: apt-get install prometheus prometheus-alertmanager)",
 )
-
-
-@contextmanager
-def process(log: Path, *command: str) -> Iterator[None]:
-    with log.open("w") as output:
-        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield
-        assert started.poll() is None, log.read_text()[-2000:]
-    finally:
-        started.terminate()
-        started.wait(timeout=20)
-
-
-def shipped(name: str) -> Any:
-    return yaml.safe_load((PROMETHEUS / name).read_text())
-
-
-def write(path: Path, document: Any) -> Path:
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-def hurried_rules(folder: Path) -> list[str]:
-    """Return the shipped rules, without their patience."""
-    written = []
-    for path in sorted((PROMETHEUS / "rules").glob("*.yml")):
-        document = yaml.safe_load(path.read_text())
-        for group in document["groups"]:
-            for rule in group["rules"]:
-                rule.pop("for", None)
-                rule.pop("keep_firing_for", None)
-        written.append(str(write(folder / path.name, document)))
-    return written
 
 
 @contextmanager
