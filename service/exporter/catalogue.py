@@ -122,7 +122,10 @@ PER_VERSION = (
         "calibration_drift_ratio",
         "Mean difference of the share of positives and their probability, beyond chance.",
     ),
-    _of_version("label_coverage_ratio", "Share of the newest labelled window that has labels."),
+    _of_version(
+        "label_coverage_ratio",
+        "Share of labelled rows in the newest window that labels judge, or should judge by now.",
+    ),
     _of_version(
         "label_coverage_floor_ratio", "Label coverage under which performance is not judged."
     ),

@@ -1,10 +1,10 @@
 """Recorded results as samples: rows of the database in, one exposition out."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,12 @@ from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument
 from service.runs.tables import Window
 
+T = TypeVar("T")
+
 BUDGET = 50_000
+# So many samples are a third of a millisecond's work.
+REST_AFTER = 32
+REST_SECONDS = 0.001
 
 STATES = ("open", "acknowledged", "retraining", "resolved", "dismissed")
 QUEUES = (
@@ -38,24 +43,22 @@ FAMILY_OF_VERDICT = {
 EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 2_678_400}
 
 
-def collect(session: Session, *, budget: int = BUDGET) -> bytes:
-    """Render the newest results of every live version.
+def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
+    """Render the newest results of every live version; it takes its time.
 
     The last value stays while the version is live, for a series that vanishes resolves its alert;
     the age of a result is a metric of its own.
     """
-    began = time.perf_counter()
-    read = _read(session)
     essential: list[Sample] = []
     slices: list[Sample] = []
     classes: list[Sample] = []
     features: list[tuple[float, Sample]] = []
     for version in read.versions:
-        essential.extend(_of_version(read, version))
-        slices.extend(_of_slices(read, version))
-        classes.extend(_of_classes(read, version))
-        features.extend(_of_features(read, version))
-    service = list(_of_service(session))
+        essential.extend(_paced(_of_version(read, version)))
+        slices.extend(_paced(_of_slices(read, version)))
+        classes.extend(_paced(_of_classes(read, version)))
+        features.extend(_paced(_of_features(read, version)))
+    service = read.service
     # The four samples of the export itself are not there yet.
     kept, dropped = within_budget(
         [*service, *essential, *slices, *classes], features, max(budget - _OWN, len(service))
@@ -63,17 +66,30 @@ def collect(session: Session, *, budget: int = BUDGET) -> bytes:
     kept += [
         Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
         Sample("modelwatch_export_series_dropped", (), float(dropped)),
-        Sample("modelwatch_export_refresh_timestamp_seconds", (), clock.now().timestamp()),
-        Sample("modelwatch_export_refresh_duration_seconds", (), time.perf_counter() - began),
+        Sample("modelwatch_export_refresh_timestamp_seconds", (), read.at.timestamp()),
+        Sample("modelwatch_export_refresh_duration_seconds", (), time.monotonic() - read.began),
     ]
-    return render(kept)
+    return render(kept, _paced)
+
+
+def _paced(found: Iterable[T]) -> Iterator[T]:
+    """Yield everything, and rest now and then: ingest waits for the interpreter meanwhile."""
+    for count, one in enumerate(found):
+        if count % REST_AFTER == 0:
+            time.sleep(REST_SECONDS)
+        yield one
 
 
 _OWN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Results:
+    """What the database says of live versions and of the service, and when it was asked."""
+
+    began: float
+    at: datetime
+    service: Sequence[Sample]
     versions: Sequence[LiveVersion]
     windows: Mapping[tuple[int, str], Window]
     measured: Mapping[int, Sequence[Any]]
@@ -82,13 +98,22 @@ class _Read:
     requests: Mapping[tuple[int, str], int]
     incidents: Mapping[int, Sequence[tuple[datetime, tuple[str, ...]]]]
     in_a_row: Mapping[int, Mapping[str, int]]
+    monitors: Mapping[int, MonitorDocument]
+    coverages: Mapping[int, tuple[datetime, float]]
 
 
-def _read(session: Session) -> _Read:
+def read_results(session: Session) -> Results:
+    """Read all that is exported; nothing of the session is needed afterwards."""
+    began, at = time.monotonic(), clock.now()
     versions = repository.live_versions(session)
     ids = [version.id for version in versions]
     windows = repository.latest_windows(session, ids)
-    return _Read(
+    monitors = {version.id: _monitor_of(version) for version in versions}
+    horizons = {i: m.performance.label_horizon for i, m in monitors.items()}
+    return Results(
+        began=began,
+        at=at,
+        service=list(_of_service(session)),
         versions=versions,
         windows=windows,
         measured=repository.measurements_of(session, [w.id for w in windows.values()]),
@@ -99,6 +124,8 @@ def _read(session: Session) -> _Read:
         requests=repository.request_counts(session, ids),
         incidents=repository.open_incidents(session, ids),
         in_a_row=repository.drifting_in_a_row(session, ids),
+        monitors=monitors,
+        coverages=repository.mature_coverages(session, horizons),
     )
 
 
@@ -115,9 +142,9 @@ def _of_service(session: Session) -> Iterator[Sample]:
         yield Sample("modelwatch_job_oldest_pending_age_seconds", (queue,), max(age, 0.0))
 
 
-def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+def _of_version(read: Results, version: LiveVersion) -> Iterator[Sample]:
     own = (version.model, version.version)
-    monitor = _monitor_of(version)
+    monitor = read.monitors[version.id]
 
     def sample(name: str, value: float, *metric_labels: str) -> Sample:
         return Sample(f"modelwatch_{name}", (*own, *metric_labels), float(value))
@@ -134,6 +161,7 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
     for since, metric_labels in read.incidents.get(version.id, ()):
         yield sample("incident_open", 1, *metric_labels)
         yield sample("incident_since_timestamp_seconds", since.timestamp(), *metric_labels)
+    yield from _late_labels(read, version)
     for family in ("data", "estimate", "performance"):
         window = read.windows.get((version.id, family))
         if window is None:
@@ -148,15 +176,25 @@ def _of_version(read: _Read, version: LiveVersion) -> Iterator[Sample]:
         yield from model_samples(own, family, measured, monitor.performance.tolerance)
 
 
-def _of_slices(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+def _late_labels(read: Results, version: LiveVersion) -> Iterator[Sample]:
+    """Yield the coverage of a window that should have its labels, and is not judged by them yet."""
+    judged = read.windows.get((version.id, "performance"))
+    end, coverage = read.coverages.get(version.id, (None, 0.0))
+    if end is not None and (judged is None or judged.end < end):
+        # What comes later of the same metric does not count.
+        own = (version.model, version.version)
+        yield Sample("modelwatch_label_coverage_ratio", own, coverage)
+
+
+def _of_slices(read: Results, version: LiveVersion) -> Iterator[Sample]:
     window = read.windows.get((version.id, "performance"))
     if window is not None:
         own = (version.model, version.version)
         found = read.slices.get(window.id, ())
-        yield from slice_samples(own, found, _monitor_of(version).slices)
+        yield from slice_samples(own, found, read.monitors[version.id].slices)
 
 
-def _of_classes(read: _Read, version: LiveVersion) -> Iterator[Sample]:
+def _of_classes(read: Results, version: LiveVersion) -> Iterator[Sample]:
     own = (version.model, version.version)
     for family, samples in (("performance", class_samples), ("data", share_samples)):
         window = read.windows.get((version.id, family))
@@ -174,7 +212,7 @@ def _monitor_of(version: LiveVersion) -> MonitorDocument:
     return read_stored(MonitorDocument, version.monitor or {"model": version.model})
 
 
-def _of_features(read: _Read, version: LiveVersion) -> Iterator[tuple[float, Sample]]:
+def _of_features(read: Results, version: LiveVersion) -> Iterator[tuple[float, Sample]]:
     window = read.windows.get((version.id, "data"))
     if window is None:
         return

@@ -1,7 +1,7 @@
 """Samples to the text format, within the series budget (pure)."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ def within_budget(
     Those of models come first; those of features follow by their importance, most important
     first, so that a wide model costs its own tail and not another model's verdict.
     """
-    ranked = sorted(features, key=lambda found: (-found[0], found[1].label_values))
+    ranked = sorted(features, key=lambda found: -found[0])
     # One series twice would make Prometheus refuse the whole exposition; the first one counts.
     unique: dict[tuple[str, tuple[str, ...]], Sample] = {}
     for sample in (*essential, *(sample for _, sample in ranked)):
@@ -36,27 +36,30 @@ def within_budget(
     return wanted[:budget], max(len(wanted) - budget, 0)
 
 
-def render(samples: Iterable[Sample]) -> bytes:
+Pace = Callable[[Iterable[Sample]], Iterable[Sample]]
+
+
+def render(samples: Iterable[Sample], pace: Pace = iter) -> bytes:
     """Render the samples in Prometheus' text format 0.0.4, in the catalogue's order.
 
-    The client library takes ten times as long for 50,000 series.
+    The client library takes ten times as long for 50,000 series.  ``pace`` may take a rest.
     """
     by_name: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_name[sample.name].append(sample)
-    lines: list[str] = []
+    parts: list[bytes] = []
     for name, spec in CATALOGUE.items():
         found = by_name.pop(name, None)
         if found is None:
             continue
-        lines.append(f"# HELP {name} {spec.meaning}")
-        lines.append(f"# TYPE {name} {spec.type}")
+        lines = [f"# HELP {name} {spec.meaning}", f"# TYPE {name} {spec.type}"]
         keys = spec.metric_labels
-        lines.extend(_line(name, keys, sample) for sample in found)
+        lines.extend(_line(name, keys, sample) for sample in pace(found))
+        parts.append("\n".join([*lines, ""]).encode())
     if by_name:
         message = f"not in the catalogue: {', '.join(by_name)}"
         raise KeyError(message)
-    return ("\n".join(lines) + "\n").encode()
+    return b"".join(parts)
 
 
 def only_of(content: bytes, models: Collection[str]) -> bytes:

@@ -1,9 +1,11 @@
 """Recorded results are exported as they are; a scrape neither waits nor forgets."""
 
+import re
 import subprocess
 import threading
 import time
 import warnings
+from datetime import timedelta
 from shutil import which
 from typing import Any
 
@@ -15,14 +17,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service import telemetry
 from service.exporter.catalogue import CATALOGUE
-from service.exporter.collector import collect
+from service.exporter.collector import BUDGET, read_results, render_results
 from service.exporter.endpoints import router
 from service.exporter.refresher import ResultsRefresher
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.registry.tables import Version
-from service.runs.tables import Window
+from service.runs.tables import LatestWindow, Window
 from service.web import install_problems
+from tests.conftest import sized
+from tests.integration.fleet import seed_fleet
 from tests.integration.seeded import (
     DAY,
     HOSTILE,
@@ -42,6 +46,8 @@ with warnings.catch_warnings():
     from fastapi.testclient import TestClient
 
 Sessions = sessionmaker[Session]
+# The clock of whoever runs this need not have come to the seeded days.
+YEARS = timedelta(days=800)
 
 
 def exported(content: bytes) -> dict[tuple[Any, ...], float]:
@@ -57,7 +63,7 @@ def exported(content: bytes) -> dict[tuple[Any, ...], float]:
 
 def collected(sessions: Sessions, **options: Any) -> dict[tuple[Any, ...], float]:
     with sessions() as session:
-        return exported(collect(session, **options))
+        return exported(render_results(read_results(session), **options))
 
 
 def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_are_not(
@@ -119,6 +125,22 @@ def test_how_long_a_model_may_be_silent_follows_its_monitor(
     with sessions.begin() as session:
         put_monitor(session, "loans", MonitorDocument.model_validate(document))
     assert collected(sessions)["expected_prediction_interval_seconds",] == expected
+
+
+@pytest.mark.parametrize(("horizon", "expected"), [("1d", 0.25), ("3000d", 0.82), (None, 0.82)])
+def test_labels_that_should_be_in_by_now_count_though_they_judge_nothing(
+    sessions: Sessions, horizon: str | None, expected: float
+) -> None:
+    version = seed(sessions)
+    document = {"model": "loans", "performance": {"label_horizon": horizon}}
+    with sessions.begin() as session:
+        put_monitor(session, "loans", MonitorDocument.model_validate(document))
+        add_window(session, version, 1, label_coverage=0.25)
+    with sessions.begin() as session:
+        for table in (Window, LatestWindow):
+            moved = {"start": table.start - YEARS, "end": table.end - YEARS}
+            session.execute(update(table).values(moved))
+    assert collected(sessions)["label_coverage_ratio",] == expected
 
 
 def test_declared_slices_are_exported_and_found_ones_are_not(sessions: Sessions) -> None:
@@ -200,11 +222,11 @@ def test_the_newest_results_of_a_live_version_are_exported(sessions: Sessions) -
 def test_a_version_that_is_retired_vanishes(sessions: Sessions) -> None:
     seed(sessions)
     with sessions() as session:
-        assert b'model_version="6"' not in collect(session)
+        assert b'model_version="6"' not in render_results(read_results(session))
     with sessions.begin() as session:
         session.execute(update(Version).values(stage="retired"))
     with sessions() as session:
-        assert b"model_version" not in collect(session)
+        assert b"model_version" not in render_results(read_results(session))
 
 
 def test_a_new_revision_replaces_what_was_exported(sessions: Sessions) -> None:
@@ -241,6 +263,28 @@ def test_the_time_of_the_newest_prediction_is_read_across_partitions(sessions: S
                 )
             )
     assert collected(sessions)["last_prediction_timestamp_seconds",] == START.timestamp()
+
+
+def test_a_fleet_is_within_the_budget_and_vanishes_from_its_least_important_end(
+    sessions: Sessions,
+) -> None:
+    models, features = sized(default=10, full=100), 50
+    seed_fleet(sessions, models=models, features=features, slices=10)
+    with sessions() as session:
+        results = read_results(session)
+    everything = render_results(results)
+    count = everything.decode().count("\nmodelwatch_")
+    # The other figure: 100 models of this width.
+    assert 100 * count / models < BUDGET
+    assert b"modelwatch_export_series_dropped 0.0\n" in everything
+    cut = render_results(results, budget=count // 2).decode()
+    assert cut.count("\nmodelwatch_") == count // 2
+    assert f"modelwatch_export_series_dropped {float(count - count // 2)}\n" in cut
+    for name in ("modelwatch_slice_rows", "modelwatch_class_recall_ratio", "modelwatch_verdict"):
+        assert cut.count(f"\n{name}{{") == everything.decode().count(f"\n{name}{{")
+    scores = re.findall(r'\nmodelwatch_feature_drift_score\{.*?feature="(\w+)"', cut)
+    assert set(scores) == {f"feature_{n:02}" for n in range(len(set(scores)))}
+    assert 0 < len(set(scores)) < features
 
 
 def test_the_budget_is_kept_and_what_is_left_out_is_counted(sessions: Sessions) -> None:
