@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from grafana_foundation_sdk.builders import (
+    barchart,
     bargauge,
     common,
     heatmap,
@@ -27,6 +28,7 @@ Link: TypeAlias = tuple[str, str]
 Properties: TypeAlias = Mapping[str, object]
 Kind = TypeVar(
     "Kind",
+    barchart.Panel,
     bargauge.Panel,
     heatmap.Panel,
     stat.Panel,
@@ -62,6 +64,11 @@ def _said(
 def properties(found: Properties) -> list[model.DynamicConfigValue]:
     """Return the properties of an override."""
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in found.items()]
+
+
+def _legend() -> common.VizLegendOptions:
+    found = common.VizLegendOptions().display_mode(c.LegendDisplayMode.LIST)
+    return found.placement(c.LegendPlacement.BOTTOM).show_legend(True).calcs([])
 
 
 def tile(
@@ -121,13 +128,7 @@ def lines(
     panel.tooltip(
         common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
     )
-    return panel.legend(
-        common.VizLegendOptions()
-        .display_mode(c.LegendDisplayMode.LIST)
-        .placement(c.LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
+    return panel.legend(_legend())
 
 
 def band(panel: timeseries.Panel, low: str, high: str, color: str) -> timeseries.Panel:
@@ -169,13 +170,7 @@ def timeline(
     panel.mappings(words(dict(meaning)) if meaning else []).links(links(*to))
     panel.show_value(c.VisibilityMode.AUTO if colors else c.VisibilityMode.NEVER)
     panel.merge_values(True).row_height(0.85).line_width(0).fill_opacity(85)
-    return panel.legend(
-        common.VizLegendOptions()
-        .display_mode(c.LegendDisplayMode.LIST)
-        .placement(c.LegendPlacement.BOTTOM)
-        .show_legend(meaning is not None)
-        .calcs([])
-    )
+    return panel.legend(_legend().show_legend(meaning is not None))
 
 
 def heat_rows(
@@ -234,6 +229,32 @@ def bars(
     panel.value_mode(c.BarGaugeValueMode.COLOR).name_placement(c.BarGaugeNamePlacement.LEFT)
     panel.show_unfilled(True).sizing(c.BarGaugeSizing.AUTO).min_viz_height(14).min_viz_width(8)
     return panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+
+
+def pairs(
+    title: str,
+    description: str,
+    *queries: Builder[Any],
+    w: int,
+    h: int = 8,
+    unit: str = "short",
+    by: str,
+    names: Sequence[tuple[str, str]],
+) -> barchart.Panel:
+    """Return a group of bars for each value of a label: one for each query, named and coloured."""
+    panel = _said(barchart.Panel(), title, description, queries, w, h, unit)
+    panel.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+    values = [f"Value #{chr(ord('A') + place)}" for place in range(len(names))]
+    organised = {
+        "excludeByName": {"Time": True},
+        "indexByName": {name: place for place, name in enumerate([by, *values])},
+        "renameByName": {old: new for old, (new, _) in zip(values, names, strict=True)},
+    }
+    panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=organised))
+    for name, color in names:
+        panel.override_by_name(name, properties({"color": {"mode": "fixed", "fixedColor": color}}))
+    panel.x_field(by).min(0).group_width(0.8).bar_width(0.95).fill_opacity(80)
+    return panel.legend(_legend())
 
 
 def rows(

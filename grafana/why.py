@@ -2,7 +2,7 @@
 
 from grafana import frame
 from grafana.palette import BAD, GOOD, NEUTRAL, WARN, WATCH, steps
-from grafana.panels import Panel, band, bars, heat_rows, lines, styled, timeline
+from grafana.panels import Panel, band, bars, heat_rows, lines, pairs, styled, timeline
 from grafana.sources import metric, query
 from service.detection.metrics import HIGHER_IS_WORSE
 
@@ -134,14 +134,16 @@ def _of_predictions() -> list[Panel]:
             unit="percentunit",
             scheme="Blues",
         ),
-        bars(
+        pairs(
             "Predictions and the reference, now",
             "Share of predictions in each bucket of the newest window, and in the reference.",
-            query(share, "{{bucket}}", now=True),
-            query(reference, "{{bucket}}: reference", ref="B", now=True),
+            query(share, table=True),
+            query(reference, ref="B", table=True),
             w=10,
             h=9,
             unit="percentunit",
+            by="bucket",
+            names=[("now", NEUTRAL), ("reference", GOOD)],
         ),
     ]
 
