@@ -43,11 +43,16 @@ class Store(Link):
     def commit(self, batches: Sequence[Batch]) -> None:
         """Store all batches and complete their verdicts, or raise ``DatabaseAwayError``.
 
-        A row that only the database refuses is searched by halving; the others are stored.
+        A row that only the database refuses is searched by halving; the others are stored.  That
+        takes a transaction or two for each halving and refused row: thousands where many are
+        refused, so that it ends after a while, and what is still among them is refused as such.
         """
         self.begin()
         pieces = [list(batches)]
-        while pieces:
+        refused: list[Batch] = []
+        while pieces or refused:
+            if not pieces:
+                pieces, refused = [refused], []
             piece = pieces.pop()
             try:
                 self._commit_piece(piece)
@@ -61,7 +66,7 @@ class Store(Link):
                 elif len(piece[0]):
                     state = error.sqlstate or "XX000"
                     _log.warning("rows refused by the database", extra={"state": state})
-                    pieces.append([refuse(piece[0], state)])
+                    refused.append(refuse(piece[0], state))
                 else:
                     raise DatabaseAwayError from error
 

@@ -281,7 +281,13 @@ def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
 
 def refuse(batch: Batch, state: str) -> Batch:
     """Refuse what is left of a batch; the rest of it keeps the letters and counts the faults."""
-    error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
+    message = "the database refuses the row"
+    if len(batch) > 1:
+        message = (
+            "the database refuses so many rows of the request that there was no time to find them"
+            " all; this one is among those that were not tried alone: send it in a smaller request"
+        )
+    error = RowError(Code.DATABASE_REFUSED, None, message)
     kept: list[Letter] = []
     for item in _items(batch):
         batch.verdicts.refuse(item.index, item.prediction_id, error, item.model)

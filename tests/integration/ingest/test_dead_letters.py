@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.ingest import limits
+from service.ingest import limits, store
 from service.ingest.known import Forgetting
 from service.ingest.rows import Layout
 from service.registry.privacy import pseudonyms_of
@@ -70,6 +70,30 @@ def test_of_a_whole_batch_only_the_rows_that_the_database_refuses_are_missing(
         letters = api.query("SELECT prediction_id, state, kind, version_id FROM dead_letter")
         assert {row[0] for row in letters} == {f"bad{i}" for i in bad}
         assert {row[1:3] for row in letters} == {("22021", "predictions")}
+
+    run(body)
+
+
+def test_where_there_is_no_time_to_find_them_the_others_are_told_so_and_can_be_sent_again(
+    run: Run, no_validator: pytest.MonkeyPatch
+) -> None:
+    no_validator.setattr(store, "_SEARCH_SECONDS", -1.0)
+
+    async def body(api: Api) -> None:
+        ids = ["bad", *(f"good{i}" for i in range(9))]
+        mixed, other = await asyncio.gather(
+            api.predictions(*map(a_prediction, ids)), api.predictions(a_prediction("other"))
+        )
+        assert other.json()["accepted"] == 1
+        rejected = mixed.json()["rejected"]
+        assert len(rejected) == 10
+        assert {row["code"] for row in rejected} == {"database-refused"}
+        assert all("not tried alone" in row["detail"] for row in rejected)
+        again = await api.predictions(*map(a_prediction, ids[1:]))
+        assert again.json()["accepted"] == 9
+        alone = await api.predictions(a_prediction("bad"))
+        assert alone.json()["rejected"][0]["detail"] == "the database refuses the row"
+        assert api.count("prediction") == 10
 
     run(body)
 
