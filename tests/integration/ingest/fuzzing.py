@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import itertools
 import json
+import math
 import sys
 import tempfile
 import time
@@ -141,11 +142,19 @@ class Fuzz:
     def sent_in(self, request: Request) -> int:
         return records_in(request)
 
-    async def run(self, count: int, told: Callable[[int, int], None] = lambda *_: None) -> None:
+    async def run(
+        self,
+        count: int,
+        told: Callable[[int, int], None] = lambda *_: None,
+        *,
+        until: float = math.inf,
+    ) -> None:
         left = iter(range(count))
 
         async def one_by_one() -> None:
             for number in left:
+                if time.monotonic() > until:
+                    return
                 await self.once(self.mutator.request())
                 # What is refused at once gives the loop no turn, and others wait for theirs.
                 await asyncio.sleep(0)
@@ -231,7 +240,12 @@ def _hold(truth: object, promise: str) -> None:
 
 
 def fuzz(
-    url: str, count: int, *, seed: int, told: Callable[[int, int], None] = lambda *_: None
+    url: str,
+    count: int,
+    *,
+    seed: int,
+    told: Callable[[int, int], None] = lambda *_: None,
+    until: float = math.inf,
 ) -> Fuzz:
     """Send many requests to the application over a database; return what came of it."""
     app = create_app(Settings(_env_file=None, database_url=SecretStr(url)), keyless=True)
@@ -239,7 +253,7 @@ def fuzz(
 
     async def inside() -> None:
         async with app.router.lifespan_context(app):
-            await found.run(count, told)
+            await found.run(count, told, until=until)
 
     uvloop.run(inside())
     return found
@@ -253,6 +267,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         postgres = EmbeddedPostgres(Path(directory))
@@ -263,8 +278,10 @@ def main() -> int:
             register(make_sessions(engine))
             engine.dispose()
             started = time.monotonic()
-            found = fuzz(url, given.requests, seed=given.seed, told=_progress)
-            print(f"{given.requests:,} requests in {time.monotonic() - started:,.0f} s")
+            until = started + 60 * given.minutes
+            found = fuzz(url, given.requests, seed=given.seed, told=_progress, until=until)
+            sent = found.answers.total() + len(found.broken)
+            print(f"{sent:,} requests in {time.monotonic() - started:,.0f} s")
             print(found.report())
             found.compare(url)
         finally:
