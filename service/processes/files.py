@@ -29,6 +29,8 @@ class File:
     address: str
     size: int
     opener: Callable[[], BinaryIO]
+    path: Path | None = None
+    """Where it is, if it is on this machine."""
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class _Inflated(gzip.GzipFile):
 
 def local_file(path: Path) -> File:
     """Return a file of this machine."""
-    return File(str(path), path.stat().st_size, lambda: path.open("rb"))
+    return File(str(path), path.stat().st_size, lambda: path.open("rb"), path)
 
 
 def find_files(address: str) -> list[File]:

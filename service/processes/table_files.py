@@ -26,10 +26,11 @@ def count_rows(file: File) -> int | None:
 
 def column_names(file: File) -> list[str]:
     """Return the names of the file's columns."""
-    with readable(file, _KINDS), file.open() as opened:
+    with readable(file, _KINDS):
         if _is_parquet(file):
-            return list(pyarrow.parquet.read_schema(opened).names)
-        with _reader(file, opened) as reader:
+            with file.open() as opened:
+                return list(pyarrow.parquet.read_schema(opened).names)
+        with _stream(file) as opened, _reader(file, opened) as reader:
             return list(reader.schema.names)
 
 
@@ -91,7 +92,19 @@ def _is_parquet(file: File) -> bool:
     return file.suffix in {".parquet", ".pq"}
 
 
-def _reader(file: File, opened: BinaryIO) -> Any:
+def _stream(file: File) -> BinaryIO | pa.NativeFile:
+    """Open a file for a reader that reads ahead, in threads of its own.
+
+    One that comes back to Python while the interpreter ends aborts the process.  So what is on
+    this machine is read without Python.
+    """
+    if file.path is None:
+        return file.open()
+    raw = pa.OSFile(str(file.path))
+    return pa.CompressedInputStream(raw, "gzip") if file.compressed else raw
+
+
+def _reader(file: File, opened: Any) -> Any:
     """Read CSV or JSON lines as they come."""
     if file.suffix in LINES:
         return pyarrow.json.open_json(opened)
@@ -99,10 +112,9 @@ def _reader(file: File, opened: BinaryIO) -> Any:
 
 
 def _batches(file: File, rows: int) -> Iterator[pa.RecordBatch]:
-    with file.open() as opened:
-        if _is_parquet(file):
-            with pyarrow.parquet.ParquetFile(opened) as table:
-                yield from table.iter_batches(rows)
-        else:
-            with _reader(file, opened) as reader:
-                yield from reader
+    if _is_parquet(file):
+        with file.open() as opened, pyarrow.parquet.ParquetFile(opened) as table:
+            yield from table.iter_batches(rows)
+    else:
+        with _stream(file) as opened, _reader(file, opened) as reader:
+            yield from reader

@@ -3,14 +3,17 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from service.processes.files import SourceError, find_files, local_file
 from service.processes.line_files import by_hour, detect, hour_of, in_turns, parcels
+from service.processes.table_files import column_names, pieces
 
 
 def written(folder: Path, **contents: str) -> None:
@@ -145,3 +148,19 @@ def test_files_of_one_hour_are_read_in_turns(tmp_path: Path) -> None:
     assert [json.loads(line)["n"] for line in order] == [
         f"{kind}{n}" for n in range(3) for kind in ("model_inputs", "model_outputs")
     ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz"])
+def test_threads_that_read_ahead_do_not_come_back_to_python(tmp_path: Path, name: str) -> None:
+    # At the end of the interpreter one of them aborted the process.
+    content = "x\n1\n2\n" if "csv" in name else '{"x": 1}\n{"x": 2}\n'
+    opening = gzip.open if name.endswith(".gz") else Path.open
+    with opening(tmp_path / name, "wb") as written:
+        written.write(content.encode())
+
+    def no_reading() -> Any:
+        pytest.fail("Python was asked")
+
+    file = replace(local_file(tmp_path / name), opener=no_reading)
+    assert column_names(file) == ["x"]
+    assert [piece.to_pydict() for piece in pieces(file, 10)] == [{"x": [1, 2]}]
