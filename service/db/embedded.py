@@ -89,6 +89,11 @@ class EmbeddedPostgres:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             return self._start()
+        except psycopg.Error as error:
+            said = " ".join(str(error).split())
+            message = f"the embedded PostgreSQL runs, and refuses: {said}; {self._last_words()}"
+            self.stop()
+            raise ModelwatchSetupError(message) from error
         except OSError as error:
             self.stop()
             message = f"the data directory {self.data_dir} cannot be used: {error.strerror}"
@@ -152,12 +157,12 @@ class EmbeddedPostgres:
 
     def _password(self) -> str:
         path = self.data_dir / "postgres.password"
-        try:
-            return path.read_text()
-        except FileNotFoundError:
-            password = secrets.token_hex(24)
-            _write_private(path, password)
-            return password
+        # On a full disk it was made, and nothing written.
+        if path.exists() and (known := path.read_text()):
+            return known
+        password = secrets.token_hex(24)
+        _write_private(path, password)
+        return password
 
     def _spawn(self, account: Account) -> "subprocess.Popen[bytes]":
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES:

@@ -149,6 +149,24 @@ def test_half_a_creation_is_made_again(server: EmbeddedPostgres) -> None:
     assert server.is_running()
 
 
+def test_a_server_that_starts_and_refuses_is_told_of_and_stopped(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    (server.data_dir / "postgres.password").write_text("another")
+    with pytest.raises(ModelwatchSetupError, match=r"refuses: .*password authentication failed"):
+        server.start()
+    assert not server.is_running()
+    assert server.running_url() is None
+
+
+def test_a_password_that_a_full_disk_left_empty_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "postgres.password").touch()
+    server = EmbeddedPostgres(tmp_path)
+    server.start()
+    server.stop()
+    assert len((tmp_path / "postgres.password").read_text()) > 40
+
+
 def test_a_long_temporary_directory_is_not_used_for_sockets(
     server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
