@@ -19,6 +19,8 @@ def upgrade() -> None:
         "prediction",
         ["subject"],
         postgresql_where=sa.text("subject IS NOT NULL"),
+        # Writes wait while it is built; who has many rows makes it before (docs/operating.md).
+        if_not_exists=True,
     )
     op.create_table(
         "erased_prediction",

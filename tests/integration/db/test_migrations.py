@@ -1,10 +1,12 @@
+import ast
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
+from alembic import command
 from sqlalchemy import Engine, text
 
-from service.db.migrate import check, upgrade
-from service.db.revisions import is_migrated
+from service.db.migrate import check, configuration, upgrade
+from service.db.revisions import is_migrated, migrations_directory
 
 
 def test_migrations_and_tables_agree(database_url: str) -> None:
@@ -22,6 +24,44 @@ def test_partitions_made_at_run_time_are_no_disagreement(database_url: str) -> N
             "FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')"
         )
     check(database_url)
+
+
+def test_a_large_index_may_be_there_before_its_migration(engine: Engine, database_url: str) -> None:
+    some = "(subject) WHERE subject IS NOT NULL"
+    statements = (
+        "CREATE TABLE prediction_1 PARTITION OF prediction FOR VALUES IN (1)",
+        f"CREATE INDEX ix_prediction_subject ON ONLY prediction {some}",
+        f"CREATE INDEX CONCURRENTLY prediction_1_subject ON prediction_1 {some}",
+        "ALTER INDEX ix_prediction_subject ATTACH PARTITION prediction_1_subject",
+    )
+    with engine.begin() as connection:
+        command.downgrade(configuration(connection), "0010")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    upgrade(database_url)
+    check(database_url)
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_prediction_subject'::regclass"
+    with engine.connect() as connection:
+        assert connection.scalar(text(valid))
+
+
+def test_an_index_of_a_large_table_may_be_there_before_its_migration() -> None:
+    large = {"prediction", "prediction_identity", "label"}
+    calls = [
+        (path.name, node)
+        for path in (migrations_directory() / "versions").glob("*.py")
+        if path.name >= "0011"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "create_index"
+        and isinstance(node.args[1], ast.Constant)
+        and node.args[1].value in large
+    ]
+    assert calls
+    for name, call in calls:
+        assert "if_not_exists" in {each.arg for each in call.keywords}, name
 
 
 def test_two_processes_migrate_at_once_without_clashing(engine: Engine, database_url: str) -> None:
