@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.alerts.repository import LIVE_STATES
 from service.alerts.tables import Incident
-from service.exporter.collector import collect
+from service.exporter.collector import read_results, render_results
 from service.ledger.tables import WorkerHeartbeat
 from service.registry.tables import Version
 from service.retraining.tables import RequestWindow, RetrainingRequest
@@ -55,9 +55,9 @@ def exported_at(sessions: sessionmaker[Session], at: datetime, delay: timedelta)
     """Return the exposition of a past moment; nothing of the winding back stays."""
     with sessions() as session:
         _wind_back(session, at, delay)
-        content = collect(session)
+        results = read_results(session)
         session.rollback()
-    return content
+    return render_results(results)
 
 
 def _wind_back(session: Session, at: datetime, delay: timedelta) -> None:
