@@ -72,7 +72,7 @@ def value_buckets(bins: NumericBins) -> tuple[list[str], NDArray[np.intp]]:
     --------
     >>> bins = NumericBins(np.array([0.0, 0.5, 1.0]), np.array([0.7]), 0.0, 1.0)
     >>> value_buckets(bins)
-    (['1: < 0.5', '2: >= 0.5'], array([0, 0, 1, 1, 1]))
+    (['1 (< 0.5)', '2 (>= 0.5)'], array([0, 0, 1, 1, 1]))
     """
     inner = bins.edges[1:-1]
     if not len(inner):
@@ -89,9 +89,10 @@ def _named(cuts: NDArray[np.float64]) -> Iterator[str]:
     edges = [None, *cuts.tolist(), None]
     for rank, (low, high) in enumerate(pairwise(edges), 1):
         if low is None:
-            yield f"{rank}: all" if high is None else f"{rank}: < {high:.3g}"
+            yield f"{rank} (all)" if high is None else f"{rank} (< {high:.3g})"
         else:
-            yield f"{rank}: >= {low:.3g}" if high is None else f"{rank}: {low:.3g} to {high:.3g}"
+            ends = f">= {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
+            yield f"{rank} ({ends})"
 
 
 def _counted(

@@ -12,6 +12,7 @@ from service import clock
 from service.exporter import repository
 from service.exporter.exposition import Sample, render, within_budget
 from service.exporter.groups import class_samples, slice_samples
+from service.exporter.histories import drifting_in_a_row, mature_coverages
 from service.exporter.measured import feature_samples, model_samples, share_samples
 from service.exporter.repository import LiveVersion
 from service.registry.documents import read_stored
@@ -123,9 +124,9 @@ def read_results(session: Session) -> Results:
         importances=repository.importances(session, ids),
         requests=repository.request_counts(session, ids),
         incidents=repository.open_incidents(session, ids),
-        in_a_row=repository.drifting_in_a_row(session, ids),
+        in_a_row=drifting_in_a_row(session, ids),
         monitors=monitors,
-        coverages=repository.mature_coverages(session, horizons),
+        coverages=mature_coverages(session, horizons),
     )
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "prometheus"
 ALERTMANAGER = PROMETHEUS / "alertmanager.yml"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+PAGE = ROOT / "docs" / "prometheus.md"
 TESTS = PROMETHEUS / "tests" / "rules.yml"
 
 RULES: list[dict[str, Any]] = [
@@ -65,6 +66,14 @@ def test_the_rules_pass_the_lint() -> None:
 @needs_promtool
 def test_every_rule_fires_and_stays_quiet_as_its_unit_test_says() -> None:
     run(promtool, "test", "rules", TESTS)
+
+
+@needs_promtool
+def test_the_rule_of_the_page_passes_the_lint(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "ours.yml").write_text(block)
+    run(promtool, "check", "rules", "--lint-fatal", tmp_path / "ours.yml")
+    assert set(re.findall(r"modelwatch_\w+", block)) <= CATALOGUE.keys()
 
 
 def test_every_alert_is_tested_firing_and_quiet() -> None:
