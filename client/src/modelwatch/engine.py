@@ -71,6 +71,7 @@ class Engine:
 
     def is_filling(self) -> bool:
         """Say whether more than half of the room in memory is taken."""
+        self.records()
         queue = self._queue.stats()
         # What is on the disk takes no room in memory.
         waiting = len(self._queue) - queue.get("spooled", 0)

@@ -78,11 +78,13 @@ class WatchedModel:
 
     def _modelwatch_logged(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
-        def logged(X: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N803 - the name it has there
+        def logged(*args: Any, **kwargs: Any) -> Any:
             with Outermost(self._modelwatch_monitor) as is_outermost:
-                result = method(X, *args, **kwargs)
+                result = method(*args, **kwargs)
             if is_outermost:
-                self._modelwatch_log(name, X, result)
+                # Not every library calls its first argument X.
+                inputs = next(iter((*args, *kwargs.values())), None)
+                self._modelwatch_log(name, inputs, result)
             return result
 
         return logged
@@ -107,7 +109,12 @@ def _names_in(model: Any) -> Sequence[str] | None:
 
 
 def _predicted(_model: Any, values: list[Any]) -> Outcomes:
-    return [{"prediction": value} for value in values]
+    """Return each prediction; of a column of them, as of a network's one output, its values."""
+    rows = [value if isinstance(value, list) else [value] for value in values]
+    if any(len(row) != 1 for row in rows):
+        message = "a row with several outputs is no one prediction"
+        raise ValueError(message)
+    return [{"prediction": value} for (value,) in rows]
 
 
 def _probable(model: Any, rows: list[Any]) -> Outcomes:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from modelwatch import correlate
+from modelwatch import Monitor, correlate
 from modelwatch.encoding import encode
 from tests.unit.client.recorder import Recorder
 
@@ -221,3 +221,9 @@ def test_it_waits_for_room_and_not_for_ever(
     monkeypatch.setattr(monitor, "_is_filling", lambda: True)
     monitor.log_frame({"prediction": range(1_000)}, timeout=0.01)
     assert len(monitor.logged) == 1_002
+
+
+def test_in_the_mode_of_tests_it_waits_for_nobody_and_keeps_all() -> None:
+    monitor = Monitor("loans", "7", mode="memory", max_rows=1_000)
+    ids = monitor.log_frame({"prediction": [1] * 2_500}, timeout=1)
+    assert [record["prediction_id"] for record in monitor.records] == ids

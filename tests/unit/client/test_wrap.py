@@ -104,6 +104,18 @@ def named(model: Any, inputs: Any, **options: Any) -> list[str]:
     return list(monitor.logged[0]["features"])
 
 
+def test_a_column_of_outputs_is_one_prediction_a_row_and_several_are_none(
+    monitor: Recorder,
+) -> None:
+    column = LinearRegression().fit(FRAME, [[1.0], [2.0], [3.0], [4.0]])
+    predicted = monitor.wrap(column).predict(FRAME)
+    assert monitor.outcomes() == [{"prediction": value} for (value,) in predicted.tolist()]
+    several = LinearRegression().fit(FRAME, [[1.0, 2.0]] * 4)
+    assert monitor.wrap(several).predict(FRAME).shape == (4, 2)
+    assert len(monitor.faults) == 1
+    assert len(monitor.logged) == 4
+
+
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_names_are_of_the_frame_or_given_or_of_the_fit_or_numbered() -> None:
     nameless = a_classifier(MATRIX)
@@ -115,6 +127,17 @@ def test_names_are_of_the_frame_or_given_or_of_the_fit_or_numbered() -> None:
                  MATRIX.tolist()) == ["income", "age"]  # fmt: skip
     assert named(nameless, MATRIX) == ["x0", "x1"]
     assert named(nameless, MATRIX.tolist()) == ["x0", "x1"]
+
+
+def test_inputs_may_have_any_name(monitor: Recorder) -> None:
+    class Booster:
+        def predict(self, data: Any, rounds: int = 1) -> list[int]:
+            return [rounds for _ in data]
+
+    watched = monitor.wrap(Booster(), features=["a"])
+    assert watched.predict(data=[[1.0]]) == watched.predict([[1.0]], rounds=1) == [1]
+    monitor.wrap(a_classifier()).predict(X=FRAME[:1])
+    assert monitor.features() == [{"a": 1.0}, {"a": 1.0}, ROWS[0]]
 
 
 def test_texts_and_records_are_inputs_too(monitor: Recorder) -> None:
