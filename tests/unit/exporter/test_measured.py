@@ -6,7 +6,7 @@ import pytest
 
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.exporter.groups import class_samples, declaration_of, slice_samples
-from service.exporter.measured import feature_samples, model_samples
+from service.exporter.measured import feature_samples, model_samples, share_samples
 from service.registry.slicing import SliceDocument
 
 OWN = ("cards", "1")
@@ -102,6 +102,28 @@ def test_declared_slices_are_exported_with_their_limits_and_no_others() -> None:
     assert not any("sex=f" in labels for _, labels in samples)
     assert (f"{prefix}_performance_ratio", ("region=s", "accuracy", "false")) not in samples
     assert next(slice_samples(OWN, found, DECLARED)).label_values[2] == "big"
+
+
+def test_predictions_are_shared_out_beside_the_references_and_delays_are_of_labels() -> None:
+    found = [
+        measured("prediction_share", "1 (< 0.5)", 0.6, 0.5),
+        measured("selection_rate", "owl", 0.4, 0.3),
+        measured("selection_rate", None, 0.9, 0.9),
+        measured("label_delay", "90", 86_400.0, 0.0),
+    ]
+    assert {(s.name, s.label_values[2:]): s.value for s in share_samples(OWN, found)} == {
+        ("modelwatch_prediction_share_ratio", ("1 (< 0.5)",)): 0.6,
+        ("modelwatch_prediction_reference_share_ratio", ("1 (< 0.5)",)): 0.5,
+        ("modelwatch_prediction_share_ratio", ("owl",)): 0.4,
+        ("modelwatch_prediction_reference_share_ratio", ("owl",)): 0.3,
+    }
+    samples = {
+        (s.name, s.label_values[2:]): s.value
+        for s in model_samples(OWN, "performance", found, 0.01)
+    }
+    assert samples["modelwatch_label_delay_seconds", ("90",)] == 86_400
+    estimated = {s.name for s in model_samples(OWN, "estimate", found, 0.01)}
+    assert "modelwatch_label_delay_seconds" not in estimated
 
 
 def test_a_class_has_its_recall_and_its_rows() -> None:
