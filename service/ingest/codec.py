@@ -5,17 +5,15 @@ looks.  Any other record is decoded again into plain objects and examined field 
 finds the verdict.  Both ways end in the same ``Fields``, so they cannot store different rows.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
 
-import msgspec
 from msgspec.structs import astuple
 
 from service.ingest import limits
 from service.ingest.decode import Record, load_record
 from service.ingest.examine import (
-    LARGEST_REAL,
     PREDICTION_FIELDS,
     Fields,
     Stored,
@@ -34,45 +32,14 @@ from service.ingest.examine import (
     unknown_feature,
 )
 from service.ingest.rows import Layout, PreparedRow
+from service.ingest.structs import typed_decoder
 from service.ingest.times import Horizon, Kept, microseconds, to_seconds
 from service.ingest.treatment import treatment_of
 from service.ingest.verdicts import Code, RowError, Verdicts
 from service.registry.privacy import Pseudonyms
 from service.registry.values import ATTRIBUTIONS, FeatureSpec, VersionSpec
 
-Number = Annotated[float, msgspec.Meta(gt=-float(1 << 63), lt=float(1 << 63))]
-Text = Annotated[str, msgspec.Meta(max_length=limits.SAFE_TEXT)]
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_ID)]
-_KINDS: dict[str, Any] = {
-    "numeric": Number | None,
-    "attribution": Number | None,
-    "boolean": bool | None,
-    "categorical": Text | None,
-    "text": Text | None,
-    "datetime": Time | None,
-}
-Element = Annotated[float, msgspec.Meta(ge=-LARGEST_REAL, le=LARGEST_REAL)]
-_OUTPUTS: dict[str, tuple[tuple[str, Any, Any], ...]] = {
-    "binary": (
-        ("prediction", str | int | float | bool | None, None),
-        ("score", Annotated[float, msgspec.Meta(ge=0, le=1)] | None, None),
-    ),
-    "multiclass": (
-        ("prediction", str | int | float | bool | None, None),
-        ("scores", dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] | None, None),
-    ),
-    "regression": (("prediction", Number, msgspec.NODEFAULT),),
-}
-_COMMON: tuple[tuple[str, Any, Any], ...] = (
-    ("weight", Annotated[float, msgspec.Meta(ge=0, lt=float(1 << 63))] | None, None),
-    ("subject", Text | None, None),
-    ("tags", dict[str, str] | None, None),
-    ("model", str | None, None),
-    ("version", str | None, None),
-)
 WrongTypes = list[str]
-_OPTIONS: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
 Output = tuple[str | float | None, float | None, tuple[float, ...] | None]
 _LACKING = {
     "binary": "neither prediction nor score",
@@ -101,11 +68,14 @@ class Codec:
         self._attributions = {
             own.name.removeprefix(f"{ATTRIBUTIONS}."): own for own in self.layout.attributions
         }
-        self._splits = (len(numbers), len(numbers) + len(texts), len(self._columns))
+        middle, end = len(numbers), len(numbers) + len(texts)
+        # Of all values the numbers, the texts and the vectors; what is dropped comes after them.
+        parts = slice(middle), slice(middle, end), slice(end, len(self._columns))
+        self._parted: Callable[[tuple[Any, ...]], Any] = itemgetter(*parts)
         self._times = tuple(i for i, own in enumerate(numbers) if own.kind == "datetime")
         dropped = tuple(own.name for own in spec.dropped)
         self._ignored = frozenset(dropped)
-        self._decode = _typed_decoder(self._columns, tuple(self._attributions), spec.task, dropped)
+        self._decode = typed_decoder(self._columns, tuple(self._attributions), spec.task, dropped)
         self._classes: dict[Any, str | None] = {None: None}
         self._classes.update((name, name) for name in spec.classes)
 
@@ -156,10 +126,6 @@ class Codec:
             row.prediction_id, ts, *output, row.weight, row.subject, tags,
             numbers, texts, vectors, attributions,
         )  # fmt: skip
-
-    def _parted(self, values: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        numbers, texts, vectors = self._splits
-        return values[:numbers], values[numbers:texts], values[texts:vectors]
 
     def _with_seconds(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         changed = list(values)
@@ -223,7 +189,8 @@ class Codec:
         values, wrong = self._read_features(record.get("features"))
         attributions = self._read_attributions(record.get("attributions"), wrong)
         row = (prediction_id, ts, prediction, score, scores, weight, subject, tags)
-        return Fields(*row, *self._parted(values), attributions), wrong
+        numbers, texts, vectors = self._parted(values)
+        return Fields(*row, numbers, texts, vectors, attributions), wrong
 
     def _read_prediction(self, value: object) -> str | float | None:
         if self.spec.task == "regression" and value is not None:
@@ -265,41 +232,3 @@ def _read(value: object, feature: FeatureSpec, wrong: WrongTypes) -> Stored:
     except WrongTypeError:
         wrong.append(feature.name)
         return None
-
-
-def _typed_decoder(
-    columns: tuple[FeatureSpec, ...], inputs: tuple[str, ...], task: str, dropped: tuple[str, ...]
-) -> Any:
-    """Build the decoder of a version's records; ``None`` if a name has no struct field.
-
-    Nor if there are more features than a record may have, for a struct does not count them.
-    What is ``dropped`` comes last and is not looked at.
-    """
-    if len(columns) + len(dropped) > limits.MAX_FEATURES:
-        return None
-    skipped = dict.fromkeys(dropped, msgspec.Raw | None)
-    try:
-        features = _struct({own.name: _type(own) for own in columns} | skipped)
-        attributions = _struct(dict.fromkeys(inputs, _KINDS["attribution"]) | skipped)
-    except ValueError:
-        return None
-    required = [("prediction_id", Identifier), ("ts", Time), ("features", features)]
-    default = msgspec.field(default_factory=attributions)
-    later = [("attributions", attributions, default)] if inputs else []
-    fields: list[Any] = [*required, *_OUTPUTS[task], *_COMMON, *later]
-    row = msgspec.defstruct("Row", fields, kw_only=True, **_OPTIONS)
-    return msgspec.json.Decoder(row).decode
-
-
-def _type(feature: FeatureSpec) -> Any:
-    if feature.kind == "embedding":
-        size = msgspec.Meta(min_length=feature.length, max_length=feature.length)
-        return Annotated[list[Element], size] | None
-    return _KINDS[feature.kind]
-
-
-def _struct(types: Mapping[str, Any]) -> Any:
-    """Return a class with these fields, all of them optional, whatever they are called."""
-    fields = [(f"f{i}", kind, None) for i, kind in enumerate(types.values())]
-    renames = {f"f{i}": name for i, name in enumerate(types)}
-    return msgspec.defstruct("Values", fields, rename=renames, **_OPTIONS)

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 4.0
 GROUP_ROWS = 20_000
 # A group of fewer rows is not worth a transaction of its own beside one that runs.
-SECOND_GROUP_ROWS = 2_000
+SECOND_GROUP_ROWS = 4_000
 _ENOUGH = 0.75
 
 
