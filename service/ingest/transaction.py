@@ -106,7 +106,8 @@ def write(
         if new_rows is not rows:
             members = _by_layout(new_rows)
             hours = _hours_of(members)
-        _copy_rows(cursor, members)
+        for layout, own_rows in members.items():
+            copy_into(cursor, "prediction", layout.columns, [row.cells for row in own_rows])
         stored_labels = _store_keys(cursor, LABEL, labels)
         new_labels, _, label_conflicts = stored_labels
         _mark_rows(cursor, hours)
@@ -121,8 +122,8 @@ def write(
         letters.count(batch.letters)
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
-    for layout, own in members.items():
-        INGEST_ROWS.labels(layout.model, "predictions", "accepted").inc(len(own))
+    for layout, own_rows in members.items():
+        INGEST_ROWS.labels(layout.model, "predictions", "accepted").inc(len(own_rows))
     for model, count in Counter(item.model for item in new_labels).items():
         INGEST_ROWS.labels(model, "labels", "accepted").inc(count)
     _tell_repeats(stored_rows, "predictions")
@@ -180,11 +181,6 @@ def _hours_of(members: Members) -> set[tuple[Layout, int]]:
         for layout, rows in members.items()
         for hour in {row.ts // HOUR for row in rows}
     }
-
-
-def _copy_rows(cursor: psycopg.Cursor, members: Members) -> None:
-    for layout, rows in members.items():
-        copy_into(cursor, "prediction", layout.columns, [row.cells for row in rows])
 
 
 def _mark_rows(cursor: psycopg.Cursor, hours: Iterable[tuple[Layout, int]]) -> None:

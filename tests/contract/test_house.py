@@ -31,12 +31,10 @@ SOURCES = [
 SUPPRESSION = re.compile(r"#\s*(?:ruff: *)?(?:noqa(?:: *[A-Z0-9, ]+)?|type: *ignore(?:\[[^]]*\])?)")
 # They change today.
 LATER = {
-    "codec.py",
     "examine.py",
     "locks.py",
     "monitor.py",
     "test_client.py",
-    "transaction.py",
 }
 LONGEST_FILE = 300
 PROMETHEUS = [ROOT / "prometheus" / name for name in ("prometheus.yml", "compose.yml")]
