@@ -41,7 +41,8 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_the_pages_name_only_settings_that_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"MODELWATCH_[A-Z_]+", page.read_text())}
-    assert named <= SETTINGS | OF_THE_CLIENT | OF_THE_TESTS
+    of_the_proxy = re.findall(r"MODELWATCH_[A-Z_]+", (ROOT / "haproxy/haproxy.cfg").read_text())
+    assert named <= SETTINGS | OF_THE_CLIENT | OF_THE_TESTS | set(of_the_proxy)
 
 
 def anchors(page: Path) -> set[str]:
