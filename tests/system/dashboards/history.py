@@ -55,9 +55,10 @@ def exported_at(sessions: sessionmaker[Session], at: datetime, delay: timedelta)
     """Return the exposition of a past moment; nothing of the winding back stays."""
     with sessions() as session:
         _wind_back(session, at, delay)
-        results = read_results(session)
+        content = render_results(read_results(session))
+        # It expires what was read.
         session.rollback()
-    return render_results(results)
+    return content
 
 
 def _wind_back(session: Session, at: datetime, delay: timedelta) -> None:
