@@ -80,9 +80,9 @@ def wrap(
     was fitted with, else ``x0``, ``x1`` and so on.  Where a server calls two ``methods`` for
     each row, name the one that is to be logged.
     """
-    from modelwatch.wrapping import WatchedModel  # noqa: PLC0415 - as in `watch`
+    from modelwatch.wrapping import stand_before  # noqa: PLC0415 - as in `watch`
 
-    return cast("Model", WatchedModel(monitor, model, features, methods))
+    return cast("Model", stand_before(monitor, model, features, methods))
 
 
 def log_frame(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from modelwatch.monitor import Monitor
 
 METHODS = ("predict", "predict_proba", "decision_function")
+# Python looks these up in the class, where no attribute of the model is found.
+SPECIAL = ("__call__", "__contains__", "__getitem__", "__iter__", "__len__")
 CHUNK = 1_000
 TWO = 2
 Outcomes = list[dict[str, Any]]
@@ -30,6 +32,7 @@ class WatchedModel:
     """
 
     __slots__ = (
+        "__weakref__",
         "_modelwatch_features",
         "_modelwatch_methods",
         "_modelwatch_monitor",
@@ -68,11 +71,6 @@ class WatchedModel:
     def __repr__(self) -> str:
         return repr(self._modelwatch_of)
 
-    def __sklearn_clone__(self) -> Any:
-        from sklearn.base import clone  # noqa: PLC0415 - who asks for it has it
-
-        return clone(self._modelwatch_of)
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self._modelwatch_of.__reduce_ex__(protocol)
 
@@ -101,6 +99,24 @@ class WatchedModel:
                 for row, outcome, identity in zip(rows, outcomes, ids):
                     features = dict(zip(names, row))
                     monitor.log(features, ts=now, prediction_id=identity, **outcome)
+
+
+def stand_before(
+    monitor: Monitor, model: Any, features: Sequence[str] | None, methods: Collection[str]
+) -> WatchedModel:
+    """Return the model with its predictions logged."""
+    defined = {name for kind in type(model).__mro__ for name in vars(kind)}
+    own = {name: _forwarded(name) for name in SPECIAL if name in defined}
+    kind = type("WatchedModel", (WatchedModel,), {"__slots__": (), **own})
+    watched: WatchedModel = kind(monitor, model, features, methods)
+    return watched
+
+
+def _forwarded(name: str) -> Callable[..., Any]:
+    def forwarded(self: WatchedModel, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._modelwatch_of, name)(*args, **kwargs)
+
+    return forwarded
 
 
 def _names_in(model: Any) -> Sequence[str] | None:

@@ -1,6 +1,7 @@
 import copy
 import io
 import pickle
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -233,6 +234,19 @@ def test_it_is_its_model_in_everything_else(monitor: Recorder) -> None:
     with pytest.raises(AttributeError, match="no_such"):
         _ = watched.no_such
     assert not monitor.logged
+
+
+def test_what_python_looks_up_in_the_class_is_the_model_s_as_well(monitor: Recorder) -> None:
+    steps = make_pipeline(StandardScaler(), LogisticRegression())
+    watched: Any = monitor.wrap(steps)
+    assert (len(watched), watched[0]) == (2, steps[0])
+    assert watched["logisticregression"] is steps[-1]
+    assert weakref.ref(watched)() is watched
+    for model in (a_classifier(), steps):
+        assert callable(monitor.wrap(model)) is callable(model) is False
+    assert not hasattr(monitor.wrap(a_classifier()), "__len__")
+    called: Any = monitor.wrap(lambda x: 2 * x)
+    assert called(4) == 8
 
 
 def by_joblib(model: Any) -> Any:
