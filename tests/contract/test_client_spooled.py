@@ -60,7 +60,7 @@ def run(code: str, *given: str) -> "subprocess.CompletedProcess[str]":
 
 
 def until(said: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not said():
         assert time.monotonic() < deadline
         time.sleep(0.005)

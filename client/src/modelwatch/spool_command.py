@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sample", type=int, default=0, metavar="N", help="print the oldest N records of each, too"
     )
     shown.set_defaults(run=inspect)
-    pushed = commands.add_parser("push", help="send all of it, to whichever server it was meant")
+    pushed = commands.add_parser("push", help="send all of it to one server, wherever it was to go")
     pushed.add_argument("--url", help="the server  [default: MODELWATCH_URL]")
     pushed.add_argument(
         "--api-key-env", default="MODELWATCH_API_KEY", metavar="NAME",
