@@ -335,6 +335,15 @@ def test_what_is_removed_or_replaced_meanwhile_is_not_written_to(spool: Spool, p
     assert path.exists()
 
 
+def test_a_directory_that_is_gone_is_not_made_again(folder: Path) -> None:
+    spool = Spool(folder / "disk" / "a.spool")
+    spool.store([(LOANS, b"1")])
+    shutil.rmtree(folder / "disk")
+    with pytest.raises(SpoolError, match="No such file or directory"):
+        spool.store([(LOANS, b"2")])
+    assert list(folder.iterdir()) == []
+
+
 def test_where_no_file_can_be_the_reason_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

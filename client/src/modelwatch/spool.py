@@ -186,8 +186,10 @@ class Spool:
             self._locks.close()
         if time.monotonic() < self._again:
             raise SpoolError(self.path, self._fault)
-        with contextlib.suppress(FileExistsError):
-            self.path.parent.mkdir(mode=0o700, parents=True)
+        if self._identity is None:
+            # Once: where a directory is gone, a disk may be, and the one below it is not meant.
+            with contextlib.suppress(FileExistsError):
+                self.path.parent.mkdir(mode=0o700, parents=True)
         place.refuse_directory(self.path)
         self._locks.open()
         with self._locks.held(WRITER):
