@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import copy
 import gc
 import inspect
 import json
 import logging
+import pickle
 import re
 import signal
 import subprocess
@@ -536,6 +538,55 @@ def test_a_thread_that_could_not_be_started_is_started_later(
     while len(server.records()) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     assert len(server.records()) == 2
+
+
+def test_a_monitor_in_a_model_that_is_stored_is_made_again_without_its_key(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = a_monitor(server, api_key="mw_secret", sample=0.5)
+    monitor.log({"x": 1}, 0, prediction_id="a")
+    assert copy.deepcopy({"monitor": monitor})["monitor"] is monitor
+    assert copy.copy(monitor) is monitor
+    stored = pickle.dumps(monitor)
+    assert b"mw_secret" not in stored
+    monkeypatch.setenv("MODELWATCH_API_KEY", "mw_other")
+    again = pickle.loads(stored)
+    assert again.key == ("loans", "7")
+    for row in range(20):
+        again.log({"x": row}, 0, prediction_id=f"{row}")
+    assert again.flush(10)
+    assert 0 < again.stats()["unsampled"] < 20
+    assert server.headers[-1]["Authorization"] == "Bearer mw_other"
+
+
+@pytest.mark.parametrize("fault", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_ends_other_threads_does_not_end_the_sender(
+    server: ScriptedServer, fault: type[BaseException]
+) -> None:
+    class Ending:
+        def tolist(self) -> int:
+            raise fault
+
+    def redact(record: dict[str, Any]) -> dict[str, Any]:
+        if record["prediction"] == 1:
+            raise fault
+        return record
+
+    monitor = a_monitor(server, redact=redact)
+    monitor.log({"x": Ending()}, 0)
+    monitor.log({"x": 1}, 1)
+    monitor.log({"x": 2}, 0)
+    with pytest.raises(LostRecordsError) as lost:
+        monitor.flush(10)
+    assert lost.value.counts == {"unserialisable": 1, "unredacted": 1}
+    assert [record["features"] for record in server.records()] == [{"x": 2}]
+
+
+def test_a_key_that_was_read_with_its_line_is_sent_without_it(server: ScriptedServer) -> None:
+    monitor = a_monitor(server, api_key="mw_key\n")
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(10)
+    assert server.headers[0]["Authorization"] == "Bearer mw_key"
 
 
 def test_a_host_with_an_event_loop_logs_in_it(server: ScriptedServer) -> None:

@@ -36,7 +36,9 @@ class Encoder:
                 return encode(record)
             redacted = self._redacted(self._redact, record)
             return None if redacted is None else encode(redacted)
-        except Exception as fault:  # noqa: BLE001 - a host's object may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # noqa: BLE001 - a host's object may raise anything
             self._lose("unserialisable", f"a record cannot be sent: {said(fault)}")
             return None
 
@@ -46,7 +48,9 @@ class Encoder:
             if isinstance(redacted, dict):
                 return redacted
             cause = "it returned no record"
-        except Exception as fault:  # noqa: BLE001 - a host's callback may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # noqa: BLE001 - a host's callback may raise anything
             # In its own words it might tell what was to be kept out.
             cause = type(fault).__name__
         self._lose("unredacted", f"`redact` failed: {cause}")
@@ -156,7 +160,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def said(fault: Exception) -> str:
+def said(fault: BaseException) -> str:
     """Return the words of a fault, unless they cannot be had."""
     try:
         return repr(fault)

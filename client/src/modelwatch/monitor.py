@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable
 
 from modelwatch import adapters, process
 from modelwatch.buffer import LABELS, PREDICTIONS, Record
@@ -69,23 +70,23 @@ class Monitor:
             from modelwatch.sampling import is_sampled  # noqa: PLC0415 - hashlib is slow to import
 
             self._is_sampled = is_sampled
-        self._plan = make_plan(
-            model,
-            version,
-            url=url,
-            api_key=api_key,
-            mode=mode,
-            redact=redact,
-            spool=spool,
-            spool_bytes=spool_bytes,
-            spool_days=spool_days,
-            policy=policy,
-            max_rows=max_rows,
-            max_bytes=max_bytes,
-            batch=batch,
-            interval=interval,
-            timeout=timeout,
-        )
+        options: dict[str, Any] = {
+            "url": url,
+            "api_key": api_key,
+            "mode": mode,
+            "redact": redact,
+            "spool": spool,
+            "spool_bytes": spool_bytes,
+            "spool_days": spool_days,
+            "policy": policy,
+            "max_rows": max_rows,
+            "max_bytes": max_bytes,
+            "batch": batch,
+            "interval": interval,
+            "timeout": timeout,
+        }
+        self._plan = make_plan(model, version, **options)
+        self._options = {**options, "sample": sample}
         self._is_off = self._plan.mode == "off"
         self._reset()
         process.watch_over(self)
@@ -208,6 +209,17 @@ class Monitor:
         of ``accepted``, ``duplicates`` and ``rejected``.
         """
         return self._engine.stats()
+
+    def __copy__(self) -> Monitor:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Monitor:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Monitor], tuple[Any, ...]]:
+        """Be made again in another process, with the key of that: none is in a stored model."""
+        options = {name: value for name, value in self._options.items() if name != "api_key"}
+        return partial(type(self), **options), self.key
 
     def _miscarry(self, fault: Exception) -> None:
         self._engine.fail(fault)

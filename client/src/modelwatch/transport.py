@@ -26,6 +26,9 @@ GZIP_FROM = 1024
 MOST_ANSWER = 1 << 20
 
 
+Headers = dict[str, str]
+
+
 class Answer(NamedTuple):
     """What the server said; without a status it could not be reached, and ``cause`` says why."""
 
@@ -91,15 +94,19 @@ class Transport:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             message = f"{url!r} is no http:// or https:// address"
             raise ValueError(message)
-        secure = parts.scheme == "https"
-        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._connection = connect(parts.hostname, parts.port, timeout=timeout)
+        self._is_secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (
+            http.client.HTTPS_PORT if self._is_secure else http.client.HTTP_PORT
+        )
+        self._connection: http.client.HTTPConnection | None = None
         self._timeout = timeout
-        self.address = f"{self._connection.host}:{self._connection.port}"
+        self.address = f"{self._host}:{self._port}"
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json", "User-Agent": "modelwatch-python"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            # Read from a file, a key may end with its line.
+            self._headers["Authorization"] = f"Bearer {api_key.strip()}"
 
     def post(self, path: str, body: bytes, timeout: float | None = None) -> Answer:
         """Send one request; ``timeout`` may be shorter than that of the connection."""
@@ -107,9 +114,10 @@ class Transport:
         if len(body) >= GZIP_FROM:
             body = gzip.compress(body, 1)
             headers = {**headers, "Content-Encoding": "gzip"}
-        self._connection.timeout = min(self._timeout, timeout or self._timeout)
         try:
-            return self._ask_again(self._prefix + path, body, headers)
+            connection = self._open()
+            connection.timeout = min(self._timeout, timeout or self._timeout)
+            return _ask_again(connection, self._prefix + path, body, headers)
         except (OSError, http.client.HTTPException) as fault:
             self.close()
             cause = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
@@ -117,35 +125,49 @@ class Transport:
 
     def close(self) -> None:
         """Close the connection; the next request opens it again."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
-    def _ask_again(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Ask over the connection that there is; one that was closed while idle is no fault."""
-        sock = self._connection.sock
-        if sock is None or _has_more_to_say(sock):
-            self.close()
-            return self._ask(path, body, headers)
-        sock.settimeout(self._connection.timeout)
-        try:
-            return self._ask(path, body, headers)
-        except ConnectionError:
-            # It was closed between the look at it and its use.
-            self.close()
-            return self._ask(path, body, headers)
+    def _open(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            # Not before, in the host's thread: to read all certificates takes a while.
+            secure, plain = http.client.HTTPSConnection, http.client.HTTPConnection
+            connect = secure if self._is_secure else plain
+            self._connection = connect(self._host, self._port)
+        return self._connection
 
-    def _ask(self, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        connection = self._connection
-        try:
-            connection.request("POST", path, body, headers)
-        except (BrokenPipeError, ConnectionResetError):
-            # A server that refuses a body may answer before it has read all of it.
-            if connection.sock is None:
-                raise
-        response = connection.getresponse()
-        content = response.read(MOST_ANSWER)
-        if not response.isclosed():
-            self.close()
-        return Answer(response.status, "", _seconds(response.getheader("Retry-After")), content)
+
+def _ask_again(
+    connection: http.client.HTTPConnection, path: str, body: bytes, headers: Headers
+) -> Answer:
+    """Ask over the connection that there is; one that was closed while idle is no fault."""
+    sock = connection.sock
+    if sock is None or _has_more_to_say(sock):
+        connection.close()
+        return _ask(connection, path, body, headers)
+    sock.settimeout(connection.timeout)
+    try:
+        return _ask(connection, path, body, headers)
+    except ConnectionError:
+        # It was closed between the look at it and its use.
+        connection.close()
+        return _ask(connection, path, body, headers)
+
+
+def _ask(
+    connection: http.client.HTTPConnection, path: str, body: bytes, headers: Headers
+) -> Answer:
+    try:
+        connection.request("POST", path, body, headers)
+    except (BrokenPipeError, ConnectionResetError):
+        # A server that refuses a body may answer before it has read all of it.
+        if connection.sock is None:
+            raise
+    response = connection.getresponse()
+    content = response.read(MOST_ANSWER)
+    if not response.isclosed():
+        connection.close()
+    return Answer(response.status, "", _seconds(response.getheader("Retry-After")), content)
 
 
 def _has_more_to_say(sock: socket.socket) -> bool:
