@@ -88,10 +88,19 @@ class Ingest:
     async def _store(self, batch: Batch, kind: str, key: BatchKey | None = None) -> Verdicts:
         batch.verdicts.key = key
         if len(batch) or batch.verdicts.faults:
-            await self._committer.submit(batch)
+            await self._decide(batch)
         for model, count in batch.verdicts.rejected.items():
             INGEST_ROWS.labels(model, kind, "rejected").inc(count)
         return batch.verdicts
+
+    async def _decide(self, batch: Batch) -> None:
+        """Store a batch, and go on where the search for what the database refuses was broken off.
+
+        Its parts go in turns with other requests, one after the other: they share the verdicts.
+        """
+        await self._committer.submit(batch)
+        while batch.undecided:
+            await self._committer.submit(batch.undecided.pop())
 
 
 def create_ingest(settings: Settings, url: str, sessions: sessionmaker[Session]) -> Ingest:

@@ -17,7 +17,7 @@ from service.registry.privacy import Pseudonyms
 _log = logging.getLogger(__name__)
 
 _SEARCH_SECONDS = 2.5
-"""So long refused rows are searched for; then what they are among is refused with them."""
+"""So long refused rows are searched for before others have their turn."""
 _REFUSALS = (
     *(errors.DataError, errors.IntegrityError),
     *(errors.ProgramLimitExceeded, errors.RaiseException),
@@ -43,11 +43,12 @@ class Store(Link):
     def commit(self, batches: Sequence[Batch]) -> None:
         """Store all batches and complete their verdicts, or raise ``DatabaseAwayError``.
 
-        A row that only the database refuses is searched by halving; the others are stored.  That
-        takes a transaction or two for each halving and refused row: thousands where many are
-        refused, so that it ends after a while, and what is still among them is refused as such.
+        A row that only the database refuses is searched by halving; the others are stored.  Where
+        that takes long, others have their turn before it goes on: what is not decided is left to
+        whoever has sent it.  A batch that came is halved in any case, so that it ends.
         """
         self.begin()
+        came = {id(batch) for batch in batches}
         pieces = [list(batches)]
         refused: list[Batch] = []
         while pieces or refused:
@@ -61,7 +62,9 @@ class Store(Link):
                 if len(piece) > 1:
                     middle = len(piece) // 2
                     pieces += [piece[:middle], piece[middle:]]
-                elif len(piece[0]) > 1 and not late:
+                elif len(piece[0]) > 1 and late and id(piece[0]) not in came:
+                    piece[0].undecided.append(piece[0])
+                elif len(piece[0]) > 1:
                     pieces += [[half] for half in piece[0].halves()]
                 elif len(piece[0]):
                     state = error.sqlstate or "XX000"

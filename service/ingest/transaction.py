@@ -45,6 +45,8 @@ class Batch:
     """The dead letter that holds its one row."""
     whole: bool = True
     """It is all of what its request stores."""
+    undecided: "list[Batch]" = field(default_factory=list)
+    """Parts of it with a row that the database refuses, which has not been found yet."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.labels)
@@ -53,7 +55,14 @@ class Batch:
         """Split a batch of which the database refuses some row."""
         rows, labels = len(self.rows) // 2, len(self.labels) // 2
         return [
-            Batch(self.verdicts, part_rows, part_labels, replayed=self.replayed, whole=False)
+            Batch(
+                self.verdicts,
+                part_rows,
+                part_labels,
+                replayed=self.replayed,
+                whole=False,
+                undecided=self.undecided,
+            )
             for part_rows, part_labels in (
                 (self.rows[:rows], self.labels[:labels]),
                 (self.rows[rows:], self.labels[labels:]),
@@ -277,13 +286,7 @@ def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
 
 def refuse(batch: Batch, state: str) -> Batch:
     """Refuse what is left of a batch; the rest of it keeps the letters and counts the faults."""
-    message = "the database refuses the row"
-    if len(batch) > 1:
-        message = (
-            "the database refuses so many rows of the request that there was no time to find them"
-            " all; this one is among those that were not tried alone: send it in a smaller request"
-        )
-    error = RowError(Code.DATABASE_REFUSED, None, message)
+    error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
     kept: list[Letter] = []
     for item in _items(batch):
         batch.verdicts.refuse(item.index, item.prediction_id, error, item.model)

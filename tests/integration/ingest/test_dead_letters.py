@@ -74,26 +74,23 @@ def test_of_a_whole_batch_only_the_rows_that_the_database_refuses_are_missing(
     run(body)
 
 
-def test_where_there_is_no_time_to_find_them_the_others_are_told_so_and_can_be_sent_again(
+def test_a_search_that_is_broken_off_goes_on_and_refuses_no_other_row(
     run: Run, no_validator: pytest.MonkeyPatch
 ) -> None:
     no_validator.setattr(store, "_SEARCH_SECONDS", -1.0)
+    bad = set(random.Random(5).sample(range(100), 20))
 
     async def body(api: Api) -> None:
-        ids = ["bad", *(f"good{i}" for i in range(9))]
-        mixed, other = await asyncio.gather(
-            api.predictions(*map(a_prediction, ids)), api.predictions(a_prediction("other"))
-        )
-        assert other.json()["accepted"] == 1
-        rejected = mixed.json()["rejected"]
-        assert len(rejected) == 10
-        assert {row["code"] for row in rejected} == {"database-refused"}
-        assert all("not tried alone" in row["detail"] for row in rejected)
-        again = await api.predictions(*map(a_prediction, ids[1:]))
-        assert again.json()["accepted"] == 9
-        alone = await api.predictions(a_prediction("bad"))
-        assert alone.json()["rejected"][0]["detail"] == "the database refuses the row"
-        assert api.count("prediction") == 10
+        ids = [f"bad{i}" if i in bad else f"good{i}" for i in range(100)]
+        mixed = api.predictions(*map(a_prediction, ids))
+        others = [api.predictions(a_prediction(f"other{i}")) for i in range(5)]
+        answer, *rest = await asyncio.gather(mixed, *others)
+        assert answer.json()["accepted"] == 80
+        assert {row["index"] for row in answer.json()["rejected"]} == bad
+        assert len(answer.json()["rejected"]) == 20
+        assert all(r.json()["accepted"] == 1 for r in rest)
+        assert api.count("prediction") == api.count("prediction_identity") == 85
+        assert api.count("dead_letter") == 20
 
     run(body)
 
