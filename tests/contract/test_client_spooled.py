@@ -19,6 +19,7 @@ import modelwatch.committer
 import modelwatch.sender
 import modelwatch.spooled
 from modelwatch import LostRecordsError, Monitor, NotStoredError
+from modelwatch.outlet import Outlet
 from modelwatch.spool import SpoolError, opened
 from modelwatch.spoolfile import Destination
 from tests.contract.scripted import Answer, Document, ScriptedServer, refuse
@@ -239,6 +240,7 @@ def test_where_the_disk_takes_nothing_records_are_sent_from_memory(
 FULL = """
 import resource, subprocess, sys
 from modelwatch import Monitor, NotStoredError
+from modelwatch.outlet import Outlet
 
 path, kind = sys.argv[1:]
 folder = path.rpartition("/")[0]
@@ -374,3 +376,23 @@ def test_two_processes_that_empty_one_spool_do_not_send_a_record_twice(
     sent = [int(one.split()[0]) for one in said]
     assert sum(sent) == 6_000
     assert on_disk(path) == 0
+
+
+def test_what_is_stored_while_the_disk_is_counted_is_counted_once() -> None:
+    class Disk:
+        stored = 0
+
+        def rows(self, _destinations: Any) -> int:
+            return self.stored
+
+    disk: Any = Disk()
+    outlet = Outlet(disk, [], list)
+    outlet.is_storing = True
+    disk.stored = 3
+    outlet.look()
+    outlet.add(3)
+    assert outlet.rows == 3
+    outlet.is_storing = False
+    disk.stored = 5
+    outlet.look()
+    assert outlet.rows == 5

@@ -43,11 +43,15 @@ class Outlet:
         self._taken: tuple[Destination, list[int]] | None = None
         self._decided: dict[Destination, Range] = {}
         self._counting = threading.Lock()
+        self._changes = 0
+        # What is stored meanwhile is not added yet, and may be found already.
+        self.is_storing = False
         self.rows = 0
 
     def add(self, rows: int) -> None:
         """Count records that were stored just now."""
         with self._counting:
+            self._changes += 1
             self.rows += rows
 
     def look(self) -> None:
@@ -57,8 +61,11 @@ class Outlet:
             found = [to for to in self._others() if to not in self._own]
             self._destinations = [*self._own, *found]
             self._looked = time.monotonic()
+        changes = self._changes
+        rows = self._spool.rows(self._destinations)
         with self._counting:
-            self.rows = self._spool.rows(self._destinations)
+            if not self.is_storing and changes == self._changes:
+                self.rows = rows
 
     def due(self, rows: int, size: int) -> Batch | None:
         """Return the next batch; destinations have their turns."""

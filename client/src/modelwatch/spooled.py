@@ -159,7 +159,7 @@ class SpoolQueue:
             waits = self._fault and not self._receipts and time.monotonic() < self._again
             if waits or self._is_direct or not self._fill():
                 return None
-            self._is_in_hand = True
+            self._is_in_hand = self._outlet.is_storing = True
             return self._group
 
     def forget(self) -> None:
@@ -169,7 +169,7 @@ class SpoolQueue:
             receipts = self._group.receipts
             self._outlet.add(len(self._group.records))
             self._forget_group()
-            self._is_in_hand = False
+            self._is_in_hand = self._outlet.is_storing = False
             self._fault = ""
         self._dismiss(receipts)
         for receipt in receipts:
@@ -180,7 +180,7 @@ class SpoolQueue:
     def keep(self, fault: str) -> None:
         """Know that the group could not be stored."""
         with self._handing:
-            self._is_in_hand = False
+            self._is_in_hand = self._outlet.is_storing = False
             self._fault = fault
             self._again = time.monotonic() + AGAIN_SECONDS
         with self._receiving:
