@@ -12,9 +12,9 @@ HEALTH = {
     0: ("Healthy", GOOD),
     1: ("Not enough data", UNKNOWN),
     2: ("One window alerts", WATCH),
-    3: ("Warning", WARN),
-    4: ("Critical", BAD),
-    5: ("No new results", STALE),
+    3: ("No new results", STALE),
+    4: ("Warning", WARN),
+    5: ("Critical", BAD),
 }
 VERDICTS = {0: ("ok", GOOD), 1: ("alert", BAD), 2: ("not enough data", UNKNOWN)}
 CHECKS = {0: ("passes", GOOD), 1: ("fails", BAD)}

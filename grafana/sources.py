@@ -36,8 +36,8 @@ def health(by: str, of: str = MODEL) -> str:
     critical = metric("incident_open", 'severity="critical"', of=of)
     warning = metric("incident_open", 'severity="warning"', of=of)
     return (
-        f"4 * max {each} ({critical}) or 3 * max {each} ({warning})"
-        f" or 5 + 0 * (time() - max {each} ({end}) > 3 * max {each} ({interval}))"
+        f"5 * max {each} ({critical}) or 4 * max {each} ({warning})"
+        f" or 3 + 0 * (time() - max {each} ({end}) > 3 * max {each} ({interval}))"
         f" or 2 * max {each} ({verdict} == 1) or 1 + 0 * (min {each} ({verdict}) == 2)"
         f" or 0 * max {each} ({verdict}) or max {each} ({metric('model_info', of=of)})"
     )
