@@ -106,7 +106,8 @@ def a_database(cluster_url: str) -> Iterator[str]:
     """Make an empty migrated database, and give its URL for a while."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        # Files of so small a database are copied, and dropped, in half the time that its log takes.
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         yield with_database(cluster_url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -16,7 +15,7 @@ from service.db.engine import make_engine, make_sessions
 from service.processes.api import create_app
 from service.processes.openapi import PROBLEM, operations
 from service.settings import Settings
-from tests.conftest import TEMPLATE, sized, with_database
+from tests.conftest import a_database, sized
 from tests.contract.conftest import served
 from tests.contract.test_openapi import DOCUMENT, codes
 from tests.integration.seeded import START, add_incident, seed
@@ -53,19 +52,15 @@ def as_bytes(_context: SerializationContext, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def address(cluster_url: str) -> Iterator[str]:
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE schemathesis TEMPLATE {TEMPLATE}")
-    url = with_database(cluster_url, "schemathesis")
-    engine = make_engine(url)
-    sessions = make_sessions(engine)
-    seed(sessions)
-    add_incident(sessions, id=3)
-    app = create_app(Settings(database_url=SecretStr(url)), keyless=True)
-    with served(app) as found:
-        yield found
-    engine.dispose()
-    with psycopg.connect(cluster_url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE schemathesis WITH (FORCE)")
+    with a_database(cluster_url) as url:
+        engine = make_engine(url)
+        sessions = make_sessions(engine)
+        seed(sessions)
+        add_incident(sessions, id=3)
+        app = create_app(Settings(database_url=SecretStr(url)), keyless=True)
+        with served(app) as found:
+            yield found
+        engine.dispose()
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
