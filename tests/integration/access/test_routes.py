@@ -1,7 +1,6 @@
 """Keys and the audit log over HTTP, as ``modelwatch serve`` answers."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +12,8 @@ from service.access.grants import Scope
 from service.access.tokens import new_token
 from service.processes.api import create_app
 from service.settings import Settings
+from tests.clients import TestClient
 from tests.integration.access.conftest import MakeKey
-
-# The test client would rather have httpx2; the service itself speaks httpx.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 RECORD = {"prediction_id": "a", "ts": "2026-01-02T03:04:05Z", "features": {}, "prediction": "1"}
 BATCH = {"model": "loans", "version": "7", "records": [RECORD]}

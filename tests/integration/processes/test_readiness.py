@@ -1,6 +1,5 @@
 """Ready means that a 2xx would be kept; where it would not, ingest gives none."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,8 @@ from service.db.embedded import EmbeddedPostgres
 from service.db.migrate import upgrade
 from service.processes.api import create_app
 from service.settings import Settings
+from tests.clients import TestClient
 from tests.integration.ingest.conftest import FEATURES, a_prediction
-
-# The test client would rather have httpx2; the service itself speaks httpx.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 LOSSY = dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit"), "off")
 

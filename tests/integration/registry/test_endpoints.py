@@ -1,5 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -10,9 +10,7 @@ from service.registry.documents import read
 from service.registry.repository import find_version, live_versions
 from service.registry.schemas import VersionDocument
 from service.registry.service import put_version
-
-if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
+from tests.clients import TestClient
 
 INCOME = {"name": "income", "kind": "numeric", "importance": 0.31, "min": 0}
 REGION = {"name": "region", "kind": "categorical"}
@@ -20,11 +18,11 @@ EMPLOYED = {"name": "employed", "kind": "boolean"}
 
 
 @pytest.fixture(autouse=True)
-def loans(client: "TestClient") -> None:
+def loans(client: TestClient) -> None:
     assert client.put("/v1/models/loans", json={"owner": "risk"}).status_code == 200
 
 
-def put(client: "TestClient", version: str = "7", **document: Any) -> dict[str, Any]:
+def put(client: TestClient, version: str = "7", **document: Any) -> dict[str, Any]:
     answer = client.put(f"/v1/models/loans/versions/{version}", json=document)
     return {"status": answer.status_code, **answer.json()}
 
@@ -34,14 +32,14 @@ def slots(sessions: sessionmaker[Session], version: str) -> dict[str, str]:
         return {f.name: f.slot for f in find_version(session, "loans", version).features}
 
 
-def test_a_model_is_registered_and_changed_in_place(client: "TestClient") -> None:
+def test_a_model_is_registered_and_changed_in_place(client: TestClient) -> None:
     client.put("/v1/models/loans", json={"task": "binary", "description": "repaid?"})
     stored = client.get("/v1/models/loans").json()
     assert (stored["model"], stored["owner"], stored["description"]) == ("loans", "", "repaid?")
     assert [each["model"] for each in client.get("/v1/models").json()["models"]] == ["loans"]
 
 
-def test_a_version_is_stored_with_its_schema(client: "TestClient") -> None:
+def test_a_version_is_stored_with_its_schema(client: TestClient) -> None:
     put(client, features=[INCOME, REGION], classes=["yes", "no"], positive_class="yes")
     stored = client.get("/v1/models/loans/versions/7").json()
     assert stored["features"][0] == {
@@ -56,7 +54,7 @@ def test_a_version_is_stored_with_its_schema(client: "TestClient") -> None:
 
 
 def test_a_later_version_reuses_slots_and_takes_the_next_for_a_new_feature(
-    client: "TestClient", sessions: sessionmaker[Session]
+    client: TestClient, sessions: sessionmaker[Session]
 ) -> None:
     put(client, "7", features=[INCOME, REGION])
     put(client, "8", features=[EMPLOYED, REGION, INCOME])
@@ -64,7 +62,7 @@ def test_a_later_version_reuses_slots_and_takes_the_next_for_a_new_feature(
     assert slots(sessions, "8") == {"employed": "n2", "region": "c1", "income": "n1"}
 
 
-def test_a_version_takes_features_more_but_no_other_kinds(client: "TestClient") -> None:
+def test_a_version_takes_features_more_but_no_other_kinds(client: TestClient) -> None:
     put(client, features=[INCOME])
     answer = put(client, features=[REGION])
     assert [feature["name"] for feature in answer["features"]] == ["income", "region"]
@@ -72,14 +70,14 @@ def test_a_version_takes_features_more_but_no_other_kinds(client: "TestClient") 
     assert (answer["status"], answer["code"]) == (409, "conflict")
 
 
-def test_the_classes_of_a_version_do_not_change(client: "TestClient") -> None:
+def test_the_classes_of_a_version_do_not_change(client: TestClient) -> None:
     put(client, classes=[0, 1])
     assert put(client, classes=["0", "1"])["status"] == 200
     assert put(client, classes=["0", "1"], positive_class="0")["status"] == 409
 
 
 def test_concurrent_registrations_never_share_a_slot(
-    client: "TestClient", sessions: sessionmaker[Session]
+    client: TestClient, sessions: sessionmaker[Session]
 ) -> None:
     def register(number: int) -> None:
         features = [{"name": f"f{number}_{i}", "kind": "numeric"} for i in range(5)]
@@ -94,7 +92,7 @@ def test_concurrent_registrations_never_share_a_slot(
 
 
 def test_retired_versions_are_no_longer_watched(
-    client: "TestClient", sessions: sessionmaker[Session]
+    client: TestClient, sessions: sessionmaker[Session]
 ) -> None:
     put(client, "6", stage="retired")
     put(client, "7")
@@ -104,7 +102,7 @@ def test_retired_versions_are_no_longer_watched(
 
 
 def test_the_view_bears_real_names_and_the_newest_label(
-    client: "TestClient", engine: Engine, sessions: sessionmaker[Session]
+    client: TestClient, engine: Engine, sessions: sessionmaker[Session]
 ) -> None:
     odd = {"name": 'say "100%": :x', "kind": "numeric"}
     clash = {"name": "received_at", "kind": "categorical"}
@@ -139,7 +137,7 @@ def test_the_view_bears_real_names_and_the_newest_label(
     assert "n" * 63 in rows[0]
 
 
-def test_views_of_long_names_do_not_collide(client: "TestClient") -> None:
+def test_views_of_long_names_do_not_collide(client: TestClient) -> None:
     first = put(client, "a" * 62 + "1")
     second = put(client, "a" * 62 + "2")
     assert first["view"] != second["view"]
@@ -169,28 +167,28 @@ def test_views_of_long_names_do_not_collide(client: "TestClient") -> None:
     ],
 )  # fmt: skip
 def test_a_schema_that_cannot_be_is_refused(
-    client: "TestClient", document: dict[str, Any], code: str
+    client: TestClient, document: dict[str, Any], code: str
 ) -> None:
     answer = put(client, **document)
     assert (answer["status"], answer["code"]) == (422, code)
     assert client.get("/v1/models/loans/versions/7").status_code == 404
 
 
-def test_an_unknown_task_is_refused(client: "TestClient") -> None:
+def test_an_unknown_task_is_refused(client: TestClient) -> None:
     answer = client.put("/v1/models/prices", json={"task": "ranking"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-document")
 
 
 @pytest.mark.parametrize("name", ["Loans", "-x", "a b", "a" * 64, "a%00", "\u0440red"])
 def test_a_bad_name_is_refused_when_put_and_unknown_when_read(
-    client: "TestClient", name: str
+    client: TestClient, name: str
 ) -> None:
     assert client.put(f"/v1/models/{name}", json={}).json()["code"] == "bad-name"
     assert client.get(f"/v1/models/{name}").json()["code"] == "unknown-model"
     assert client.get(f"/v1/models/loans/versions/{name}").json()["code"] == "unknown-version"
 
 
-def test_a_monitor_has_a_revision_that_only_changes_raise(client: "TestClient") -> None:
+def test_a_monitor_has_a_revision_that_only_changes_raise(client: TestClient) -> None:
     url = "/v1/models/loans/monitor"
     assert client.get(url).json()["revision"] == 0
     assert client.put(url, json={"window": "1w"}).json()["revision"] == 1
@@ -202,7 +200,7 @@ def test_a_monitor_has_a_revision_that_only_changes_raise(client: "TestClient") 
 
 
 def test_an_edited_monitor_can_be_put_back_unless_another_came_between(
-    client: "TestClient",
+    client: TestClient,
 ) -> None:
     url = "/v1/models/loans/monitor"
     seen = client.put(url, json={}).json()
@@ -210,7 +208,7 @@ def test_an_edited_monitor_can_be_put_back_unless_another_came_between(
     assert client.put(url, json={**seen, "min_rows": 60}).status_code == 409
 
 
-def test_a_monitor_of_another_model_is_refused(client: "TestClient") -> None:
+def test_a_monitor_of_another_model_is_refused(client: TestClient) -> None:
     assert client.put("/v1/models/loans/monitor", json={"model": "cars"}).status_code == 422
     assert client.put("/v1/models/cars/monitor", json={}).json()["code"] == "unknown-model"
 
@@ -232,14 +230,14 @@ def test_a_monitor_of_another_model_is_refused(client: "TestClient") -> None:
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused_by_name(
-    client: "TestClient", body: bytes, media: str, status: int, code: str
+    client: TestClient, body: bytes, media: str, status: int, code: str
 ) -> None:
     answer = client.put("/v1/models/loans/monitor", content=body, headers={"content-type": media})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_database_that_is_away_is_said_to_be(client: "TestClient", engine: Engine) -> None:
+def test_a_database_that_is_away_is_said_to_be(client: TestClient, engine: Engine) -> None:
     away = make_engine("postgresql://nobody@/none?host=/nowhere")
     application: Any = client.app
     application.state.sessions = make_sessions(away)

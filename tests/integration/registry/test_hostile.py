@@ -3,7 +3,6 @@
 import socket
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
@@ -12,9 +11,7 @@ from fastapi import FastAPI
 from service import web
 from service.registry.endpoints import router
 from service.web import install_problems
-
-if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
+from tests.clients import TestClient
 
 
 @pytest.fixture
@@ -66,7 +63,7 @@ def test_a_client_that_drips_a_document_is_not_waited_for_either(
 
 @pytest.mark.parametrize("value", ['!!timestamp "x"', "!!bool zz", "!!int []", '!!float "zz"'])
 def test_a_tag_that_does_not_fit_its_value_is_malformed_yaml(
-    client: "TestClient", value: str
+    client: TestClient, value: str
 ) -> None:
     answer = client.put(
         "/v1/models/loans",
@@ -78,9 +75,7 @@ def test_a_tag_that_does_not_fit_its_value_is_malformed_yaml(
 
 
 @pytest.mark.parametrize("name", ["a\x00", "", "x" * 201])
-def test_a_monitor_names_features_that_a_version_could_have(
-    client: "TestClient", name: str
-) -> None:
+def test_a_monitor_names_features_that_a_version_could_have(client: TestClient, name: str) -> None:
     client.put("/v1/models/loans", json={})
 
     answer = client.put("/v1/models/loans/monitor", json={"drift": {"features": {name: {}}}})
@@ -88,7 +83,7 @@ def test_a_monitor_names_features_that_a_version_could_have(
     assert answer.status_code == 422
 
 
-def test_a_grace_that_leaves_the_calendar_is_refused(client: "TestClient") -> None:
+def test_a_grace_that_leaves_the_calendar_is_refused(client: TestClient) -> None:
     client.put("/v1/models/loans", json={})
 
     answer = client.put("/v1/models/loans/monitor", json={"grace": "999999w"})

@@ -1,6 +1,5 @@
 """Labels that are given again, from the request to the window that is judged anew."""
 
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,12 +15,8 @@ from service.registry.repository import find_version
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.settings import Settings
+from tests.clients import TestClient
 from tests.integration.runs.test_tasks import DAY, LEASE, judged, put, send, work
-
-# The test client would rather have httpx2; the service itself speaks httpx.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 ROWS = 200
 RATIO = ("conflicting_label_ratio", None)

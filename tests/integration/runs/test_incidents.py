@@ -1,23 +1,17 @@
 """Incidents are listed, read, and handled by people."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.evaluation.hysteresis import State
 from service.registry.values import VersionSpec
 from service.runs.incident_endpoints import router
-from service.web import install_problems
+from tests.clients import TestClient, client_of
 from tests.integration.alerts.test_incidents import LOSS, judge
 from tests.integration.seeded import add_incident, register
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 A, C = State.ALERT, State.CALM
 ANA = {"by": "ana", "note": "we look into it"}
@@ -27,11 +21,7 @@ Sessions = sessionmaker[Session]
 
 @pytest.fixture
 def client(sessions: Sessions) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.state.sessions = sessions
-    app.include_router(router)
-    install_problems(app)
-    with TestClient(app) as client:
+    with client_of(router, sessions=sessions) as client:
         yield client
 
 

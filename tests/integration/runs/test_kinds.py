@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,8 @@ from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.row_material import load_material, measure_engine
 from service.runs.tables import Measurement, Window
+from tests.clients import TestClient
 from tests.integration.ingest.conftest import running
-
-if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
 
 Sessions = sessionmaker[Session]
 URL = "/v1/models/loans/versions/7"
@@ -48,7 +46,7 @@ def some_rows(seed: int, rows: int, **overrides: Any) -> dict[str, list[Any]]:
     }
 
 
-def put_reference(client: "TestClient", rows: dict[str, Any]) -> Any:
+def put_reference(client: TestClient, rows: dict[str, Any]) -> Any:
     buffer = io.BytesIO()
     pq.write_table(pa.table(rows), buffer)
     return client.put(
@@ -102,14 +100,14 @@ def judged(sessions: Sessions, reader: RowReader) -> dict[tuple[str, str | None]
         return {(row.metric, row.subject): row for row in rows}
 
 
-def declare(client: "TestClient") -> None:
+def declare(client: TestClient) -> None:
     features = [{"name": "comment", "kind": "text"}]
     answer = client.put(URL, json={"features": features, "attributions": True})
     assert answer.status_code == 200, answer.json()
 
 
 def test_each_kind_comes_through_to_measurements_of_its_parts(
-    client: "TestClient", sessions: Sessions, engine: Engine, database_url: str, reader: RowReader
+    client: TestClient, sessions: Sessions, engine: Engine, database_url: str, reader: RowReader
 ) -> None:
     declare(client)
     answer = put_reference(client, some_rows(1, 4000)).json()
@@ -150,7 +148,7 @@ def test_each_kind_comes_through_to_measurements_of_its_parts(
 
 
 def test_a_sample_has_the_vectors_and_evidently_the_parts(
-    client: "TestClient", sessions: Sessions, database_url: str, reader: RowReader
+    client: TestClient, sessions: Sessions, database_url: str, reader: RowReader
 ) -> None:
     declare(client)
     put_reference(client, some_rows(1, 500))
@@ -189,7 +187,7 @@ def test_a_sample_has_the_vectors_and_evidently_the_parts(
     ],
 )
 def test_what_cannot_be_registered_is_a_clear_error(
-    client: "TestClient", features: list[Any], code: str
+    client: TestClient, features: list[Any], code: str
 ) -> None:
     names = ("name", "kind", "length")
     documents = [dict(zip(names, own, strict=False)) for own in features]
@@ -198,13 +196,13 @@ def test_what_cannot_be_registered_is_a_clear_error(
     assert code in {answer.json()["code"], *(r["code"] for r in answer.json().get("rejected", []))}
 
 
-def test_a_name_is_taken_across_the_versions_of_a_model(client: "TestClient") -> None:
+def test_a_name_is_taken_across_the_versions_of_a_model(client: TestClient) -> None:
     client.put(URL, json={"features": [{"name": "signup.hour", "kind": "numeric"}]})
     later = {"features": [{"name": "signup", "kind": "datetime"}]}
     assert client.put("/v1/models/loans/versions/8", json=later).json()["code"] == "derived-name"
 
 
-def test_a_vector_cannot_change_its_length(client: "TestClient") -> None:
+def test_a_vector_cannot_change_its_length(client: TestClient) -> None:
     for length, status in ((3, 200), (3, 200), (4, 409)):
         document = {"features": [{"name": "e", "kind": "embedding", "length": length}]}
         assert client.put(URL, json=document).status_code == status
@@ -221,7 +219,7 @@ def test_a_vector_cannot_change_its_length(client: "TestClient") -> None:
     ],
 )
 def test_odd_columns_of_a_reference_are_located(
-    client: "TestClient", column: dict[str, Any], detail: str | None
+    client: TestClient, column: dict[str, Any], detail: str | None
 ) -> None:
     declare(client)
     answer = put_reference(client, {**some_rows(1, 50), **column})
@@ -229,7 +227,7 @@ def test_odd_columns_of_a_reference_are_located(
     assert detail is None or detail in answer.json()["detail"]
 
 
-def test_half_a_vector_is_missing(client: "TestClient", sessions: Sessions) -> None:
+def test_half_a_vector_is_missing(client: TestClient, sessions: Sessions) -> None:
     declare(client)
     vectors = [[1.0, float("nan"), 1.0]] * 5 + [[1.0, 1e39, 1.0]] * 5 + [[3.0, 0.0, 4.0]] * 40
     answer = put_reference(client, {**some_rows(1, 50), "vector": vectors})
@@ -240,7 +238,7 @@ def test_half_a_vector_is_missing(client: "TestClient", sessions: Sessions) -> N
     assert norms == [None] * 10 + [5.0] * 40
 
 
-def test_free_text_that_nobody_declared_is_pointed_out(client: "TestClient") -> None:
+def test_free_text_that_nobody_declared_is_pointed_out(client: TestClient) -> None:
     rows = some_rows(1, 400)
     rows["comment"] = [f"customer {i} says it is fine" for i in range(400)]
     answer = put_reference(client, rows).json()

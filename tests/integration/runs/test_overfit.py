@@ -1,23 +1,17 @@
 """A loss that is as old as its version may be a reference that holds the training rows."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.runs.endpoints import router
 from service.runs.overfit import SAID
-from service.web import install_problems
+from tests.clients import TestClient, client_of
 from tests.integration.seeded import add_window, register
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 Sessions = sessionmaker[Session]
 CASES = {
@@ -29,11 +23,7 @@ CASES = {
 
 @pytest.fixture
 def client(sessions: Sessions) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.state.sessions = sessions
-    app.include_router(router)
-    install_problems(app)
-    with TestClient(app) as client:
+    with client_of(router, sessions=sessions) as client:
         yield client
 
 

@@ -84,7 +84,7 @@ FORMATS = {
 
 
 def put(
-    client: "TestClient", table: pa.Table, media: str = PARQUET, query: str = "", **headers: str
+    client: TestClient, table: pa.Table, media: str = PARQUET, query: str = "", **headers: str
 ) -> dict[str, Any]:
     answer = client.put(
         f"{URL}{query}", content=FORMATS[media](table), headers={"content-type": media, **headers}
@@ -93,7 +93,7 @@ def put(
 
 
 @pytest.mark.parametrize("media", FORMATS)
-def test_every_format_says_the_same(client: "TestClient", media: str) -> None:
+def test_every_format_says_the_same(client: TestClient, media: str) -> None:
     answer = put(client, a_reference(), media)
     assert answer["status"] == 200, answer
     kinds = {feature["name"]: feature["kind"] for feature in answer["features"]}
@@ -106,7 +106,7 @@ def test_every_format_says_the_same(client: "TestClient", media: str) -> None:
 
 
 def test_what_is_stored_can_be_read_back(
-    client: "TestClient", sessions: sessionmaker[Session]
+    client: TestClient, sessions: sessionmaker[Session]
 ) -> None:
     put(client, a_reference())
     with sessions() as session:
@@ -126,7 +126,7 @@ def test_what_is_stored_can_be_read_back(
 
 
 def test_the_version_gets_a_view_with_the_inferred_names(
-    client: "TestClient", engine: Engine
+    client: TestClient, engine: Engine
 ) -> None:
     put(client, a_reference())
     with engine.connect() as connection:
@@ -134,7 +134,7 @@ def test_the_version_gets_a_view_with_the_inferred_names(
     assert list(row.keys()) == ["income", "region", "employed"]
 
 
-def test_the_query_maps_columns_and_leaves_others_out(client: "TestClient") -> None:
+def test_the_query_maps_columns_and_leaves_others_out(client: TestClient) -> None:
     table = a_reference().rename_columns(
         ["when", "income", "region", "employed", "p", "y_pred", "repaid"]
     )
@@ -144,7 +144,7 @@ def test_the_query_maps_columns_and_leaves_others_out(client: "TestClient") -> N
     assert answer["labelled"] == 2000
 
 
-def test_declared_kinds_win_over_what_the_file_looks_like(client: "TestClient") -> None:
+def test_declared_kinds_win_over_what_the_file_looks_like(client: TestClient) -> None:
     features = [{"name": "code", "kind": "categorical"}, {"name": "flag", "kind": "boolean"}]
     client.put("/v1/models/loans/versions/7", json={"features": features})
     table = a_reference(code=["007"] * 2000, flag=[0, 1] * 1000)
@@ -157,7 +157,7 @@ def test_declared_kinds_win_over_what_the_file_looks_like(client: "TestClient") 
     ]
 
 
-def test_odd_columns_are_warned_of(client: "TestClient") -> None:
+def test_odd_columns_are_warned_of(client: TestClient) -> None:
     table = a_reference(
         400,
         plan=["gold"] * 400,
@@ -191,7 +191,7 @@ def test_odd_columns_are_warned_of(client: "TestClient") -> None:
     ],
 )
 def test_a_bad_value_is_located(
-    client: "TestClient", overrides: dict[str, Any], field: str, row: int | None
+    client: TestClient, overrides: dict[str, Any], field: str, row: int | None
 ) -> None:
     declared = {"features": [{"name": "income", "kind": "numeric"}], "classes": ["0", "1"]}
     client.put("/v1/models/loans/versions/7", json=declared)
@@ -202,24 +202,24 @@ def test_a_bad_value_is_located(
     assert answer["rejected"][0].get("index") == row
 
 
-def test_a_refused_reference_leaves_nothing_behind(client: "TestClient") -> None:
+def test_a_refused_reference_leaves_nothing_behind(client: TestClient) -> None:
     put(client, a_reference(score=[7.0] * 2000))
     assert client.get("/v1/models/loans/versions/7").json()["features"] == []
 
 
-def test_a_replaced_reference_is_a_new_revision_over_the_same_edges(client: "TestClient") -> None:
+def test_a_replaced_reference_is_a_new_revision_over_the_same_edges(client: TestClient) -> None:
     first, second = put(client, a_reference()), put(client, a_reference())
     assert (first["revision"], second["revision"]) == (1, 2)
     assert (first["binning_revision"], second["binning_revision"]) == (1, 1)
 
 
-def test_edges_that_no_longer_describe_a_column_are_frozen_again(client: "TestClient") -> None:
+def test_edges_that_no_longer_describe_a_column_are_frozen_again(client: TestClient) -> None:
     put(client, a_reference())
     assert put(client, a_reference(shift=50.0))["binning_revision"] == 2
 
 
 def test_a_new_column_makes_new_edges_and_keeps_the_old_ones(
-    client: "TestClient", sessions: sessionmaker[Session]
+    client: TestClient, sessions: sessionmaker[Session]
 ) -> None:
     put(client, a_reference())
     rng = np.random.default_rng(8)
@@ -234,7 +234,7 @@ def test_a_new_column_makes_new_edges_and_keeps_the_old_ones(
     assert "age" in new.columns
 
 
-def test_gzip_is_read_and_a_cut_one_refused(client: "TestClient") -> None:
+def test_gzip_is_read_and_a_cut_one_refused(client: TestClient) -> None:
     body = gzip.compress(as_csv(a_reference()))
     headers = {"content-type": "text/csv", "content-encoding": "gzip"}
     assert client.put(URL, content=body, headers=headers).json()["rows"] == 2000
@@ -242,7 +242,7 @@ def test_gzip_is_read_and_a_cut_one_refused(client: "TestClient") -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad-gzip")
 
 
-def test_a_reference_is_limited_in_wire_and_in_inflated_bytes(client: "TestClient") -> None:
+def test_a_reference_is_limited_in_wire_and_in_inflated_bytes(client: TestClient) -> None:
     for body, encoding in (
         (b"a" * (1 << 21), "identity"),
         (gzip.compress(b"a" * (1 << 26)), "gzip"),
@@ -260,7 +260,7 @@ def constant(rows: int, columns: int) -> bytes:
     ("rows", "columns", "limit"), [(50_001, 1, 50_000), (50_000, 20, 4 << 20)], ids=["rows", "size"]
 )
 def test_a_small_file_does_not_grow_to_anything(
-    client: "TestClient", rows: int, columns: int, limit: int
+    client: TestClient, rows: int, columns: int, limit: int
 ) -> None:
     body = constant(rows, columns)
     assert len(body) < 1 << 16
@@ -268,7 +268,7 @@ def test_a_small_file_does_not_grow_to_anything(
     assert (answer.status_code, answer.json()["limit"]) == (413, limit)
 
 
-def test_the_api_holds_no_row_of_a_reference(client: "TestClient") -> None:
+def test_the_api_holds_no_row_of_a_reference(client: TestClient) -> None:
     pa.default_memory_pool().release_unused()
     before = pa.default_memory_pool().max_memory()
     body = constant(50_000, 10)
@@ -276,7 +276,7 @@ def test_the_api_holds_no_row_of_a_reference(client: "TestClient") -> None:
     assert pa.default_memory_pool().max_memory() == before
 
 
-def test_references_are_read_one_after_the_other(client: "TestClient") -> None:
+def test_references_are_read_one_after_the_other(client: TestClient) -> None:
     app = cast("FastAPI", client.app)
     body, headers = as_parquet(a_reference()), {"content-type": PARQUET}
     room = app.state.references
@@ -291,7 +291,7 @@ def test_references_are_read_one_after_the_other(client: "TestClient") -> None:
     assert client.put(URL, content=body, headers=headers).status_code == 200
 
 
-def test_files_that_come_at_the_same_time_are_limited_together(client: "TestClient") -> None:
+def test_files_that_come_at_the_same_time_are_limited_together(client: TestClient) -> None:
     app = cast("FastAPI", client.app)
     body, headers = as_parquet(a_reference()), {"content-type": PARQUET}
     with app.state.references.received.share() as another:
@@ -318,19 +318,19 @@ def test_files_that_come_at_the_same_time_are_limited_together(client: "TestClie
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(
-    client: "TestClient", media: str, body: bytes, status: int, code: str
+    client: TestClient, media: str, body: bytes, status: int, code: str
 ) -> None:
     answer = client.put(URL, content=body, headers={"content-type": media})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_ragged_csv_row_is_located(client: "TestClient") -> None:
+def test_a_ragged_csv_row_is_located(client: TestClient) -> None:
     answer = client.put(URL, content=b"a,b\n1,2\n3\n", headers={"content-type": "text/csv"})
     assert answer.json()["rejected"][0]["index"] == 1
 
 
-def test_an_unknown_version_has_no_reference(client: "TestClient") -> None:
+def test_an_unknown_version_has_no_reference(client: TestClient) -> None:
     headers = {"content-type": "text/csv"}
     answer = client.put(URL.replace("/7/", "/8/"), content=b"a\n1\n", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown-version")

@@ -1,17 +1,15 @@
 """A retraining request says why: by the latest revisions of its windows."""
 
-import warnings
 from collections.abc import Iterator
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.retraining.tables import RetrainingRequest
 from service.runs.request_endpoints import router
 from service.runs.tables import Window
-from service.web import install_problems
+from tests.clients import TestClient, client_of
 from tests.integration.seeded import (
     DAY,
     START,
@@ -24,20 +22,12 @@ from tests.integration.seeded import (
     seed,
 )
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
-
 Sessions = sessionmaker[Session]
 
 
 @pytest.fixture
 def client(sessions: Sessions) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.state.sessions = sessions
-    app.include_router(router)
-    install_problems(app)
-    with TestClient(app) as client:
+    with client_of(router, sessions=sessions) as client:
         yield client
 
 

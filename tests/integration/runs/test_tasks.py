@@ -1,7 +1,6 @@
 """Models that are not binary, from the first PUT to a judged window, over HTTP."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,11 +19,7 @@ from service.processes.api import create_app
 from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.settings import Settings
-
-# The test client would rather have httpx2; the service itself speaks httpx.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
+from tests.clients import TestClient
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 400

@@ -1,12 +1,10 @@
 """Webhooks are documents; what could turn them inward is refused when it is put."""
 
 import socket
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import sessionmaker
@@ -18,15 +16,10 @@ from service.registry.endpoints import router as registry_router
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.settings import Settings
-from service.web import install_problems
 from service.webhooks import service
 from service.webhooks.endpoints import router
+from tests.clients import TestClient, client_of
 from tests.integration.webhooks.receiver import SECRET, Sessions, add_webhook, tell
-
-# The test client would rather have httpx2; the service itself speaks httpx.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
 
 URL = "https://hooks.example.com/retrain?token=s3cret"
 NAMES = {
@@ -51,15 +44,8 @@ def look_up(host: str, port: int, **how: Any) -> Sequence[Any]:
 @pytest.fixture
 def client(sessions: sessionmaker[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    app = FastAPI()
-    app.state.sessions = sessions
-    app.state.settings = Settings(
-        secret_key=SecretStr("k" * 40), webhook_allow="airflow.internal:8080"
-    )
-    app.include_router(registry_router)
-    app.include_router(router)
-    install_problems(app)
-    with TestClient(app) as client:
+    settings = Settings(secret_key=SecretStr("k" * 40), webhook_allow="airflow.internal:8080")
+    with client_of(registry_router, router, sessions=sessions, settings=settings) as client:
         yield client
 
 
