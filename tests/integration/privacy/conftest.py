@@ -3,15 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.processes.api import create_app
 from service.registry.privacy import Pseudonyms
 from service.settings import Settings
+from tests.integration.runs.bench import Bench
 
 KEY = "a key of this test alone"
 PSEUDONYMS = Pseudonyms(KEY)
@@ -46,3 +50,13 @@ def serve(database_url: str) -> Iterator[Serve]:
         client.close()
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def bench(
+    sessions: sessionmaker[Session], engine: Engine, database_url: str, tmp_path: Path
+) -> Iterator[Bench]:
+    # Ingest makes the partitions, one for each month.
+    made = Bench(sessions, engine, database_url, tmp_path, partition=False)
+    yield made
+    made.reader.close()

@@ -4,9 +4,7 @@ import io
 import json
 import threading
 import zlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +12,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import select
 
 from service.access.tables import AuditEntry
 from service.foreign.tables import PendingPair
@@ -25,7 +22,7 @@ from service.registry.monitoring import put_monitor
 from service.runs.erasing_rows import COUNTED
 from service.runs.tables import Erasure, Measurement, Report, RowFinding, Window
 from tests.integration.privacy.conftest import PSEUDONYMS, Serve
-from tests.integration.runs.test_pipeline import Bench
+from tests.integration.runs.bench import Bench
 from tests.integration.sweep import traces
 
 SUBJECT, CITY, COMMENT = "customer-planted-17", "Plantedville", "planted street 5"
@@ -39,17 +36,6 @@ FEATURES = [
     {"name": "comment", "kind": "text"},
 ]
 ALLOWED = {"erasure.subject"}
-
-
-@pytest.fixture
-def bench(
-    sessions: sessionmaker[Session], engine: Engine, database_url: str, tmp_path: Path
-) -> Iterator[Bench]:
-    made = Bench(sessions, engine, database_url, tmp_path)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE part")
-    yield made
-    made.reader.close()
 
 
 @pytest.fixture

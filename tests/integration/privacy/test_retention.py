@@ -1,14 +1,11 @@
 """Rows go month by month; what was measured of them, and newer rows, stay."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.tables import BucketProfile
@@ -17,24 +14,12 @@ from service.registry.monitoring import put_monitor
 from service.registry.tables import Model
 from service.runs.retention import Retention
 from tests.integration.privacy.conftest import Serve
-from tests.integration.runs.test_pipeline import Bench
+from tests.integration.runs.bench import Bench
 
 NOW = datetime.now(UTC)
 OLD = (NOW - timedelta(days=120)).replace(hour=1, minute=0, second=0, microsecond=0)
 NEW = (NOW - timedelta(days=20)).replace(hour=1, minute=0, second=0, microsecond=0)
 KEPT = {"retention": {"rows": "60d"}}
-
-
-@pytest.fixture
-def bench(
-    sessions: sessionmaker[Session], engine: Engine, database_url: str, tmp_path: Path
-) -> Iterator[Bench]:
-    made = Bench(sessions, engine, database_url, tmp_path)
-    with engine.begin() as connection:
-        # Ingest makes the real ones, one for each month.
-        connection.exec_driver_sql("DROP TABLE part")
-    yield made
-    made.reader.close()
 
 
 def drop(sessions: sessionmaker[Session], url: str) -> int:

@@ -18,7 +18,7 @@ from service.registry.schemas import VersionDocument
 from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
 from service.runs.tables import Window
-from tests.integration.runs.test_pipeline import DAY, ROWS, Bench
+from tests.integration.runs.bench import DAY, ROWS, Bench
 
 ONE = timedelta(days=1)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -19,20 +18,13 @@ from service.ledger.tables import Arrival
 from service.registry.documents import read
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
-from service.registry.repository import find_version
-from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_version
 from service.registry.values import VersionSpec
-from service.runs.leases import LeaseKeeper
-from service.runs.pipeline import Pipeline
-from service.runs.reference_reading import Upload
-from service.runs.references import store_reference
 from service.runs.tables import Evaluation, Measurement, Window
+from tests.integration.runs.bench import a_pipeline, declare, refer, work
 
 Sessions = sessionmaker[Session]
 # A Monday.
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
-LEASE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 MORNING = 4 * HOUR
 JUDGED = ("value", "p_value", "threshold", "reference_value")
@@ -59,33 +51,15 @@ class Bench:
         self.engine = engine
         self.scratch = scratch
         self.reader = RowReader(url)
-        self.pipeline = Pipeline(
-            sessions,
-            self.reader,
-            LeaseKeeper(sessions, "test", LEASE),
-            worker="test",
-            lease=LEASE,
-            row_stage=False,
-            quiet=timedelta(0),
-        )
+        self.pipeline = a_pipeline(sessions, self.reader)
 
     def register(self, model: str, version: str = "1", **monitor: Any) -> VersionSpec:
         features = [
             {"name": "income", "kind": "numeric"},
             {"name": "plan", "kind": "categorical"},
         ]
-        document = {"features": features, "classes": ["0", "1"], "positive_class": "1"}
-        with self.sessions.begin() as session:
-            put_model(session, model, ModelDocument.model_validate({"task": "binary"}))
-            put_version(session, model, version, VersionDocument.model_validate(document))
+        found = declare(self.sessions, self.engine, features, model, version)
         self.configure(model, **monitor)
-        with self.sessions() as session:
-            found = find_version(session, model, version)
-        with self.engine.begin() as connection:
-            connection.exec_driver_sql(
-                f"CREATE TABLE IF NOT EXISTS part_{found.model_id} PARTITION OF prediction"
-                f" FOR VALUES IN ({found.model_id})"
-            )
         return found
 
     def configure(self, model: str, **monitor: Any) -> None:
@@ -93,11 +67,7 @@ class Bench:
             put_monitor(session, model, read(MonitorDocument, {"model": model, **monitor}))
 
     def refer(self, version: VersionSpec, rows: pa.Table) -> None:
-        path = self.scratch / "reference.parquet"
-        pq.write_table(rows, path)
-        media = "application/vnd.apache.parquet"
-        upload = Upload(path, media, {}, frozenset())
-        store_reference(self.sessions, version.model, version.version, upload)
+        refer(self.sessions, version, rows, self.scratch)
 
     def send(
         self, version: VersionSpec, times: Sequence[datetime], rows: pa.Table, prefix: str = ""
@@ -150,9 +120,7 @@ class Bench:
             self.label(version, times, rows)
 
     def work(self) -> None:
-        steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
-        while sum(step() for step in steps) or self.pipeline.judge():
-            pass
+        work(self.pipeline)
 
     def windows(self, version: VersionSpec) -> list[Window]:
         """Return the newest revision of each window, in order."""

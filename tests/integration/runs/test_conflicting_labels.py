@@ -12,11 +12,11 @@ from service.buckets.reader import RowReader
 from service.processes.api import create_app
 from service.profiles.arrays import RELABELLED
 from service.registry.repository import find_version
-from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.settings import Settings
 from tests.clients import TestClient
-from tests.integration.runs.test_tasks import DAY, LEASE, judged, put, send, work
+from tests.integration.runs.bench import a_pipeline, work
+from tests.integration.runs.test_tasks import DAY, judged, put, send
 
 ROWS = 200
 RATIO = ("conflicting_label_ratio", None)
@@ -43,15 +43,7 @@ def reader(database_url: str) -> Iterator[RowReader]:
 
 @pytest.fixture
 def pipeline(sessions: sessionmaker[Session], reader: RowReader) -> Pipeline:
-    return Pipeline(
-        sessions,
-        reader,
-        LeaseKeeper(sessions, "test", LEASE),
-        worker="test",
-        lease=LEASE,
-        quiet=timedelta(0),
-        row_stage=False,
-    )
+    return a_pipeline(sessions, reader)
 
 
 def register(client: TestClient, task: str) -> None:

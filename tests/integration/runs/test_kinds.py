@@ -16,12 +16,11 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.buckets.reader import RowReader
 from service.ledger.marks import Item
 from service.registry.repository import find_version
-from service.runs.leases import LeaseKeeper
-from service.runs.pipeline import Pipeline
 from service.runs.row_material import load_material, measure_engine
 from service.runs.tables import Measurement, Window
 from tests.clients import TestClient
 from tests.integration.ingest.conftest import running
+from tests.integration.runs.bench import a_pipeline, work
 
 Sessions = sessionmaker[Session]
 URL = "/v1/models/loans/versions/7"
@@ -83,18 +82,7 @@ def reader(database_url: str) -> Iterator[RowReader]:
 
 
 def judged(sessions: Sessions, reader: RowReader) -> dict[tuple[str, str | None], Measurement]:
-    lease = timedelta(minutes=1)
-    pipeline = Pipeline(
-        sessions,
-        reader,
-        LeaseKeeper(sessions, "test", lease),
-        worker="test",
-        lease=lease,
-        quiet=timedelta(0),
-        row_stage=False,
-    )
-    while pipeline.collect() or pipeline.plan() or pipeline.profile() or pipeline.judge():
-        pass
+    work(a_pipeline(sessions, reader))
     with sessions() as session:
         rows = session.scalars(select(Measurement).join(Window).where(Window.latest))
         return {(row.metric, row.subject): row for row in rows}

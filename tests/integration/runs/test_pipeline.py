@@ -2,40 +2,28 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.buckets.reader import RowReader
-from service.ingest.tables import Label, prediction
+from service.ingest.tables import Label
 from service.ledger.repository import claim_one
 from service.ledger.tables import Arrival, DueWork
-from service.registry.monitor import MonitorDocument
-from service.registry.monitoring import put_monitor
-from service.registry.repository import find_version
-from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_version
 from service.retraining.tables import RequestWindow, RetrainingRequest
 from service.runs import pipeline, planning
-from service.runs.delays import LABEL_DELAY
-from service.runs.leases import LeaseKeeper
 from service.runs.overfit import SAID
-from service.runs.pipeline import Pipeline
 from service.runs.queries import evaluation_progress
-from service.runs.reference_reading import Upload
-from service.runs.references import store_reference
-from service.runs.tables import Evaluation, EvaluationWindow, Measurement, Window
+from service.runs.tables import Evaluation, EvaluationWindow
 from service.runs.worker import Worker
 from service.settings import Settings
 from service.webhooks.tables import Outbox
+from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
 from tests.integration.webhooks.receiver import (
     SECRET_KEY,
     add_webhook,
@@ -46,151 +34,6 @@ from tests.integration.webhooks.receiver import (
 from tests.system.harness import eventually
 
 Sessions = sessionmaker[Session]
-DAY = datetime(2026, 11, 1, tzinfo=UTC)
-ROWS = 600
-LEASE = timedelta(minutes=1)
-
-
-class Bench:
-    """A registered model, and the worker's steps over the test's database."""
-
-    def __init__(
-        self, sessions: Sessions, engine: Engine, database_url: str, scratch: Path
-    ) -> None:
-        self.sessions = sessions
-        self.engine = engine
-        self.scratch = scratch
-        self.reader = RowReader(database_url)
-        self.pipeline = Pipeline(
-            sessions,
-            self.reader,
-            LeaseKeeper(sessions, "test", LEASE),
-            worker="test",
-            lease=LEASE,
-            quiet=timedelta(0),
-            row_stage=False,
-        )
-        with sessions.begin() as session:
-            put_model(session, "loans", ModelDocument.model_validate({"task": "binary"}))
-            put_version(
-                session,
-                "loans",
-                "1",
-                VersionDocument.model_validate(
-                    {
-                        "features": [{"name": "income", "kind": "numeric"}],
-                        "classes": ["0", "1"],
-                        "positive_class": "1",
-                    }
-                ),
-            )
-        with sessions() as session:
-            self.version = find_version(session, "loans", "1")
-        with engine.begin() as connection:
-            connection.exec_driver_sql(
-                f"CREATE TABLE part PARTITION OF prediction FOR VALUES IN ({self.version.model_id})"
-            )
-
-    def rows(self, seed: int, *, shift: float = 0.0, flip: float = 0.05) -> Any:
-        draw = np.random.default_rng(seed)
-        income = draw.normal(shift, 1, ROWS)
-        score = 1 / (1 + np.exp(-2 * income))
-        predicted = (score > 0.5).astype(int)
-        label = np.where(draw.random(ROWS) < flip, 1 - predicted, predicted)
-        return income, score, predicted, label
-
-    def store_reference(self) -> None:
-        parts = [self.rows(seed) for seed in range(100, 110)]
-        income, score, predicted, label = (
-            np.concatenate(column) for column in zip(*parts, strict=True)
-        )
-        path = self.scratch / "reference.parquet"
-        pq.write_table(
-            pa.table({"income": income, "score": score, "prediction": predicted, "label": label}),
-            path,
-        )
-        media = "application/vnd.apache.parquet"
-        store_reference(self.sessions, "loans", "1", Upload(path, media, {}, frozenset()))
-
-    def insert(self, day: datetime, rows: Any, *, prefix: str = "") -> None:
-        income, score, predicted, _ = rows
-        step = timedelta(days=1) / len(income)
-        with self.sessions.begin() as session:
-            session.execute(
-                prediction.insert(),
-                [
-                    {
-                        "model_id": self.version.model_id,
-                        "version_id": self.version.version_id,
-                        "prediction_id": f"{prefix}{day:%j}-{i}",
-                        "ts": day + i * step,
-                        "prediction": str(predicted[i]),
-                        "score": float(score[i]),
-                        "n1": float(income[i]),
-                    }
-                    for i in range(len(income))
-                ],
-            )
-            self._arrive(session, day, "rows")
-
-    def label(self, day: datetime, rows: Any, only: Any = None) -> None:
-        with self.sessions.begin() as session:
-            session.add_all(
-                Label(
-                    model_id=self.version.model_id,
-                    prediction_id=f"{day:%j}-{i}",
-                    label=str(value),
-                    label_ts=day + timedelta(days=10),
-                )
-                for i, value in enumerate(rows[3])
-                if only is None or only[i]
-            )
-            self._arrive(session, day, "labels")
-
-    def _arrive(self, session: Session, day: datetime, kind: str) -> None:
-        session.add_all(
-            Arrival(
-                model_id=self.version.model_id,
-                version_id=self.version.version_id,
-                bucket=day + timedelta(hours=hour),
-                kind=kind,
-            )
-            for hour in range(24)
-        )
-
-    def work(self) -> None:
-        steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
-        while sum(step() for step in steps) or self.pipeline.ripen() or self.pipeline.judge():
-            pass
-
-    def set_horizon(self, horizon: str) -> None:
-        document = {"model": "loans", "performance": {"label_horizon": horizon}}
-        with self.sessions.begin() as session:
-            put_monitor(session, "loans", MonitorDocument.model_validate(document))
-
-    def windows(self) -> list[Window]:
-        with self.sessions() as session:
-            return list(session.scalars(select(Window).order_by(Window.start, Window.revision)))
-
-    def value(self, window: Window, metric: str) -> float | None:
-        with self.sessions() as session:
-            return session.scalars(
-                select(Measurement.value).where(
-                    Measurement.window_id == window.id, Measurement.metric == metric
-                )
-            ).one()
-
-    def delays(self, window: Window) -> dict[str | None, tuple[float, int]]:
-        asked = select(Measurement).where(
-            Measurement.window_id == window.id, Measurement.metric == LABEL_DELAY
-        )
-        with self.sessions() as session:
-            found = session.scalars(asked).all()
-        return {m.subject: (round((m.value or 0) / 86_400, 2), m.n) for m in found}
-
-    def count(self, table: type) -> int:
-        with self.sessions() as session:
-            return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from service.runs.reference_reading import Upload
 from service.runs.references import store_reference
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, EvaluationWindow, LatestWindow, Measurement
-from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
+from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
 
 MEASURED = Measured(
     metric="drift",

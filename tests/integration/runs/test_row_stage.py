@@ -25,7 +25,7 @@ from service.runs.leases import LeaseKeeper
 from service.runs.queries import report_of
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, Measurement, RowFinding, Window
-from tests.integration.runs.test_pipeline import DAY, LEASE, ROWS, Bench
+from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
 
 FINE = Measured(
     metric="domain_classifier_auc",

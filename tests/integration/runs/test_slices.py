@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,20 +20,14 @@ from service.ledger.tables import Arrival
 from service.registry.documents import read
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
-from service.registry.repository import find_version
-from service.registry.schemas import ModelDocument, VersionDocument
-from service.registry.service import put_model, put_version
 from service.runs.leases import LeaseKeeper
-from service.runs.pipeline import Pipeline
-from service.runs.reference_reading import Upload
-from service.runs.references import store_reference
 from service.runs.row_stage import RowStage
 from service.runs.tables import Measurement, Window
+from tests.integration.runs.bench import LEASE, a_pipeline, declare, refer, work
 
 Sessions = sessionmaker[Session]
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 4000
-LEASE = timedelta(minutes=1)
 MONITOR: dict[str, Any] = {
     "discover_slices": False,
     "model": "loans",
@@ -81,34 +74,14 @@ class Bench:
     ) -> None:
         self.sessions = sessions
         self.reader = RowReader(database_url)
-        self.pipeline = Pipeline(
-            sessions,
-            self.reader,
-            LeaseKeeper(sessions, "test", LEASE),
-            worker="test",
-            lease=LEASE,
-            quiet=timedelta(0),
-            row_stage=False,
-        )
+        self.pipeline = a_pipeline(sessions, self.reader)
         features = [
             {"name": "region", "kind": "categorical"},
             {"name": "amount", "kind": "numeric"},
         ]
-        document = {"features": features, "classes": ["0", "1"], "positive_class": "1"}
-        with sessions.begin() as session:
-            put_model(session, "loans", ModelDocument.model_validate({"task": "binary"}))
-            put_version(session, "loans", "1", VersionDocument.model_validate(document))
-        with sessions() as session:
-            self.version = find_version(session, "loans", "1")
+        self.version = declare(sessions, engine, features)
         self.slots = {feature.name: feature.slot for feature in self.version.features}
-        with engine.begin() as connection:
-            connection.exec_driver_sql(
-                f"CREATE TABLE part PARTITION OF prediction FOR VALUES IN ({self.version.model_id})"
-            )
-        path = scratch / "reference.parquet"
-        pq.write_table(pa.table(some_rows(100, 20_000)), path)
-        media = "application/vnd.apache.parquet"
-        store_reference(sessions, "loans", "1", Upload(path, media, {}, frozenset()))
+        refer(sessions, self.version, pa.table(some_rows(100, 20_000)), scratch)
 
     def configure(self, **changes: Any) -> None:
         with self.sessions.begin() as session:
@@ -145,9 +118,7 @@ class Bench:
                 session.add(Arrival(**own, **own_version, kind="rows"))
 
     def work(self) -> Window:
-        steps = (self.pipeline.collect, self.pipeline.plan, self.pipeline.profile)
-        while sum(step() for step in steps) or self.pipeline.judge():
-            pass
+        work(self.pipeline)
         with self.sessions() as session:
             return session.scalars(select(Window).where(Window.latest)).one()
 

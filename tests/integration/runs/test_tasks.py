@@ -16,14 +16,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
 from service.processes.api import create_app
-from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.settings import Settings
 from tests.clients import TestClient
+from tests.integration.runs.bench import a_pipeline, work
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 400
-LEASE = timedelta(minutes=1)
 PARQUET = {"content-type": "application/vnd.apache.parquet"}
 
 
@@ -37,21 +36,8 @@ def client(database_url: str) -> Iterator[TestClient]:
 @pytest.fixture
 def pipeline(sessions: sessionmaker[Session], database_url: str) -> Iterator[Pipeline]:
     reader = RowReader(database_url)
-    yield Pipeline(
-        sessions,
-        reader,
-        LeaseKeeper(sessions, "test", LEASE),
-        worker="test",
-        lease=LEASE,
-        quiet=timedelta(0),
-        row_stage=False,
-    )
+    yield a_pipeline(sessions, reader)
     reader.close()
-
-
-def work(pipeline: Pipeline) -> None:
-    while pipeline.collect() or pipeline.plan() or pipeline.profile() or pipeline.judge():
-        pass
 
 
 def put(client: TestClient, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from service.registry.service import put_version
 from service.retraining.tables import RetrainingRequest
 from service.runs.silence import mark_silence
 from service.runs.tables import Measurement
-from tests.integration.runs.test_pipeline import DAY, ROWS, Bench
+from tests.integration.runs.bench import DAY, ROWS, Bench
 
 
 @pytest.fixture
