@@ -76,7 +76,7 @@ class Service:
         self.client = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}"},
-            timeout=60,
+            timeout=180,
             trust_env=False,
         )
         self._children: list[subprocess.Popen[bytes]] = []
