@@ -106,7 +106,7 @@ def read_text(value: str, field: str) -> str:
     return value
 
 
-def read_number(value: int | float, field: str) -> float:  # noqa: PYI041
+def read_number(value: float, field: str) -> float:
     """Return a number as it is stored: integers beyond 64 bits are faults of a client."""
     if isinstance(value, int) and not -limits.MAX_INTEGER <= value < limits.MAX_INTEGER:
         raise RowError(Code.NUMBER_OUT_OF_RANGE, field, "the integer does not fit 64 bits")

@@ -169,12 +169,6 @@ _KEY = {
 def _operation(
     what: str, record: Mapping[str, Any], target: Mapping[str, str], example: Mapping[str, Any]
 ) -> dict[str, Any]:
-    envelope = {
-        "type": "object",
-        "required": ["records"],
-        "additionalProperties": False,
-        "properties": {**_TARGETS, "records": {"type": "array", "minItems": 1, "items": record}},
-    }
     answer = {"accepted": 1, "duplicates": 0, "rejected": [], "warnings": []}
     return {
         "tags": ["ingest"],
@@ -197,23 +191,32 @@ def _operation(
             for name in target
         ]
         + [_KEY],
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": envelope, "example": {**target, "records": [example]}},
-                NDJSON: {
-                    "schema": {"type": "string", "description": "one record a line"},
-                    "example": json.dumps({**target, **example}) + "\n",
-                },
-                ARROW: {"schema": {"type": "string", "format": "binary"}},
-            },
-        },
+        "requestBody": {"required": True, "content": _bodies(record, target, example)},
         "responses": {
             "200": {
                 "description": "what became of every row, all that is accepted being committed",
                 "content": {JSON: {"schema": _ANSWER, "example": answer}},
             }
         },
+    }
+
+
+def _bodies(
+    record: Mapping[str, Any], target: Mapping[str, str], example: Mapping[str, Any]
+) -> dict[str, Any]:
+    envelope = {
+        "type": "object",
+        "required": ["records"],
+        "additionalProperties": False,
+        "properties": {**_TARGETS, "records": {"type": "array", "minItems": 1, "items": record}},
+    }
+    return {
+        JSON: {"schema": envelope, "example": {**target, "records": [example]}},
+        NDJSON: {
+            "schema": {"type": "string", "description": "one record a line"},
+            "example": json.dumps({**target, **example}) + "\n",
+        },
+        ARROW: {"schema": {"type": "string", "format": "binary"}},
     }
 
 

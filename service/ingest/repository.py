@@ -1,5 +1,6 @@
 """Reading single predictions back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,8 +85,12 @@ def find_prediction(
             columns.prediction_id == prediction_id,
         )
     ).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _logged(version, prediction_id, ts, row)
+
+
+def _logged(
+    version: VersionSpec, prediction_id: str, ts: datetime, row: Sequence[Any]
+) -> LoggedPrediction:
     received_at, said, score, scores, weight, subject, tags, *slots = row
     features = {
         feature.name: _feature(feature.kind, value)

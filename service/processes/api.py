@@ -133,12 +133,16 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.add_middleware(
         RequestObserver, tracer=tracing.get_tracer("modelwatch") if settings.traces else None
     )
+    _mount(app)
+    return app
+
+
+def _mount(app: FastAPI) -> None:
     install_problems(app)
     mount_ingest(app)
     mount_foreign(app)
     for router in _ROUTERS:
         app.include_router(router)
-    return app
 
 
 class _Server(uvicorn.Server):

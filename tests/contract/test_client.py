@@ -147,7 +147,7 @@ def test_a_loss_is_raised_by_the_next_flush_and_only_by_that(server: ScriptedSer
     monitor = a_monitor(server, interval=0.1)
     monitor.log({"x": 1}, 0)
     monitor.log({"x": object()}, 0)
-    monitor.log(None, 0)  # type: ignore[arg-type]
+    monitor.log(None, 0)  # type: ignore[arg-type]  # what a host may do
     with pytest.raises(LostRecordsError, match="since the last flush") as raised:
         monitor.flush(10)
     assert raised.value.counts == {"rejected": 1, "unserialisable": 1, "errors": 1}
@@ -161,7 +161,7 @@ def test_every_record_that_was_logged_is_found_in_one_count(server: ScriptedServ
     for row in range(12):
         monitor.log({"x": object() if row == 3 else row}, 0)
     monitor.label("id", 1)
-    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]
+    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]  # as above
     with pytest.raises(LostRecordsError):
         monitor.flush(10)
     stats = monitor.stats()
@@ -264,9 +264,9 @@ def test_a_value_that_cannot_be_sent_costs_its_own_record_only(server: ScriptedS
 
 def test_log_never_raises(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
-    assert isinstance(monitor.log(None, 0), str)  # type: ignore[arg-type]
-    assert isinstance(monitor.log({}, 0, ts="yesterday"), str)  # type: ignore[arg-type]
-    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]
+    assert isinstance(monitor.log(None, 0), str)  # type: ignore[arg-type]  # as above
+    assert isinstance(monitor.log({}, 0, ts="yesterday"), str)  # type: ignore[arg-type]  # as above
+    monitor.label("id", 1, label_ts="tomorrow")  # type: ignore[arg-type]  # as above
     assert monitor.stats()["errors"] == 3
 
 

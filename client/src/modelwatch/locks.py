@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # it is asked for before it is used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
