@@ -1,13 +1,12 @@
 """The routes of foreign payloads on a real database, spoken to over ASGI."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
@@ -21,13 +20,10 @@ from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.settings import Settings
 from service.web import install_problems
+from tests.integration.asgi import Looking, run_against, spoken_to
+from tests.integration.ingest.conftest import FEATURES
 
 REQUEST, RESPONSE = "request", "response"
-FEATURES = [
-    {"name": "income", "kind": "numeric"},
-    {"name": "region", "kind": "categorical"},
-    {"name": "owner", "kind": "boolean"},
-]
 ASKED = {"instances": [[41000, "north", True]]}
 ANSWERED = {"predictions": [[0.2, 0.8]]}
 
@@ -56,13 +52,12 @@ def headers_of(side: str, correlation: str, **attributes: str) -> dict[str, str]
     return {f"ce-{name}": value for name, value in event.items()}
 
 
-class Api:
+class Api(Looking):
     """What an inference server sees, and a look into the database."""
 
     def __init__(self, client: httpx.AsyncClient, foreign: Foreign, url: str) -> None:
-        self.client = client
+        super().__init__(client, url)
         self.foreign = foreign
-        self.url = url
 
     async def event(
         self, side: str, correlation: str, payload: Any, query: str = "", **attributes: str
@@ -97,17 +92,6 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()["predictions"][0]
 
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(statement).fetchall()
-
-    def execute(self, statement: str) -> None:
-        with psycopg.connect(self.url) as connection:
-            connection.execute(statement)
-
-    def count(self, table: str) -> int:
-        return int(self.query(f"SELECT count(*) FROM {table}")[0][0])
-
 
 Run = Callable[[Callable[[Api], Awaitable[None]]], None]
 
@@ -130,9 +114,7 @@ async def running(
     ingest.start()
     foreign.start()
     try:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://api"
-        ) as client:
+        async with spoken_to(app) as client:
             yield Api(client, foreign, url)
     finally:
         await foreign.stop()
@@ -144,11 +126,4 @@ def run(database_url: str, sessions: sessionmaker[Session]) -> Run:
     """Return how to run an asynchronous test against a registered model."""
     register(sessions)
 
-    def start(body: Callable[[Api], Awaitable[None]]) -> None:
-        async def inside() -> None:
-            async with running(database_url, sessions) as api:
-                await body(api)
-
-        asyncio.run(inside())
-
-    return start
+    return partial(run_against, partial(running, database_url, sessions))

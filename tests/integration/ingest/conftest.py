@@ -1,13 +1,12 @@
 """An API of ingest alone on a real database, spoken to over ASGI."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.orm import Session, sessionmaker
@@ -19,6 +18,7 @@ from service.registry.schemas import ModelDocument, VersionDocument
 from service.registry.service import put_model, put_version
 from service.settings import Settings
 from service.web import install_problems
+from tests.integration.asgi import Looking, run_against, spoken_to
 
 FEATURES = [
     {"name": "income", "kind": "numeric"},
@@ -50,13 +50,12 @@ def register(sessions: sessionmaker[Session], model: str = "loans", version: str
         put_version(session, model, version, VersionDocument.model_validate(document))
 
 
-class Api:
+class Api(Looking):
     """What a client sees, and a look into the database."""
 
     def __init__(self, client: httpx.AsyncClient, ingest: Ingest, url: str) -> None:
-        self.client = client
+        super().__init__(client, url)
         self.ingest = ingest
-        self.url = url
 
     async def predictions(self, *records: Any, **envelope: Any) -> httpx.Response:
         body = {"model": "loans", "version": "7", **envelope, "records": list(records)}
@@ -75,13 +74,6 @@ class Api:
         sent = {"content-type": "application/json"}
         sent.update((name.replace("_", "-"), value) for name, value in headers.items())
         return await self.client.post(path, content=body, headers=sent)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(statement).fetchall()
-
-    def count(self, table: str) -> int:
-        return int(self.query(f"SELECT count(*) FROM {table}")[0][0])
 
 
 Run = Callable[[Callable[[Api], Awaitable[None]]], None]
@@ -102,9 +94,8 @@ async def running(
     app.state.ingest = ingest
     app.state.sessions = sessions
     ingest.start()
-    transport = httpx.ASGITransport(app)
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with spoken_to(app) as client:
             yield Api(client, ingest, url)
     finally:
         await ingest.stop()
@@ -115,11 +106,4 @@ def run(database_url: str, sessions: sessionmaker[Session]) -> Run:
     """Return how to run an asynchronous test against a registered model."""
     register(sessions)
 
-    def start(body: Callable[[Api], Awaitable[None]]) -> None:
-        async def inside() -> None:
-            async with running(database_url, sessions) as api:
-                await body(api)
-
-        asyncio.run(inside())
-
-    return start
+    return partial(run_against, partial(running, database_url, sessions))
