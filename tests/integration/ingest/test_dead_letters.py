@@ -34,6 +34,8 @@ def no_validator(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Layout, "encode", corrupt)
+        # On a busy machine the usual time does not suffice.
+        patch.setattr(store, "_SEARCH_SECONDS", 60.0)
         yield patch
 
 
