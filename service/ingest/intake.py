@@ -9,6 +9,7 @@ import msgspec
 
 from service.errors import BadRequestError, NotFoundError, ServiceError, UnknownVersionError
 from service.ingest import limits
+from service.ingest.batch import Batch
 from service.ingest.codec import Codec, WrongTargetError
 from service.ingest.decode import Record, load_record
 from service.ingest.examine import is_name, read_id
@@ -17,7 +18,6 @@ from service.ingest.rows import Layout, PreparedRow
 from service.ingest.specs import Specs
 from service.ingest.tables import OTHERS
 from service.ingest.times import Horizon
-from service.ingest.transaction import Batch
 from service.ingest.verdicts import Code, RowError, Verdicts
 
 MAX_TARGETS = 64

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.clock import now
 from service.ingest.arrow import ArrowReader
+from service.ingest.batch import Batch
 from service.ingest.committer import Committer, Sink
 from service.ingest.intake import Intake, Sent
 from service.ingest.known import KnownBatches
@@ -15,7 +16,6 @@ from service.ingest.room import Room
 from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
-from service.ingest.transaction import Batch
 from service.ingest.verdicts import BatchKey, Verdicts
 from service.registry.privacy import pseudonyms_of
 from service.settings import Settings

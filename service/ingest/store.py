@@ -7,11 +7,12 @@ import psycopg
 from psycopg import errors
 
 from service.errors import DatabaseAwayError
+from service.ingest.batch import Batch, refuse, refuse_erased
 from service.ingest.erased import ErasedRowsError
 from service.ingest.link import ATTEMPTS, Link
 from service.ingest.partitions import Partitions
 from service.ingest.staging import IDENTITY, LABEL, create_stage
-from service.ingest.transaction import Batch, refuse, refuse_erased, write
+from service.ingest.transaction import write
 from service.registry.privacy import Pseudonyms
 
 _log = logging.getLogger(__name__)

@@ -1,17 +1,16 @@
 """What one transaction stores: identities, rows, labels, and the marks that they leave."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import psycopg
 
 from service.ingest import known, letters
-from service.ingest.erased import REFUSAL, PredictionKey, models_with_erased, require_none_erased
+from service.ingest.batch import Batch, prediction_key
+from service.ingest.erased import models_with_erased, require_none_erased
 from service.ingest.known import Entry
 from service.ingest.labels import PreparedLabel, mark_labels
-from service.ingest.letters import Letter, write_letter
 from service.ingest.partitions import Partitions, month_of_hour
 from service.ingest.rows import Layout, PreparedRow
 from service.ingest.staging import (
@@ -25,49 +24,11 @@ from service.ingest.staging import (
     stage_keys,
 )
 from service.ingest.times import HOUR
-from service.ingest.verdicts import Code, Fault, RowError, Verdicts
+from service.ingest.verdicts import Fault, RowError
 from service.registry.privacy import Pseudonyms
 from service.telemetry import INGEST_ROWS
 
 _HOUR_SECONDS = 3_600
-
-
-@dataclass(slots=True)
-class Batch:
-    """The part of a request that can be stored."""
-
-    verdicts: Verdicts
-    rows: list[PreparedRow] = field(default_factory=list)
-    labels: list[PreparedLabel] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
-    """Rows of it that the database refuses."""
-    replayed: int | None = None
-    """The dead letter that holds its one row."""
-    whole: bool = True
-    """It is all of what its request stores."""
-    undecided: "list[Batch]" = field(default_factory=list)
-    """Parts of it with a row that the database refuses, which has not been found yet."""
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.labels)
-
-    def halves(self) -> "list[Batch]":
-        """Split a batch of which the database refuses some row."""
-        rows, labels = len(self.rows) // 2, len(self.labels) // 2
-        return [
-            Batch(
-                self.verdicts,
-                part_rows,
-                part_labels,
-                replayed=self.replayed,
-                whole=False,
-                undecided=self.undecided,
-            )
-            for part_rows, part_labels in (
-                (self.rows[:rows], self.labels[:labels]),
-                (self.rows[rows:], self.labels[labels:]),
-            )
-        ]
 
 
 Kept = tuple[list[Item], list[Item], list[Item]]
@@ -98,13 +59,9 @@ def write(
         connection, {(layout.spec.model_id, month_of_hour(hour)) for layout, hour in hours}
     )
     with connection.transaction(), connection.cursor() as cursor:
+        # Without a key nothing can have been erased.
         if pseudonyms is not None:
-            # Without a key nothing can have been erased.
-            models = {layout.spec.model_id for layout in members}
-            touched = models_with_erased(cursor, models | {own.spec.model_id for own in labels})
-            if touched:
-                keys = {*map(_prediction_key, rows), *map(_prediction_key, labels)}
-                require_none_erased(cursor, pseudonyms, touched, keys)
+            _look_for_erased(cursor, pseudonyms, members, labels)
         if staged or twice:
             stored_rows = _store_keys(cursor, IDENTITY, ordered)
         else:
@@ -118,26 +75,46 @@ def write(
         for layout, own_rows in members.items():
             copy_into(cursor, "prediction", layout.columns, [row.cells for row in own_rows])
         stored_labels = _store_keys(cursor, LABEL, labels)
-        new_labels, _, label_conflicts = stored_labels
         _mark_rows(cursor, hours)
-        mark_labels(cursor, new_labels)
+        mark_labels(cursor, stored_labels[0])
         lossy = new_rows if any(batch.verdicts.warnings for batch in batches) else []
-        conflicts: list[PreparedRow | PreparedLabel] = [*row_conflicts, *label_conflicts]
+        conflicts: list[PreparedRow | PreparedLabel] = [*row_conflicts, *stored_labels[2]]
         _count_faults(cursor, batches, conflicts, lossy)
         letters.keep(cursor, (letter for batch in batches for letter in batch.letters))
         letters.remove(cursor, _delivered(batches, conflicts))
         known.keep(cursor, _entries(batches, [*stored_rows[1], *stored_labels[1]], conflicts))
+    _tell(batches, members, stored_rows, stored_labels)
+    return len(new_rows) < len(rows)
+
+
+def _look_for_erased(
+    cursor: psycopg.Cursor, pseudonyms: Pseudonyms, members: Members, labels: list[PreparedLabel]
+) -> None:
+    models = {layout.spec.model_id for layout in members} | {own.spec.model_id for own in labels}
+    touched = models_with_erased(cursor, models)
+    if touched:
+        keys = {prediction_key(row) for rows in members.values() for row in rows}
+        keys |= {prediction_key(label) for label in labels}
+        require_none_erased(cursor, pseudonyms, touched, keys)
+
+
+def _tell(
+    batches: Iterable[Batch],
+    members: Members,
+    rows: Kept[PreparedRow],
+    labels: Kept[PreparedLabel],
+) -> None:
+    """Complete the verdicts of what is committed, and count it."""
     for batch in batches:
         letters.count(batch.letters)
         batch.verdicts.accepted += len(batch)
         batch.verdicts.faults.clear()
     for layout, own_rows in members.items():
         INGEST_ROWS.labels(layout.model, "predictions", "accepted").inc(len(own_rows))
-    for model, count in Counter(item.model for item in new_labels).items():
+    for model, count in Counter(item.model for item in labels[0]).items():
         INGEST_ROWS.labels(model, "labels", "accepted").inc(count)
-    _tell_repeats(stored_rows, "predictions")
-    _tell_repeats(stored_labels, "labels")
-    return len(new_rows) < len(rows)
+    _tell_repeats(rows, "predictions")
+    _tell_repeats(labels, "labels")
 
 
 def _entries(
@@ -263,45 +240,3 @@ def _delivered(
         for batch in batches
         if batch.replayed is not None and len(batch) and id(batch.verdicts) not in refused
     }
-
-
-def _prediction_key(item: PreparedRow | PreparedLabel) -> PredictionKey:
-    spec = item.layout.spec if isinstance(item, PreparedRow) else item.spec
-    return spec.model_id, item.prediction_id
-
-
-def refuse_erased(batches: Iterable[Batch], keys: Collection[PredictionKey]) -> None:
-    """Take what has been erased out of the batches; it counts as no fault of the data."""
-    for batch in batches:
-        for item in _items(batch):
-            if _prediction_key(item) in keys:
-                batch.verdicts.refuse(item.index, item.prediction_id, REFUSAL, item.model)
-        batch.rows = [row for row in batch.rows if _prediction_key(row) not in keys]
-        batch.labels = [own for own in batch.labels if _prediction_key(own) not in keys]
-
-
-def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
-    return [*batch.rows, *batch.labels]
-
-
-def refuse(batch: Batch, state: str) -> Batch:
-    """Refuse what is left of a batch; the rest of it keeps the letters and counts the faults."""
-    error = RowError(Code.DATABASE_REFUSED, None, "the database refuses the row")
-    kept: list[Letter] = []
-    for item in _items(batch):
-        batch.verdicts.refuse(item.index, item.prediction_id, error, item.model)
-        if batch.replayed is not None:
-            continue
-        fault = item.fault(error.code)
-        batch.verdicts.faults[fault] += 1
-        kept.append(
-            write_letter(
-                item.aside(item.owner.records[item.index]),
-                model_id=fault.model_id,
-                version_id=fault.version_id,
-                model=item.model,
-                kind="labels" if isinstance(item, PreparedLabel) else "predictions",
-                state=state,
-            )
-        )
-    return Batch(batch.verdicts, letters=kept, whole=False)

@@ -20,8 +20,8 @@ import sklearn.isotonic  # noqa: F401  as above
 
 from service.ingest import link
 from service.ingest import service as ingest
+from service.ingest.batch import Batch
 from service.ingest.store import Store
-from service.ingest.transaction import Batch
 from service.processes import api, worker
 from service.settings import Settings
 

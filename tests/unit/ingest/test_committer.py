@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import BusyError, DatabaseAwayError
+from service.ingest.batch import Batch
 from service.ingest.committer import SECOND_GROUP_ROWS, Committer
-from service.ingest.transaction import Batch
 from service.ingest.verdicts import Verdicts
 
 
