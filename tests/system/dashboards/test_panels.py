@@ -19,7 +19,6 @@ import pytest
 from grafana.__main__ import documents
 from grafana.sources import health
 from service.db.engine import make_engine, make_sessions
-from tests.conftest import a_database
 from tests.system.configuration import hurried_rules, process, shipped, write
 from tests.system.dashboards.asking import Target, promql, sql, targets
 from tests.system.dashboards.history import Past, open_metrics
@@ -67,29 +66,23 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def database(cluster_url: str) -> Iterator[str]:
-    with a_database(cluster_url) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def metrics_port() -> int:
     return free_port()
 
 
 @pytest.fixture(scope="module")
 def world(
-    database: str, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
+    module_database: str, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     with running(
-        database,
+        module_database,
         tmp_path_factory.mktemp("logs"),
         MODELWATCH_WORKER_METRICS_PORT=str(metrics_port),
         MODELWATCH_SECRET_KEY="k" * 40,
         MODELWATCH_WEBHOOK_ALLOW="127.0.0.1",
     ) as service:
         service.start_worker()
-        yield build(service, database)
+        yield build(service, module_database)
 
 
 def configuration(world: World, metrics_port: int, folder: Path) -> Path:
@@ -123,11 +116,11 @@ def backfill(database: str, past: Past, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(
-    world: World, database: str, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
+    world: World, module_database: str, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("prometheus")
     now = datetime.now(UTC)
-    backfill(database, Past(world.start, now - STEP / 2, STEP, timedelta(0)), folder)
+    backfill(module_database, Past(world.start, now - STEP / 2, STEP, timedelta(0)), folder)
     port = free_port()
     asked = Asked(f"http://127.0.0.1:{port}", world.start)
     command = [
@@ -140,7 +133,7 @@ def prometheus(
     ]
     with process(folder / "log", *command):
         eventually(lambda: ready(asked), seconds=120, message="Prometheus scraped nothing")
-        traffic(world, database)
+        traffic(world, module_database)
         eventually(lambda: counted(asked), seconds=120, message="the traffic was not counted")
         yield asked
 
@@ -186,9 +179,9 @@ def test_a_query_of_prometheus_returns_data(target: Target, prometheus: Asked) -
 
 
 @pytest.fixture(scope="module")
-def reader(world: World, database: str) -> Iterator[psycopg.Connection]:
+def reader(world: World, module_database: str) -> Iterator[psycopg.Connection]:
     statements = (ROOT / "grafana" / "reader.sql").read_text()
-    with psycopg.connect(database, autocommit=True) as connection:
+    with psycopg.connect(module_database, autocommit=True) as connection:
         for _ in range(2):
             connection.execute(statements.encode())
         connection.execute("SET ROLE modelwatch_reader")
