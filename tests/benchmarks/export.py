@@ -1,6 +1,6 @@
 """What a fleet's exposition costs: its series, a scrape, and ingest beside the rendering.
 
-``python -m tests.benchmarks.export [--seconds 5] [--rounds 4]`` starts an own PostgreSQL with the
+``python -m tests.benchmarks.export [--seconds 2] [--rounds 20]`` starts an own PostgreSQL with the
 results of 100 models of 50 features and 10 slices, and two servers over it: one renders all the
 time, the other has rendered once.  Ingest is sent to them in turns by four connections, 100 rows a
 request, so that whatever else the machine does meets both.
@@ -145,6 +145,7 @@ def run(url: str, seconds: float, rounds: int, console: Console) -> None:
     finally:
         for child in children:
             child.terminate()
+            child.join()
 
 
 def wait_for(port: int) -> None:
@@ -178,8 +179,8 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         server = EmbeddedPostgres(Path(directory))
