@@ -14,6 +14,9 @@ from service.access.tables import ApiKey
 from service.access.tokens import Token, new_token
 from service.errors import ConflictError
 
+_LIMITS = ("requests_per_minute", "rows_per_minute", "bytes_per_minute")
+_GRANTED = ("env", "name", "scopes", "models", *_LIMITS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -39,9 +42,7 @@ def create_key(session: Session, actor: str, wish: Wish) -> Token:
         name=wish.name,
         scopes=sorted(set(wish.scopes)),
         models=None if wish.models is None else sorted(set(wish.models)),
-        requests_per_minute=wish.requests_per_minute,
-        rows_per_minute=wish.rows_per_minute,
-        bytes_per_minute=wish.bytes_per_minute,
+        **{name: getattr(wish, name) for name in _LIMITS},
         expires_at=None if wish.expires_in is None else func.now() + wish.expires_in,
     )
     session.add(key)
@@ -66,14 +67,8 @@ def rotate_key(session: Session, actor: str, kid: str, grace: timedelta) -> Toke
         ApiKey(
             kid=token.kid,
             digest=token.digest,
-            env=old.env,
-            name=old.name,
-            scopes=old.scopes,
-            models=old.models,
-            requests_per_minute=old.requests_per_minute,
-            rows_per_minute=old.rows_per_minute,
-            bytes_per_minute=old.bytes_per_minute,
             expires_at=_renewed(old),
+            **{name: getattr(old, name) for name in _GRANTED},
         )
     )
     old.replaced_by = token.kid
@@ -104,10 +99,9 @@ def _renewed(old: ApiKey) -> object:
 
 
 def _grants(key: ApiKey) -> dict[str, object]:
-    limits = (key.requests_per_minute, key.rows_per_minute, key.bytes_per_minute)
-    names = ("requests_per_minute", "rows_per_minute", "bytes_per_minute")
+    limits = {name: getattr(key, name) for name in _LIMITS}
     return {
         "scopes": key.scopes,
         "models": key.models,
-        **{name: value for name, value in zip(names, limits, strict=True) if value is not None},
+        **{name: value for name, value in limits.items() if value is not None},
     }
