@@ -19,7 +19,6 @@ import modelwatch.committer
 import modelwatch.sender
 import modelwatch.spooled
 from modelwatch import LostRecordsError, Monitor, NotStoredError
-from modelwatch.outlet import Outlet
 from modelwatch.spool import SpoolError, opened
 from modelwatch.spoolfile import Destination
 from tests.contract.scripted import Answer, Document, ScriptedServer, refuse
@@ -240,7 +239,6 @@ def test_where_the_disk_takes_nothing_records_are_sent_from_memory(
 FULL = """
 import resource, subprocess, sys
 from modelwatch import Monitor, NotStoredError
-from modelwatch.outlet import Outlet
 
 path, kind = sys.argv[1:]
 folder = path.rpartition("/")[0]
@@ -378,21 +376,10 @@ def test_two_processes_that_empty_one_spool_do_not_send_a_record_twice(
     assert on_disk(path) == 0
 
 
-def test_what_is_stored_while_the_disk_is_counted_is_counted_once() -> None:
-    class Disk:
-        stored = 0
-
-        def rows(self, _destinations: Any) -> int:
-            return self.stored
-
-    disk: Any = Disk()
-    outlet = Outlet(disk, [], list)
-    outlet.is_storing = True
-    disk.stored = 3
-    outlet.look()
-    outlet.add(3)
-    assert outlet.rows == 3
-    outlet.is_storing = False
-    disk.stored = 5
-    outlet.look()
-    assert outlet.rows == 5
+def test_nothing_is_left_in_the_count_when_all_is_sent(server: ScriptedServer, path: str) -> None:
+    monitor = a_monitor(path, server.url, interval=0.001)
+    for row in range(300):
+        monitor.log({"x": row}, 0)
+        if row % 3 == 0:
+            assert monitor.flush(20)
+            assert monitor.stats()["queued"] == 0

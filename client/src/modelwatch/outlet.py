@@ -43,16 +43,12 @@ class Outlet:
         self._taken: tuple[Destination, list[int]] | None = None
         self._decided: dict[Destination, Range] = {}
         self._counting = threading.Lock()
-        self._changes = 0
-        # What is stored meanwhile is not added yet, and may be found already.
-        self.is_storing = False
         self.rows = 0
 
-    def add(self, rows: int) -> None:
-        """Count records that were stored just now."""
+    def count(self) -> None:
+        """Count what is on the disk now: who counts last has seen all that was done before."""
         with self._counting:
-            self._changes += 1
-            self.rows += rows
+            self.rows = self._spool.rows(self._destinations)
 
     def look(self) -> None:
         """Find what other processes have stored or sent."""
@@ -61,11 +57,7 @@ class Outlet:
             found = [to for to in self._others() if to not in self._own]
             self._destinations = [*self._own, *found]
             self._looked = time.monotonic()
-        changes = self._changes
-        rows = self._spool.rows(self._destinations)
-        with self._counting:
-            if not self.is_storing and changes == self._changes:
-                self.rows = rows
+        self.count()
 
     def due(self, rows: int, size: int) -> Batch | None:
         """Return the next batch; destinations have their turns."""
@@ -99,6 +91,6 @@ class Outlet:
 
     def _remove(self) -> None:
         for to, batch in list(self._decided.items()):
-            gone = self._spool.remove(to, batch.first, batch.last, batch.refused)
+            self._spool.remove(to, batch.first, batch.last, batch.refused)
             del self._decided[to]
-            self.add(-gone)
+            self.count()

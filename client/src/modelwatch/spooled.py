@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelwatch.bell import Bell
@@ -159,17 +160,19 @@ class SpoolQueue:
             waits = self._fault and not self._receipts and time.monotonic() < self._again
             if waits or self._is_direct or not self._fill():
                 return None
-            self._is_in_hand = self._outlet.is_storing = True
+            self._is_in_hand = True
             return self._group
 
     def forget(self) -> None:
         """Know that the group is on the disk."""
+        with suppress(SpoolError):
+            # Before they leave the memory: a record is counted there or here.
+            self._outlet.count()
         with self._handing:
             assert self._group is not None
             receipts = self._group.receipts
-            self._outlet.add(len(self._group.records))
             self._forget_group()
-            self._is_in_hand = self._outlet.is_storing = False
+            self._is_in_hand = False
             self._fault = ""
         self._dismiss(receipts)
         for receipt in receipts:
@@ -180,7 +183,7 @@ class SpoolQueue:
     def keep(self, fault: str) -> None:
         """Know that the group could not be stored."""
         with self._handing:
-            self._is_in_hand = self._outlet.is_storing = False
+            self._is_in_hand = False
             self._fault = fault
             self._again = time.monotonic() + AGAIN_SECONDS
         with self._receiving:
