@@ -103,6 +103,18 @@ def test_a_process_ends_within_seconds_where_no_server_answers(tmp_path: Path) -
     assert 1.5 < float(done.stdout) < 6
 
 
+@pytest.mark.parametrize("spool", [False, True])
+def test_what_is_lost_with_the_process_is_told_in_its_last_words(
+    tmp_path: Path, spool: bool
+) -> None:
+    code = "MONITOR\nfor row in range(3): m.log({'x': row}, 0)"
+    if spool:
+        code = f"import os\nos.environ['MODELWATCH_SPOOL'] = {str(tmp_path / 'spool')!r}\n{code}"
+    done = run(tmp_path, code, "http://127.0.0.1:1")
+    assert done.returncode == 0
+    assert ("the process ends with 3 not sent" in done.stderr) is not spool, done.stderr
+
+
 def test_a_server_that_is_away_takes_no_other_s_last_seconds(
     server: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -32,6 +32,16 @@ class Complaints:
         finally:
             self._speaking.release()
 
+    def say_last(self, text: str) -> None:
+        """Say this, and nothing more.
+
+        A thread that is in the middle of a line when the interpreter ends would take it down.
+        """
+        self._said = float("-inf")
+        if text:
+            self.say(text)
+        self._said = float("inf")
+
     def _say(self, parts: list[str], level: int) -> None:
         told = "; ".join(part for part in parts if part)
         if told:

@@ -60,6 +60,8 @@ def at_exit() -> None:
         sender.hurry()
     for sender in senders:
         sender.end(seconds_left() or 0.0)
+    for sender in senders:
+        sender.take_leave()
 
 
 def _after_fork() -> None:

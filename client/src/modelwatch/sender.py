@@ -97,6 +97,12 @@ class Sender:
         self._queue.settle(timeout)
         self.flush(max(0.0, deadline - time.monotonic()))
 
+    def take_leave(self) -> None:
+        """Tell what is lost with the process."""
+        left = len(self._queue) - self._queue.stats().get("spooled", 0)
+        told = f"the process ends with {left} not sent" if left > 0 else ""
+        self._complaints.say_last(told)
+
     def flush(self, timeout: float) -> bool:
         """Wait until what is queued now is sent; where no thread runs, send it here."""
         deadline = time.monotonic() + timeout
