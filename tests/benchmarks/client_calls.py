@@ -3,6 +3,7 @@
 Until the way is imported, this imports nothing that it could share.
 """
 
+import atexit
 import shutil
 import sys
 import tempfile
@@ -28,16 +29,17 @@ def modelwatch(url: str) -> Way:
 
 
 def spooled(url: str) -> Way:
+    folder = tempfile.mkdtemp()
+    # Before the import: what is registered first goes last, and the spool is used at the end.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     began = time.perf_counter()
     from modelwatch import Monitor
 
     imported = time.perf_counter() - began
-    path = f"{tempfile.mkdtemp()}/a.spool"
-    monitor = Monitor("loans", version="7", url=url, spool=path)
+    monitor = Monitor("loans", version="7", url=url, spool=f"{folder}/a.spool")
 
     def flush() -> None:
         monitor.flush(60)
-        shutil.rmtree(path.rpartition("/")[0])
 
     return imported, lambda features: monitor.log(features, 1, score=0.83), flush
 
