@@ -3,13 +3,14 @@ import io
 import json
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -24,10 +25,7 @@ from service.registry.repository import (
     reference_sample,
     reference_segments,
 )
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
+from tests.clients import TestClient
 
 URL = "/v1/models/loans/versions/7/reference"
 PARQUET = "application/vnd.apache.parquet"
