@@ -329,7 +329,7 @@ def test_every_option_count_and_variable_is_in_the_readme() -> None:
     page = (Path(__file__).parents[2] / "client" / "README.md").read_text()
     options = set(inspect.signature(Monitor).parameters) - {"model", "version"}
     counts = set(Monitor("loans", "7").stats())
-    sources = "".join(path.read_text() for path in Path(CLIENT).rglob("*.py"))
+    sources = "".join(path.read_text() for path in Path(modelwatch.__file__).parent.glob("*.py"))
     variables = set(re.findall(r"\bMODELWATCH_[A-Z_]+", sources))
     assert variables >= {"MODELWATCH_URL", "MODELWATCH_SAMPLE", "MODELWATCH_SPOOL"}
     for name in options | counts | variables:
