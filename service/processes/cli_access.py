@@ -8,7 +8,7 @@ import click
 
 from service.processes.options import Duration, data_dir_option, read_settings
 
-_SCOPES = ("ingest", "read", "admin")
+_SCOPES = ("ingest", "read", "alerts", "admin")
 _PER_MINUTE = click.IntRange(1)
 
 

@@ -105,9 +105,12 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
                     incidents=incidents_of(session, request, windows[request.id]),
                     windows=[EvidenceWindow.of(found) for found in windows[request.id]],
                     alerts=[EvidenceAlert.model_validate(row) for row in alerts[request.id]],
+                    # An alert that opened a request has no windows, and so none to count in.
                     labelled_rows_per_class=labelled_rows(
                         session, request, versions[request.version_id]
-                    ),
+                    )
+                    if windows[request.id]
+                    else None,
                 ),
                 "deliveries": [DeliveryDocument.of(*each) for each in deliveries[request.id]],
             }

@@ -103,6 +103,7 @@ def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
     assert (outcome, number) == ("opened", request["id"])
     assert request["state"] == "open"
     assert request["reason"] == "alert Ours: too many are rejected"
+    assert request["evidence"]["labelled_rows_per_class"] is None
     (alert,) = request["evidence"]["alerts"]
     assert (alert["name"], alert["state"], alert["ends_at"]) == ("Ours", "firing", None)
     assert alert["labels"]["action"] == "retrain"

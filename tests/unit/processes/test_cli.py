@@ -6,6 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from service.access.grants import Scope
 from service.processes import cli as module
 from service.processes.cli import cli
 from service.processes.options import Duration, Instant
@@ -105,3 +106,9 @@ def test_other_durations_are_refused(text: str) -> None:
 
 def test_a_time_without_a_zone_is_utc() -> None:
     assert Instant().convert("2026-11-20", None, None) == datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def test_a_key_may_be_made_for_every_scope() -> None:
+    create = cli.commands["key"].commands["create"]  # type: ignore[attr-defined]  # a group
+    (scopes,) = [option.type.choices for option in create.params if option.name == "scopes"]
+    assert list(scopes) == [*Scope]
