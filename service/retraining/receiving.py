@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from service.clock import now
 from service.registry.repository import find_monitor
 from service.registry.values import VersionSpec
 from service.retraining import repository
@@ -34,17 +35,23 @@ def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
     an alert is resolved closes no request.
     """
     by_name: defaultdict[tuple[str, str], dict[str, Alert]] = defaultdict(dict)
+    latest = now()
     for alert in alerts:
-        by_name[alert.model, alert.version][alert.fingerprint] = alert
+        # One from the future would be newer than all that is told after it, for good.
+        known = replace(alert, starts_at=min(alert.starts_at, latest))
+        by_name[alert.model, alert.version][alert.fingerprint] = known
     versions = repository.versions_named(session, list(by_name))
-    outcomes: dict[str, Received] = {}
+    outcomes: dict[tuple[str, str, str], Received] = {}
     # In one order: two that are told of the same versions at once do not wait for each other.
     for version in sorted(versions, key=lambda version: version.version_id):
         told = by_name[version.model, version.version]
         for received in _receive(session, version, list(told.values())):
-            outcomes[received.fingerprint] = received
+            outcomes[version.model, version.version, received.fingerprint] = received
     return [
-        outcomes.get(alert.fingerprint, Received(alert.fingerprint, "ignored")) for alert in alerts
+        outcomes.get(
+            (alert.model, alert.version, alert.fingerprint), Received(alert.fingerprint, "ignored")
+        )
+        for alert in alerts
     ]
 
 

@@ -95,6 +95,20 @@ def without_cooldown(sessions: Sessions) -> None:
         put_monitor(session, "loans", MonitorDocument.model_validate(document))
 
 
+def test_an_alert_from_the_future_mutes_nothing_that_comes_after_it(
+    client: TestClient, sessions: Sessions
+) -> None:
+    without_cooldown(sessions)
+    ((_, first),) = tell(client, an_alert(startsAt="9990-01-01T00:00:00Z"))
+    assert first is not None
+    tell(client, an_alert(status="resolved", startsAt="9990-01-01T00:00:00Z"))
+    close(client, first)
+    # Its own clock has gone on since.
+    after = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    ((outcome, second),) = tell(client, an_alert(startsAt=after))
+    assert (outcome, second) == ("opened", first + 1)
+
+
 def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
     client: TestClient, sessions: Sessions
 ) -> None:
