@@ -4,10 +4,28 @@
 DO $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'modelwatch_reader') THEN
-    CREATE ROLE modelwatch_reader LOGIN CONNECTION LIMIT 10;
+    CREATE ROLE modelwatch_reader LOGIN;
   END IF;
 END $$;
-ALTER ROLE modelwatch_reader SET default_transaction_read_only = on;
-ALTER ROLE modelwatch_reader SET statement_timeout = '30s';
+ALTER ROLE modelwatch_reader CONNECTION LIMIT 10;
 GRANT USAGE ON SCHEMA public TO modelwatch_reader;
 GRANT SELECT ON model, version, "window", latest_window, measurement TO modelwatch_reader;
+
+-- Against accidents: a session may set these otherwise.
+ALTER ROLE modelwatch_reader SET default_transaction_read_only = on;
+ALTER ROLE modelwatch_reader SET statement_timeout = '30s';
+ALTER ROLE modelwatch_reader SET idle_in_transaction_session_timeout = '30s';
+
+-- Against intent: nowhere to write to.  The service makes no temporary tables; whoever else does
+-- in this database needs a grant of its own.
+DO $$
+BEGIN
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+  REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+  -- The rest is a superuser's to say.
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)
+      FROM PUBLIC;
+    ALTER ROLE modelwatch_reader SET temp_file_limit = '1GB';
+  END IF;
+END $$;

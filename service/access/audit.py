@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from service.access.tables import AuditEntry
+from service.db.turns import turn
 
-# Any number that no other program takes an advisory lock on.
-AUDIT_LOCK = 0x6175646974
 _FIRST = b"\0" * 32
 
 
@@ -58,7 +57,7 @@ def audit(
     """
     # What the change needs to lock is locked now, before the log is.
     session.flush()
-    session.execute(select(func.pg_advisory_xact_lock(AUDIT_LOCK)))
+    session.execute(text(turn("audit")))
     last = session.execute(
         select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
     ).first()

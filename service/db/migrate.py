@@ -9,20 +9,26 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import errors
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.db.engine import make_engine
 from service.db.revisions import migrations_directory
+from service.db.turns import turn
 from service.errors import ModelwatchSetupError
 
-# Any number that no other program takes an advisory lock on.
-MIGRATION_LOCK = 0x6D6F64656C
-
+# As Alembic makes it.
+VERSION_TABLE = "alembic_version"
+_MAKE_VERSION_TABLE = f"""
+    CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
+        version_num VARCHAR(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
+    )
+"""
 # A statement that waits for a lock makes every later query on the table wait behind it: better
 # often for a moment than once for long.
 LOCK_TIMEOUT = "1s"
 TRIES = 60
 PAUSE_SECONDS = (0.2, 2.0)
+_MADE_ALREADY = (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject)
 _CROSSED = (errors.LockNotAvailable, errors.DeadlockDetected)
 
 # A new index of a table with years of rows takes its time, and so does waiting for one's turn.
@@ -46,13 +52,25 @@ def upgrade(url: str) -> None:
     try:
         with engine.connect() as guard:
             _require_server(guard)
+            _make_version_table(engine)
             # Held by a connection of its own: waiting for the turn is no lock timeout.
             guard.execute(text("SET lock_timeout = 0"))
-            guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            guard.execute(text(turn(VERSION_TABLE)))
             for revision in _pending(guard):
                 _apply(engine, revision)
     finally:
         engine.dispose()
+
+
+def _make_version_table(engine: Engine) -> None:
+    """Make the table that processes take turns with."""
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(_MAKE_VERSION_TABLE))
+    except DBAPIError as error:
+        # Another process has made it just now.
+        if not isinstance(error.orig, _MADE_ALREADY):
+            raise
 
 
 def _pending(connection: Connection) -> list[str]:

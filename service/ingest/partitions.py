@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
+from service.db.turns import turn
 from service.ingest.times import HOUR, to_datetime
 
 MAX_MONTHS = 600
-_LOCK = 0x6D6F6E7468
 _MONTHS = 12
 
 ModelMonth = tuple[int, int]
@@ -58,31 +58,37 @@ class Partitions:
         """Create the partitions that are missing, each in a transaction of its own."""
         for model_id, month in sorted(set(wanted) - self._known):
             with connection.transaction(), connection.cursor() as cursor:
-                # Only creators wait for each other here, in every process.
-                cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", _lock_keys(model_id))
                 _create(cursor, model_id, month)
             self._known.add((model_id, month))
 
 
-def _lock_keys(model_id: int) -> tuple[int, int]:
-    return _LOCK & 0x7FFFFFFF, model_id & 0x7FFFFFFF
+def _create_model(cursor: psycopg.Cursor, model_id: int) -> None:
+    model = partition_name(model_id)
+    if _exists(cursor, model):
+        return
+    cursor.execute(
+        sql.SQL(
+            "CREATE TABLE {model} (LIKE prediction INCLUDING DEFAULTS INCLUDING CONSTRAINTS) "
+            "PARTITION BY RANGE (ts)"
+        ).format(model=sql.Identifier(model))
+    )
+    cursor.execute(
+        sql.SQL("ALTER TABLE prediction ATTACH PARTITION {model} FOR VALUES IN ({id})").format(
+            model=sql.Identifier(model), id=sql.Literal(model_id)
+        )
+    )
 
 
 def _create(cursor: psycopg.Cursor, model_id: int, month: int) -> None:
     model = partition_name(model_id)
     leaf = partition_name(model_id, month)
+    if _exists(cursor, leaf):
+        return
+    # Only creators wait for each other here, in every process; ATTACH takes the same locks.
     if not _exists(cursor, model):
-        cursor.execute(
-            sql.SQL(
-                "CREATE TABLE {model} (LIKE prediction INCLUDING DEFAULTS INCLUDING CONSTRAINTS) "
-                "PARTITION BY RANGE (ts)"
-            ).format(model=sql.Identifier(model))
-        )
-        cursor.execute(
-            sql.SQL("ALTER TABLE prediction ATTACH PARTITION {model} FOR VALUES IN ({id})").format(
-                model=sql.Identifier(model), id=sql.Literal(model_id)
-            )
-        )
+        cursor.execute(turn("prediction").encode())
+        _create_model(cursor, model_id)
+    cursor.execute(turn(model).encode())
     if _exists(cursor, leaf):
         return
     cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(%s)", (model,))

@@ -18,6 +18,7 @@ from psycopg import sql
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.turns import turn
 from service.ingest.partitions import month_bounds, partition_name
 from service.registry.repository import find_retention
 from service.registry.tables import Model
@@ -29,7 +30,6 @@ LOOK_SECONDS = 600.0
 MARGIN = timedelta(hours=1)
 # Of a partition; some twenty rows are on one.
 BATCH_PAGES = 256
-_LOCK = 0x72657461
 _LEAF = re.compile(r"prediction_m([0-9]+)_([0-9]{4})_([0-9]{2})")
 _OPTIONS = "-c timezone=UTC -c lock_timeout=5000"
 
@@ -91,10 +91,14 @@ class Retention:
             cuts = _cuts(session)
         if not cuts:
             return
-        with psycopg.connect(self._url, options=_OPTIONS, autocommit=True) as connection:
+        with (
+            psycopg.connect(self._url, options=_OPTIONS) as guard,
+            psycopg.connect(self._url, options=_OPTIONS, autocommit=True) as connection,
+        ):
+            if not _alone(guard):
+                return
             for leaf in _leaves(connection):
-                due = leaf.model_id in cuts and leaf.end <= cuts[leaf.model_id]
-                if due and _lock(connection, leaf.model_id):
+                if leaf.model_id in cuts and leaf.end <= cuts[leaf.model_id]:
                     yield from self._drop(connection, leaf)
 
     def _drop(self, connection: psycopg.Connection, leaf: Leaf) -> Iterator[None]:
@@ -123,11 +127,13 @@ class Retention:
         yield
 
 
-def _lock(connection: psycopg.Connection, model_id: int) -> bool:
-    """Say whether this worker alone drops rows of the model, as long as the connection lasts."""
-    key = (_LOCK, model_id & 0x7FFFFFFF)
-    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", key).fetchone()
-    return row is not None and bool(row[0])
+def _alone(guard: psycopg.Connection) -> bool:
+    """Say whether this worker alone drops rows, as long as the guard's transaction lasts."""
+    try:
+        guard.execute(f"{turn('erased_prediction')} NOWAIT".encode())
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
 
 
 def _cuts(session: Session) -> dict[int, datetime]:

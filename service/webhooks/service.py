@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from service.db.turns import turn
 from service.errors import ConflictError, InvalidDocumentError
 from service.registry.documents import hint, printable
 from service.registry.repository import is_name
@@ -30,7 +31,6 @@ ROTATION = timedelta(hours=24)
 # Whoever makes a new secret again and again does not make requests grow without bound.
 MOST_SECRETS = 3
 _SHOWN_OF_SECRET = 4
-_LOCK = 0x776562686F6F6B
 
 
 def put_webhook(
@@ -41,7 +41,7 @@ def put_webhook(
         raise BadNameError
     _require_models(session, document.models or ())
     # One at a time: two that are put at once are counted, and neither meets the other's row.
-    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    session.execute(text(turn("webhook")))
     try:
         row = repository.find_webhook(session, name, lock=True)
         secrets = _secrets_of(row, key)
@@ -118,7 +118,7 @@ def delete_webhook(session: Session, name: str) -> None:
     ConflictError
         If the monitor of a model names it.
     """
-    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    session.execute(text(turn("webhook")))
     row = repository.find_webhook(session, name, lock=True)
     newest = select(func.max(Monitor.id)).group_by(Monitor.model_id)
     named = session.scalar(

@@ -1,0 +1,105 @@
+"""What somebody can do who may send SQL as the role that Grafana reads as."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from service.db.migrate import upgrade
+from service.db.turns import turn
+from tests.conftest import a_database, with_database
+
+ROOT = Path(__file__).parents[3]
+READER_SQL = (ROOT / "grafana" / "reader.sql").read_text()
+SEEN = ("model", "version", '"window"', "latest_window", "measurement")
+
+
+def as_user(url: str, name: str) -> str:
+    """Return the URL of the same database for another role, whose name is its password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}"))
+
+
+def make_reader(owner: psycopg.Connection) -> str:
+    """Run the file twice, under a name of the test's own: roles are the whole server's."""
+    name = f"reader_{uuid.uuid4().hex}"
+    for _ in range(2):
+        owner.execute(READER_SQL.replace("modelwatch_reader", name).encode())
+    owner.execute(f"ALTER ROLE {name} PASSWORD '{name}'".encode())
+    return name
+
+
+@pytest.fixture(scope="module")
+def reader(cluster_url: str) -> Iterator[psycopg.Connection]:
+    with a_database(cluster_url) as url, psycopg.connect(url, autocommit=True) as owner:
+        name = make_reader(owner)
+        with psycopg.connect(as_user(url, name), autocommit=True) as connection:
+            assert connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
+            assert connection.execute("SHOW temp_file_limit").fetchone() == ("1GB",)
+            # What it may do all the same.
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("SET statement_timeout = 0")
+            yield connection
+        owner.execute(f"DROP OWNED BY {name}".encode())
+        owner.execute(f"DROP ROLE {name}".encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TEMPORARY TABLE mine (n integer)",
+        "CREATE TABLE mine (n integer)",
+        "CREATE SCHEMA mine",
+        "SELECT lo_create(0)",
+        "SELECT lo_creat(-1)",
+        "SELECT lo_from_bytea(0, 'mine')",
+        "SET temp_file_limit = -1",
+    ],
+)
+def test_the_reader_has_nowhere_to_write_to(statement: str, reader: psycopg.Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        reader.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "table", ["audit", "webhook", "alembic_version", "erased_prediction", "prediction", *SEEN]
+)
+def test_the_reader_cannot_take_the_services_turn(table: str, reader: psycopg.Connection) -> None:
+    with reader.transaction(), pytest.raises(errors.InsufficientPrivilege):
+        reader.execute(turn(table).encode())
+
+
+@pytest.mark.parametrize("table", SEEN)
+def test_the_reader_locks_no_row(table: str, reader: psycopg.Connection) -> None:
+    with pytest.raises(errors.InsufficientPrivilege):
+        reader.execute(f"SELECT 1 FROM {table} FOR KEY SHARE".encode())
+
+
+def test_the_service_waits_for_no_lock_that_anybody_may_take() -> None:
+    for folder in ("service", "migrations"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not re.search("pg_(try_)?advisory", path.read_text()), path
+
+
+def test_an_owner_without_superpowers_migrates_and_makes_the_reader(cluster_url: str) -> None:
+    owner = f"owner_{uuid.uuid4().hex}"
+    with psycopg.connect(cluster_url, autocommit=True) as server:
+        server.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD '{owner}'".encode())
+        server.execute(f"CREATE DATABASE {owner} OWNER {owner}".encode())
+        url = as_user(with_database(cluster_url, owner), owner)
+        try:
+            upgrade(url)
+            with psycopg.connect(url, autocommit=True) as connection:
+                name = make_reader(connection)
+            with psycopg.connect(as_user(url, name), autocommit=True) as connection:
+                connection.execute("SELECT 1 FROM measurement")
+                connection.execute("SET default_transaction_read_only = off")
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute("CREATE TEMPORARY TABLE mine (n integer)")
+        finally:
+            server.execute(f"DROP DATABASE {owner} WITH (FORCE)".encode())
