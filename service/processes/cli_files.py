@@ -16,7 +16,14 @@ _ROLES = ("ts", "prediction", "score", "label", "label_ts", "weight", "subject")
 _TARGET = (
     click.option("--model", required=True, help="Name of the model."),
     click.option("--version", required=True, help="Its version."),
-    click.option("--url", default="http://127.0.0.1:8080", show_default=True),
+    click.option(
+        "--url",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        envvar="MODELWATCH_URL",
+        show_envvar=True,
+        help="Where the API is.",
+    ),
 )
 _COLUMNS = (
     click.option("--ignore", multiple=True, metavar="COLUMN", help="Not a feature."),

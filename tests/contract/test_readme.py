@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 
 from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 from service.processes import codes
+from service.processes.cli import cli
 from service.processes.documentation import document, problems
 from service.settings import Settings
 
@@ -190,83 +190,67 @@ def test_the_two_commands_are_those_that_everything_is_tested_with() -> None:
     ]
 
 
-def curls() -> Iterator[tuple[str, str, dict[str, str], str]]:
-    """Return method, address, headers and body of every request that the pages show."""
-    for block in (block for page in PAGES for block in blocks(page, "")):
-        words = shlex.split(block.replace("\\\n", ""), comments=True)
-        starts = [at for at, word in enumerate(words) if word == "curl"]
-        for start, end in pairwise([*starts, len(words)]):
-            method, address, headers, body = "", "", {}, ""
-            rest = iter(words[start + 1 : end])
-            for word in rest:
-                if word == "-X":
-                    method = next(rest)
-                elif word == "-H":
-                    name, _, value = next(rest).partition(": ")
-                    headers[name] = value
-                elif word in {"-d", "--data-binary"}:
-                    body = next(rest)
-                else:
-                    address = word
-            method = method or ("POST" if body else "GET")
-            yield method, address.removeprefix("localhost:8080"), headers, body
+def commands(block: str) -> Iterator[list[str]]:
+    """Return the words of each ``curl`` and each ``modelwatch replay`` of a block."""
+    words = shlex.split(block.replace("\\\n", ""), comments=True)
+    starts = [at for at, word in enumerate(words) if word in {"curl", "modelwatch"}]
+    for start, end in pairwise([*starts, len(words)]):
+        if words[start] == "curl" or words[start + 1] == "replay":
+            yield words[start:end]
 
 
-def a_reference(path: Path) -> None:
-    rows = range(2000)
-    table = {
-        "timestamp": [f"2026-10-{1 + row % 28:02}T00:00:00Z" for row in rows],
-        "income": [30_000.0 + row for row in rows],
-        "region": [("north", "south")[row % 2] for row in rows],
-        "p_repaid": [row / 2000 for row in rows],
-        "predicted": [str(int(row > 1000)) for row in rows],
-        "repaid": [str(int(row % 7 > 2)) for row in rows],
-    }
-    pq.write_table(pa.table(table), path)
+def request(words: list[str], base: str) -> httpx.Request:
+    """Return what ``curl`` would send; a file is read where the commands are run."""
+    method, address, headers, body = "", "", {}, b""
+    rest = iter(words)
+    for word in rest:
+        if word == "-X":
+            method = next(rest)
+        elif word == "-H":
+            name, _, value = next(rest).partition(": ")
+            headers[name] = value
+        elif word in {"-d", "--data-binary"}:
+            text = next(rest)
+            # The examples are of days to which the clock that runs this may not have come.
+            last_year = text.replace("2026-", f"{datetime.now(UTC).year - 1}-").encode()
+            body = Path(text[1:]).read_bytes() if text.startswith("@") else last_year
+        else:
+            address = word
+    url = f"{base}{address.removeprefix('localhost:8080')}"
+    return httpx.Request(method or ("POST" if body else "GET"), url, headers=headers, content=body)
 
 
-def test_the_examples_do_what_they_say(api: str, client: httpx.Client, tmp_path: Path) -> None:
-    a_reference(tmp_path / "reference.parquet")
-    # The examples are of a day to which the clock that runs this may not have come.
-    last_year = f"{datetime.now(UTC).year - 1}-"
+def test_what_the_pages_say_to_type_does_what_they_say(
+    api: str, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELWATCH_URL", api)
+    files, *examples = blocks(README, "python")
+    examples += blocks(ROOT / "client" / "README.md", "python")[:1]
+    exec(files, {})
+    Path("monitor.yaml").write_text("\n".join(blocks(README, "yaml")))
     answers = []
-    for method, address, headers, body in curls():
-        sent = (
-            (tmp_path / body[1:]).read_bytes()
-            if body.startswith("@")
-            else body.replace("2026-", last_year).encode()
-        )
-        answer = client.request(method, address, headers=headers, content=sent)
-        assert answer.is_success, (address, answer.text)
-        answers.append(answer.json())
-    assert [answer["accepted"] for answer in answers if "accepted" in answer][-2:] == [1, 1]
+    for words in (each for page in PAGES for block in blocks(page, "") for each in commands(block)):
+        if words[0] == "modelwatch":
+            assert cli.main(words[1:], standalone_mode=False) == 0
+        else:
+            answer = client.send(request(words[1:], api))
+            assert answer.is_success, (words, answer.text)
+            answers.append(answer.json())
+    assert [answer["accepted"] for answer in answers if "accepted" in answer][:2] == [1, 1]
     assert client.get("/v1/models/loans/predictions/a-1").json()["label"] == "1"
+    assert client.get("/v1/models/loans/monitor").json()["fairness"]
 
-    examples = blocks(README, "python") + blocks(ROOT / "client" / "README.md", "python")[:1]
-    assert len(examples) >= 2
+    assert len(examples) == 2
     for example in examples:
         assert "http://127.0.0.1:8080" in example
         namespace: dict[str, Any] = {}
         exec(example.replace("http://127.0.0.1:8080", api), namespace)
-        monitor = namespace["monitor"]
-        assert monitor.flush(20)
-        stats = monitor.stats()
+        assert namespace["monitor"].flush(20)
+        stats = namespace["monitor"].stats()
         assert (stats["accepted"], stats["rejected"], stats["errors"]) == (2, 0, 0)
         logged = client.get(f"/v1/models/loans/predictions/{namespace['prediction_id']}").json()
         assert logged["label"] == "1"
-
-
-def test_the_documents_that_the_readme_shows_are_accepted(client: httpx.Client) -> None:
-    assert client.put("/v1/models/loans", json={}).status_code == 200
-    shown = [block for page in PAGES for block in blocks(page, "yaml")]
-    assert shown
-    for text in shown:
-        answer = client.put(
-            "/v1/models/loans/monitor",
-            content=text,
-            headers={"Content-Type": "application/yaml"},
-        )
-        assert answer.status_code == 200, answer.text
 
 
 def test_the_wheel_is_to_hold_the_migrations() -> None:
