@@ -47,7 +47,7 @@ def audit(
     session
         In which the change was made.
     actor
-        Who made it: ``key:<kid>``, ``local``, ``cli``, ``ingest`` or ``worker``.
+        Who made it: ``key:<kid>``, ``local``, ``cli``, ``ingest``, ``worker`` or ``reconciler``.
     action
         What was done: ``model.put``, ``key.revoke`` …
     subject

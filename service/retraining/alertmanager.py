@@ -95,7 +95,7 @@ class AlertDocument(BaseModel):
         return Alert(
             fingerprint=self.fingerprint,
             status=self.status,
-            name=labels.get("alertname", ""),
+            name=_text(self.labels.get("alertname", ""), LONGEST_LABEL),
             model=_name(self.labels.get("model", "")),
             version=_name(self.labels.get("model_version", "")),
             retrain=self.labels.get("action") == Action.RETRAIN.value,
@@ -107,7 +107,9 @@ class AlertDocument(BaseModel):
         )
 
     def _kept(self) -> list[tuple[str, str]]:
-        return sorted(self.labels.items())[:MOST_LABELS]
+        ours = ("alertname", "model", "model_version", "action", "severity", "subject", "slice")
+        found = sorted(self.labels.items(), key=lambda pair: (pair[0] not in ours, pair))
+        return found[:MOST_LABELS]
 
 
 class Notification(BaseModel):
@@ -124,7 +126,8 @@ def polled(found: object) -> Alert | None:
     if not isinstance(found, Mapping):
         return None
     state = found.get("status")
-    muted = isinstance(state, Mapping) and state.get("state") == "suppressed"
+    # After a start it says for a while that an alert is unprocessed, silenced or not.
+    muted = isinstance(state, Mapping) and state.get("state") != "active"
     try:
         document = AlertDocument.model_validate({**found, "status": "firing"})
     except ValueError:

@@ -1,12 +1,15 @@
 """Alerts become evidence of retraining requests, and a team's own rule may ask for one."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from service.access.audit import audit
 from service.clock import now
 from service.registry.repository import find_monitor
 from service.registry.values import VersionSpec
@@ -15,7 +18,12 @@ from service.retraining.alertmanager import Alert
 from service.retraining.service import request_retraining
 from service.retraining.tables import RequestAlert
 
-Outcome = Literal["opened", "attached", "updated", "ignored"]
+log = logging.getLogger(__name__)
+
+Outcome = Literal["opened", "attached", "updated", "left_out", "ignored"]
+
+# By how much a clock may be ahead of ours before it is not believed.
+SKEW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
     latest = now()
     for alert in alerts:
         # One from the future would be newer than all that is told after it, for good.
-        known = replace(alert, starts_at=min(alert.starts_at, latest))
+        known = alert if alert.starts_at <= latest + SKEW else replace(alert, starts_at=latest)
         by_name[alert.model, alert.version][alert.fingerprint] = known
     versions = repository.versions_named(session, list(by_name))
     outcomes: dict[tuple[str, str, str], Received] = {}
@@ -53,6 +61,12 @@ def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
         )
         for alert in alerts
     ]
+
+
+def audit_opened(session: Session, actor: str, received: Sequence[Received]) -> None:
+    """Log who opened requests; last, as all that is logged."""
+    for request in sorted({one.request or 0 for one in received if one.outcome == "opened"}):
+        audit(session, actor, "retraining-request.open", f"retraining-request:{request}")
 
 
 def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) -> list[Received]:
@@ -119,10 +133,23 @@ def _attach(
     if request_id is None:
         return []
     outcome: Outcome = "attached" if live is not None else "opened"
-    kept = repository.add_alerts(session, request_id, firing)
+    # Those that ask come first, for a request keeps so many and no more.
+    kept = repository.add_alerts(
+        session, request_id, sorted(firing, key=lambda alert: (not alert.retrain, alert.muted))
+    )
+    left_out = len(firing) - len(kept)
+    if left_out:
+        log.warning("request %s is full: %s alerts are left out", request_id, left_out)
+    known = {alert.fingerprint for alert in kept}
     return [
-        Received(alert.fingerprint, outcome if alert.retrain else "attached", request_id)
-        for alert in kept
+        Received(
+            alert.fingerprint,
+            (outcome if alert.retrain else "attached")
+            if alert.fingerprint in known
+            else "left_out",
+            request_id,
+        )
+        for alert in firing
     ]
 
 

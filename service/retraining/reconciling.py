@@ -1,24 +1,22 @@
-"""Asking Alertmanager which alerts fire, for what it did not tell or told too early."""
+"""Taking over from Alertmanager what it did not tell, or told too early."""
 
 import logging
 import threading
 from datetime import timedelta
 
-import httpx
-import orjson
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.retraining.alertmanager import Alert, polled
-from service.retraining.receiving import receive_alerts
+from service.retraining.polling import NO_ANSWER, SECONDS, firing_alerts
+from service.retraining.receiving import audit_opened, receive_alerts
 from service.retraining.repository import end_forgotten_alerts
 from service.settings import Settings
+from service.telemetry import JOB_INTERVAL, JOB_LAST_SUCCESS, JOB_RUNS
 
 log = logging.getLogger(__name__)
 
+JOB = "reconcile"
 INTERVAL_SECONDS = 60.0
-TIMEOUT_SECONDS = 10.0
-MOST_BYTES = 16 << 20
 # An Alertmanager that has just started knows of nothing for a while.
 FORGOTTEN_AFTER = timedelta(minutes=5)
 
@@ -31,57 +29,56 @@ class Reconciler:
     """
 
     def __init__(
-        self, sessions: sessionmaker[Session], url: str, *, interval: float = INTERVAL_SECONDS
+        self,
+        sessions: sessionmaker[Session],
+        url: str,
+        *,
+        interval: float = INTERVAL_SECONDS,
+        seconds: float = SECONDS,
     ) -> None:
         self._sessions = sessions
-        self._url = url.rstrip("/") + "/api/v2/alerts"
+        self._url = url
         self._interval = interval
-        self._failing = False
+        self._seconds = seconds
+        self._failure: type[Exception] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until ``stop`` is set."""
+        JOB_INTERVAL.labels(JOB).set(self._interval)
+        # An Alertmanager that never answers has never answered well.
+        JOB_LAST_SUCCESS.labels(JOB)
         while not stop.is_set():
-            try:
-                self.reconcile()
-            except (httpx.HTTPError, ValueError, TypeError, SQLAlchemyError) as error:
-                # Said once: the log of an outage should not be a line every minute.
-                if not self._failing:
-                    log.warning("alerts cannot be reconciled: %s", type(error).__name__)
-                self._failing = True
-            else:
-                self._failing = False
+            self._reconcile_or_tell()
             stop.wait(self._interval)
 
     def reconcile(self) -> None:
-        """Take over which alerts fire now.
-
-        Raises
-        ------
-        httpx.HTTPError
-            If Alertmanager does not answer well.
-        ValueError
-            If its answer is no list of alerts.
-        """
-        alerts = self._firing()
+        """Take over which alerts fire now; ``firing_alerts`` says what it raises."""
+        alerts = firing_alerts(self._url, seconds=self._seconds)
         with self._sessions.begin() as session:
-            receive_alerts(session, alerts)
+            received = receive_alerts(session, alerts)
             end_forgotten_alerts(session, FORGOTTEN_AFTER)
+            audit_opened(session, "reconciler", received)
 
-    def _firing(self) -> list[Alert]:
-        body = bytearray()
-        with httpx.stream("GET", self._url, timeout=TIMEOUT_SECONDS) as answer:
-            answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                body += piece
-                if len(body) > MOST_BYTES:
-                    message = "the answer is too long"
-                    raise ValueError(message)
-        found = orjson.loads(body)
-        if not isinstance(found, list):
-            message = "the answer is no list"
-            raise TypeError(message)
-        alerts = [polled(each) for each in found]
-        return [alert for alert in alerts if alert is not None and alert.model and alert.version]
+    def _reconcile_or_tell(self) -> None:
+        try:
+            self.reconcile()
+        except (*NO_ANSWER, ValueError, SQLAlchemyError) as error:
+            if self._is_news(error):
+                log.warning("alerts cannot be reconciled: %s", type(error).__name__)
+        except Exception as error:
+            # The job's boundary: the thread must outlive what nobody has thought of.
+            if self._is_news(error):
+                log.exception("alerts cannot be reconciled")
+        else:
+            self._failure = None
+            JOB_RUNS.labels(JOB, "done").inc()
+            JOB_LAST_SUCCESS.labels(JOB).set_to_current_time()
+
+    def _is_news(self, error: Exception) -> bool:
+        """Count a failure, and say whether it is another than the last: once is enough."""
+        JOB_RUNS.labels(JOB, "error").inc()
+        before, self._failure = self._failure, type(error)
+        return before is not type(error)
 
 
 def reconcile_until(

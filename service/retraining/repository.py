@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.evaluation.policy import Action
 from service.registry.repository import find_version_by_id
 from service.registry.tables import Model, Version
 from service.registry.values import VersionSpec
@@ -105,9 +106,14 @@ def alerts_of_version(
 
 
 def add_alerts(session: Session, request_id: int, alerts: Sequence[Alert]) -> Sequence[Alert]:
-    """Make alerts evidence of the request, as many as there is room for; return those."""
-    known = session.scalar(select(func.count()).where(RequestAlert.request_id == request_id))
-    kept = alerts[: max(MOST_ALERTS - (known or 0), 0)]
+    """Make alerts evidence of the request, as many as there is room for; return those.
+
+    One that asks for retraining takes the place of one that does not, the first that ended.
+    """
+    known = session.scalar(select(func.count()).where(RequestAlert.request_id == request_id)) or 0
+    asking = sum(alert.retrain for alert in alerts)
+    known -= _remove_not_asking(session, request_id, known + asking - MOST_ALERTS)
+    kept = alerts[: max(MOST_ALERTS - known, 0)]
     session.add_all(
         RequestAlert(
             request_id=request_id,
@@ -123,6 +129,27 @@ def add_alerts(session: Session, request_id: int, alerts: Sequence[Alert]) -> Se
     )
     session.flush()
     return kept
+
+
+def _remove_not_asking(session: Session, request_id: int, count: int) -> int:
+    if count <= 0:
+        return 0
+    least = (
+        select(RequestAlert.fingerprint)
+        .where(
+            RequestAlert.request_id == request_id,
+            RequestAlert.metric_labels["action"].astext.is_distinct_from(Action.RETRAIN.value),
+        )
+        .order_by(RequestAlert.state == "firing", RequestAlert.starts_at, RequestAlert.fingerprint)
+        .limit(count)
+    )
+    removed = session.execute(
+        delete(RequestAlert)
+        .where(RequestAlert.request_id == request_id, RequestAlert.fingerprint.in_(least))
+        .returning(RequestAlert.fingerprint)
+        .execution_options(synchronize_session=False)
+    )
+    return len(removed.all())
 
 
 def alerts_of(

@@ -16,6 +16,7 @@ from service.ledger.calendar import Interval
 from service.ledger.marks import Item
 from service.registry.monitor import MonitorDocument
 from service.registry.values import VersionSpec
+from service.retraining.repository import live_request
 from service.retraining.service import request_retraining
 from service.runs.incidents import calendar_of
 from service.runs.overfit import SAID, Gaps
@@ -33,10 +34,10 @@ def ask_for_retraining(
     version: VersionSpec,
     judgement: Judgement,
     document: MonitorDocument,
-) -> None:
+) -> int | None:
     """Ask for retraining, with every window that confirms it, once k of n say the same.
 
-    The caller holds the version's lock.
+    The caller holds the version's lock, and logs the request that this has opened, if any.
     """
     k, n = document.alert.k_of_n
     neighbours = _neighbours(session, item, document, n)
@@ -54,6 +55,7 @@ def ask_for_retraining(
         version.version_id, item.start, judgement.verdicts
     ):
         reason = f"{reason}; {SAID}"
+    known = live_request(session, version.version_id)
     # The window that was judged comes first: what it says becomes the reason.
     for position in sorted(windows, key=abs):
         start, end = windows[position]
@@ -70,6 +72,7 @@ def ask_for_retraining(
             cooldown=document.retraining.cooldown,
             webhooks=document.retraining.webhooks,
         )
+    return live_request(session, version.version_id) if known is None else None
 
 
 def _trouble(kind: str, named: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from service.access.audit import audit
 from service.evaluation.judgement import Judgement
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
@@ -57,30 +58,26 @@ def record(
         _point_latest(session, claim.item, judgement)
     elif not silent:
         previous.silent = False
+    opened = None
     if not silent and version.stage != "retired":
-        _alert(session, claim.item, version, judgement, document, pending=bool(missing))
-    if not cleared:
-        # An evaluation that was planned meanwhile asks for the judgement that follows.
-        return
-    same = previous is None or previous.digest == digest
-    record_outcome(
-        session,
-        claim.item,
-        "evaluated" if same else "revised",
-        insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
-    )
+        opened = _alert(session, claim.item, version, judgement, document, pending=bool(missing))
+    # Otherwise an evaluation that was planned meanwhile asks for the judgement that follows.
+    if cleared:
+        same = previous is None or previous.digest == digest
+        record_outcome(
+            session,
+            claim.item,
+            "evaluated" if same else "revised",
+            insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
+        )
+    if opened is not None:
+        audit(session, "worker", "retraining-request.open", f"retraining-request:{opened}")
 
 
 def latest_window(session: Session, item: Item) -> Window | None:
     """Return what was last said of a window."""
-    return session.scalar(
-        select(Window).where(
-            Window.version_id == item.version_id,
-            Window.start == item.start,
-            Window.end == item.end,
-            Window.latest,
-        )
-    )
+    own = {"version_id": item.version_id, "start": item.start, "end": item.end}
+    return session.scalar(select(Window).filter_by(**own).where(Window.latest))
 
 
 def _is_silent(claim: Claim, previous: Window | None, basis: Basis) -> bool:
@@ -107,12 +104,12 @@ def _alert(
     document: MonitorDocument,
     *,
     pending: bool,
-) -> None:
+) -> int | None:
     # Two workers that judge neighbours would not see each other's window otherwise.
     lock_version(session, version.version_id)
     follow_incidents(session, item, document, judgement.signals, pending=pending)
-    if judgement.action is Action.RETRAIN and version.stage == "live":
-        ask_for_retraining(session, item, version, judgement, document)
+    asks = judgement.action is Action.RETRAIN and version.stage == "live"
+    return ask_for_retraining(session, item, version, judgement, document) if asks else None
 
 
 def record_outcome(

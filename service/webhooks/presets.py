@@ -5,6 +5,7 @@ and serialised, not filled into templates: nothing in an event can change the sh
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -62,8 +63,19 @@ def _github(event: Event, _options: Options) -> Any:
     }
 
 
+# GitLab expands $NAME, ${NAME} and %NAME% in values that it is sent, and its runner $1, with all
+# that the project keeps secret.  $$ is read by the runner alone, and nothing reads %% as %.
+_REFERENCE: Final = re.compile(r"\$|%(?=[A-Za-z_])")
+_HARMLESS: Final = {"$": "\N{FULLWIDTH DOLLAR SIGN}", "%": "\N{FULLWIDTH PERCENT SIGN}"}
+
+
+def _unexpanded(text: str) -> str:
+    return _REFERENCE.sub(lambda found: _HARMLESS[found[0]], text)
+
+
 def _gitlab(event: Event, _options: Options) -> Any:
     data = event["data"]
+    start, end = data.get("window") or ("", "")
     variables = {
         "EVENT_ID": event["id"],
         "EVENT": kind_of(event),
@@ -72,8 +84,9 @@ def _gitlab(event: Event, _options: Options) -> Any:
             for key in ("model", "version", "action", "reason", "request", "evidence_url")
             if data.get(key) is not None
         },
+        **({"WINDOW_START": start, "WINDOW_END": end} if start else {}),
     }
-    return {f"variables[MODELWATCH_{key}]": value for key, value in variables.items()}
+    return {f"variables[MODELWATCH_{key}]": _unexpanded(value) for key, value in variables.items()}
 
 
 def _airflow(event: Event, _options: Options) -> Any:

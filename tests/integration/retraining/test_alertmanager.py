@@ -1,12 +1,8 @@
 """What Alertmanager tells: at most one request, whatever is repeated, late or hostile."""
 
-import threading
-import warnings
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -15,84 +11,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import func, select, text, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import select, text, update
 
 from service.processes.api import create_app
-from service.registry.monitor import MonitorDocument
-from service.registry.monitoring import put_monitor
 from service.registry.tables import Version
 from service.retraining.alertmanager import EXAMPLE
-from service.retraining.reconciling import FORGOTTEN_AFTER, Reconciler
 from service.retraining.repository import MOST_ALERTS
 from service.retraining.tables import RequestAlert, RetrainingRequest
 from service.settings import Settings
 from service.webhooks.tables import Outbox
+from tests.clients import TestClient
+from tests.integration.retraining.alertmanager import (
+    LATER,
+    NEVER,
+    Sessions,
+    an_alert,
+    close,
+    count,
+    notification,
+    opened_by,
+    requests,
+    tell,
+    without_cooldown,
+)
 from tests.integration.seeded import add_request, register
-from tests.integration.webhooks.receiver import add_webhook
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
-
-Sessions = sessionmaker[Session]
-START = "2026-11-21T08:15:00.123456789Z"
-LATER = "2026-11-21T09:00:00Z"
-NEVER = "0001-01-01T00:00:00Z"
-
-
-def an_alert(number: int = 1, **overrides: Any) -> dict[str, Any]:
-    firing = overrides.get("status", "firing") == "firing"
-    labels = {"alertname": "Ours", "model": "loans", "model_version": "7", "action": "retrain"}
-    return {
-        "status": "firing",
-        "labels": labels | overrides.pop("labels", {}),
-        "annotations": {"summary": "too many are rejected"},
-        "startsAt": START,
-        "endsAt": NEVER if firing else LATER,
-        "fingerprint": f"{number:016x}",
-        **overrides,
-    }
-
-
-def notification(*alerts: dict[str, Any], **overrides: Any) -> dict[str, Any]:
-    return {**EXAMPLE, "alerts": list(alerts), **overrides}
-
-
-@pytest.fixture
-def client(database_url: str, sessions: Sessions) -> Iterator[TestClient]:
-    add_webhook(sessions, "ci")
-    register(sessions, "7")
-    app = create_app(Settings(database_url=SecretStr(database_url)), keyless=True)
-    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
-        yield client
-
-
-def tell(client: TestClient, *alerts: dict[str, Any]) -> list[tuple[str, int | None]]:
-    answer = client.post("/v1/alertmanager", json=notification(*alerts))
-    assert answer.status_code == 200, answer.text
-    return [(told["outcome"], told["request"]) for told in answer.json()["alerts"]]
-
-
-def requests(client: TestClient) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.get("/v1/retraining-requests").json()["requests"]
-    return found
-
-
-def count(sessions: Sessions, table: type) -> int:
-    with sessions() as session:
-        return session.scalar(select(func.count()).select_from(table)) or 0
-
-
-def close(client: TestClient, request: int) -> None:
-    answer = client.post(f"/v1/retraining-requests/{request}/dismiss", json={"by": "ana"})
-    assert answer.status_code == 200
-
-
-def without_cooldown(sessions: Sessions) -> None:
-    document = {"model": "loans", "retraining": {"cooldown": "0s"}}
-    with sessions.begin() as session:
-        put_monitor(session, "loans", MonitorDocument.model_validate(document))
 
 
 def test_an_alert_from_the_future_mutes_nothing_that_comes_after_it(
@@ -125,8 +67,7 @@ def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
         (event,) = session.scalars(select(Outbox.event)).all()
     assert event["data"]["window"] is None
     assert event["data"]["signals"][0]["metric"] == "Ours"
-    entries = client.get("/v1/audit").json()["entries"]
-    assert "retraining-request.open" in {entry["action"] for entry in entries}
+    assert opened_by(client) == ["local"]
 
 
 def test_forty_identical_messages_at_once_open_one_request(
@@ -243,12 +184,40 @@ def test_an_older_message_changes_nothing(client: TestClient) -> None:
 
 def test_the_evidence_of_a_request_is_bounded(client: TestClient, sessions: Sessions) -> None:
     many = [an_alert(number) for number in range(MOST_ALERTS + 100)]
-    outcomes = [outcome for outcome, _ in tell(client, *many)]
-    assert outcomes == ["opened"] * MOST_ALERTS + ["ignored"] * 100
+    answer = client.post("/v1/alertmanager", json=notification(*many)).json()
+    outcomes = [told["outcome"] for told in answer["alerts"]]
+    assert outcomes == ["opened"] * MOST_ALERTS + ["left_out"] * 100
+    assert answer["left_out"] == 100
     assert count(sessions, RequestAlert) == MOST_ALERTS
     long = {"x" * 5000: "y" * 5000} | {f"l{n}": "" for n in range(200)}
     ((_, number),) = tell(client, an_alert(labels={"model_version": "7", **long}))
     assert number is not None
+
+
+def test_an_alert_that_asks_finds_room_however_many_do_not(client: TestClient) -> None:
+    watching = {"action": "watch"}
+    others = [an_alert(number, labels=watching) for number in range(MOST_ALERTS)]
+    told = tell(client, *others, an_alert(900))
+    assert told == [("attached", 1)] * (MOST_ALERTS - 1) + [("left_out", 1), ("opened", 1)]
+    # The next that asks comes when the request is full, and those that do not have ended in part.
+    tell(client, an_alert(7, labels=watching, status="resolved"))
+    assert tell(client, an_alert(901), an_alert(902, labels=watching)) == [
+        ("attached", 1),
+        ("left_out", 1),
+    ]
+    (request,) = requests(client)
+    kept = {int(alert["fingerprint"], 16) for alert in request["evidence"]["alerts"]}
+    assert (len(kept), {900, 901} & kept, 7 in kept) == (MOST_ALERTS, {900, 901}, False)
+    assert opened_by(client) == ["local"]
+
+
+def test_what_says_whom_an_alert_is_about_is_kept_of_however_many_labels(
+    client: TestClient,
+) -> None:
+    tell(client, an_alert(labels={f"a{number:03}": "" for number in range(200)}))
+    (request,) = requests(client)
+    (alert,) = request["evidence"]["alerts"]
+    assert (alert["name"], alert["labels"]["action"]) == ("Ours", "retrain")
 
 
 @pytest.mark.parametrize(
@@ -336,94 +305,3 @@ def test_a_key_is_for_alerts_alone_and_finds_only_its_own_models(
         assert post("alerts").json()["alerts"][0]["outcome"] == "opened"
         mine = {"Authorization": f"Bearer {keys['alerts']}"}
         assert client.get("/v1/models", headers=mine).status_code == 403
-
-
-@pytest.fixture
-def alertmanager() -> Iterator[tuple[str, Callable[[Any], None]]]:
-    """Yield the address of an Alertmanager, and what makes it say something."""
-    said: dict[str, bytes] = {"body": b"[]"}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            ok = self.path == "/api/v2/alerts"
-            self.send_response(200 if ok else 404)
-            self.send_header("Content-Length", str(len(said["body"])))
-            self.end_headers()
-            self.wfile.write(said["body"])
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-
-    def say(found: Any) -> None:
-        said["body"] = found if isinstance(found, bytes) else orjson.dumps(found)
-
-    yield f"http://127.0.0.1:{server.server_port}/", say
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def as_polled(alert: dict[str, Any], state: str = "active") -> dict[str, Any]:
-    return {**alert, "status": {"state": state, "silencedBy": [], "inhibitedBy": []}}
-
-
-def test_reconciling_attaches_what_was_told_too_early_and_ends_what_is_gone(
-    client: TestClient, sessions: Sessions, alertmanager: tuple[str, Callable[[Any], None]]
-) -> None:
-    url, say = alertmanager
-    reconciler = Reconciler(sessions, url)
-    drift = an_alert(1, labels={"action": "watch"})
-    tell(client, drift)
-    number = add_request(sessions)
-    say([as_polled(drift), {"not": "an alert"}, 7, as_polled(an_alert(2, labels={"model": ""}))])
-    reconciler.reconcile()
-    ((alert,),) = [request["evidence"]["alerts"] for request in requests(client)]
-    assert (alert["state"], requests(client)[0]["id"]) == ("firing", number)
-    say([])
-    reconciler.reconcile()
-    assert requests(client)[0]["evidence"]["alerts"][0]["state"] == "firing", "it may come yet"
-    with sessions.begin() as session:
-        earlier = datetime.now(UTC) - FORGOTTEN_AFTER - timedelta(seconds=1)
-        session.execute(update(RequestAlert).values(received_at=earlier))
-    reconciler.reconcile()
-    (request,) = requests(client)
-    assert request["evidence"]["alerts"][0]["state"] == "resolved"
-    assert request["state"] == "open"
-
-
-def test_a_silenced_alert_asks_for_nothing(
-    client: TestClient, sessions: Sessions, alertmanager: tuple[str, Callable[[Any], None]]
-) -> None:
-    url, say = alertmanager
-    say([as_polled(an_alert(), "suppressed")])
-    Reconciler(sessions, url).reconcile()
-    assert count(sessions, RetrainingRequest) == 0
-    say([as_polled(an_alert())])
-    Reconciler(sessions, url).reconcile()
-    assert count(sessions, RetrainingRequest) == 1
-
-
-@pytest.mark.parametrize("answer", [b"", b"{}", b"<html>", b"[[[[", b"null"])
-def test_an_alertmanager_that_talks_nonsense_ends_no_alert(
-    client: TestClient,
-    sessions: Sessions,
-    alertmanager: tuple[str, Callable[[Any], None]],
-    answer: bytes,
-) -> None:
-    tell(client, an_alert())
-    with sessions.begin() as session:
-        session.execute(update(RequestAlert).values(received_at=datetime(2020, 1, 1, tzinfo=UTC)))
-    url, say = alertmanager
-    say(answer)
-    stop = threading.Event()
-    thread = threading.Thread(target=Reconciler(sessions, url, interval=0.01).run, args=(stop,))
-    thread.start()
-    thread.join(timeout=0.2)
-    assert thread.is_alive()
-    stop.set()
-    thread.join(timeout=20)
-    assert requests(client)[0]["evidence"]["alerts"][0]["state"] == "firing"

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.access.tables import AuditEntry
 from service.ingest.tables import Label
 from service.ledger.repository import claim_one
 from service.ledger.tables import Arrival, DueWork
@@ -127,6 +128,10 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
     assert bench.count(Outbox) == 1
     assert bench.count(RequestWindow) == 3
     with bench.sessions() as session:
+        entries = session.scalars(
+            select(AuditEntry).where(AuditEntry.action == "retraining-request.open")
+        ).all()
+        assert [entry.actor for entry in entries] == ["worker"]
         reason = session.scalars(select(RetrainingRequest.reason)).one()
     assert reason.endswith(SAID)
 

@@ -1,12 +1,14 @@
 """Each preset sends the request that its system documents, whatever an event says."""
 
 import json
+import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.retraining.events import requested_event
@@ -63,6 +65,27 @@ def test_gitlab_gets_a_form_of_variables() -> None:
     assert form["variables[MODELWATCH_REASON]"] == ["a&b=c\nd"]
     assert form["variables[MODELWATCH_EVENT_ID]"] == ["retraining-request-12-opened"]
     assert form["variables[MODELWATCH_EVENT]"] == ["retraining.requested"]
+
+
+# What GitLab's own ExpandVariables replaces, or its runner by Go's os.Expand.
+EXPANDED = re.compile(r"\$|%[a-zA-Z_]\w*%", re.ASCII)
+
+
+@given(st.lists(st.sampled_from(["$", "%", "{", "}", "CI_TOKEN", "_", "1", " ", "40", "é"])))
+@example(["%", "CI_TOKEN", "%", "CI_TOKEN", "%"])
+@example(["${", "CI_TOKEN", "}"])
+def test_gitlab_expands_nothing_that_an_event_says(parts: list[str]) -> None:
+    reason = "".join(parts)
+    body = PRESETS["gitlab"].render(an_event(reason), {}).decode()
+    for values in parse_qs(body, strict_parsing=True).values():
+        for value in values:
+            assert not EXPANDED.search(value)
+
+
+def test_what_gitlab_would_not_expand_is_sent_as_it_is() -> None:
+    body = PRESETS["gitlab"].render(an_event("rejects 40 % of them, and 7%."), {}).decode()
+    assert parse_qs(body)["variables[MODELWATCH_REASON]"] == ["rejects 40 % of them, and 7%."]
+    assert parse_qs(body)["variables[MODELWATCH_WINDOW_START]"] == ["2026-11-20T10:00:00Z"]
 
 
 def test_airflow_gets_a_run_with_an_id_and_a_null_date() -> None:
@@ -123,7 +146,8 @@ def test_no_text_changes_the_shape_of_a_request(reason: str, preset: str) -> Non
     assert body == PRESETS[preset].render(an_event(reason), OPTIONS.get(preset, {}))
     if preset == "gitlab":
         found = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=True)
-        assert found["variables[MODELWATCH_REASON]"] == [reason]
-        assert len(found) == 8
+        ((told,),) = [found["variables[MODELWATCH_REASON]"]]
+        assert unicodedata.normalize("NFKC", told) == unicodedata.normalize("NFKC", reason)
+        assert len(found) == 10
     else:
         assert json.loads(body).keys() == sent(preset, an_event()).keys()
