@@ -20,7 +20,7 @@ class UnknownKeyError(NotFoundError):
     title = "Unknown key"
 
     def __init__(self) -> None:
-        super().__init__("no key has that id")
+        super().__init__("no key has that id; `modelwatch key list` and GET /v1/keys show all")
 
 
 def _is_live() -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from service.access.tables import ApiKey
 from service.clock import now
 from service.db.engine import make_engine
 from service.errors import ModelwatchSetupError, ServiceError
-from service.processes.database import DatabaseUnreachableError, reached, shown
+from service.processes.database import reached, unreachable
 from service.registry.documents import hint, printable, read
 from service.registry.key_schemas import KeyDocument, RotationDocument
 from service.registry.tables import Model
@@ -107,7 +107,6 @@ def _transaction(settings: Settings, *, make: bool = False) -> Iterator[Session]
             message = "the database has no tables of this release: run `modelwatch migrate`"
             raise ModelwatchSetupError(message) from fault
         except OperationalError as fault:
-            message = f"the database at {shown(url)} cannot be reached"
-            raise DatabaseUnreachableError(message) from fault
+            raise unreachable(url, fault) from fault
         finally:
             engine.dispose()

@@ -52,10 +52,17 @@ def migrate(url: str) -> None:
     try:
         upgrade(url)
     except OperationalError as fault:
-        # The first line says what failed; the rest is SQLAlchemy's advice.
-        cause = str(fault.orig or fault).strip().splitlines()[0]
-        message = f"the database at {shown(url)} cannot be used: {cause}"
-        raise DatabaseUnreachableError(message) from fault
+        raise unreachable(url, fault) from fault
+
+
+def unreachable(url: str, fault: OperationalError) -> DatabaseUnreachableError:
+    """Return what to say of a database that does not answer."""
+    # The first line says what failed; the rest is SQLAlchemy's advice.
+    cause = str(fault.orig or fault).strip().splitlines()[0]
+    message = (
+        f"the database at {shown(url)} cannot be used: {cause}; MODELWATCH_DATABASE_URL names it"
+    )
+    return DatabaseUnreachableError(message)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
 
 
-def require_key(url: str, host: str) -> None:
+def require_key(url: str, host: str, *, making: str = "modelwatch key create") -> None:
     """Raise if others could reach the address while no key is there to keep them out.
+
+    ``making`` is the command that makes one in this database.
 
     A database that does not answer holds nobody up: every request wants a key all the same.
     """
@@ -46,6 +48,6 @@ def require_key(url: str, host: str) -> None:
     if not found:
         message = (
             f"{host} can be reached from elsewhere, and this database has no key yet; make the"
-            " first with `modelwatch key create --scope admin`, or listen on 127.0.0.1"
+            f" first with `{making} --scope admin`, or listen on 127.0.0.1"
         )
         raise ModelwatchSetupError(message)

@@ -64,8 +64,16 @@ def read_settings(**given: Any) -> "Settings":
     except ValidationError as fault:
         first = fault.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        message = f"MODELWATCH_{name}: {first['msg']}"
+        message = f"MODELWATCH_{name}: {_in_words(first['type'], first['msg'])}"
         raise ModelwatchSetupError(message) from None
+
+
+def _in_words(kind: str, message: str) -> str:
+    """Return what is wrong with a setting, where pydantic speaks of types of its own."""
+    if kind.startswith("time_delta"):
+        return "write a duration as PT2S or 00:00:02"
+    # Secrets are counted by character and called items.
+    return message.replace(" items after validation", " characters")
 
 
 data_dir_option = click.option(

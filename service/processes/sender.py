@@ -99,13 +99,16 @@ class Sender:
                     return answer
                 cause = f"it answers {_problem(answer)}"
                 wait = max(wait, _retry_after(answer))
-            except httpx.InvalidURL as fault:
-                message = f"{self.url} is not an address: {fault}"
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as fault:
+                message = f"{self.url} is not an address like http://127.0.0.1:8080: {fault}"
                 raise RefusedError(message) from fault
             except httpx.TransportError as fault:
                 cause = str(fault) or type(fault).__name__
             if time.monotonic() + wait > deadline:
-                message = f"the API at {self.url} cannot be reached: {cause}"
+                message = (
+                    f"the API at {self.url} cannot be reached: {cause}; `modelwatch up` starts"
+                    " one, --url or MODELWATCH_URL names another"
+                )
                 raise UnreachableError(message)
             time.sleep(wait)
             delay = min(2 * delay, LONGEST_DELAY)

@@ -146,16 +146,20 @@ def find_version(target: Target, sender: Sender) -> Any:
     except ForbiddenError:
         return None
     if found is None:
-        message = f"{target.url} has no model {target.model!r}; register it first: PUT {model}"
+        how = _registering(f"{target.url}{model}", '{"task":"binary"}')
+        message = f"{target.url} has no model {target.model!r}; register it first: {how}"
         raise RefusedError(message)
     path = f"{model}/versions/{target.version}"
     version = sender.get(path)
     if version is None and not found["auto_register"]:
-        message = (
-            f"{target.model!r} has no version {target.version!r}; register it first: PUT {path}"
-        )
+        how = _registering(f"{target.url}{path}", '{"stage":"live"}')
+        message = f"{target.model!r} has no version {target.version!r}; register it first: {how}"
         raise RefusedError(message)
     return version
+
+
+def _registering(address: str, document: str) -> str:
+    return f"curl -X PUT {address} -H 'Content-Type: application/json' -d '{document}'"
 
 
 def fit_columns(target: Target, source: Source, version: Any) -> None:

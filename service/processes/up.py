@@ -2,6 +2,7 @@
 
 import http.client
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from rich.console import Console
 from service.db.postmaster import read_pid_file
 from service.errors import ModelwatchSetupError
 from service.processes.children import Child, settings_message
-from service.processes.database import Provided, migrate, provided
+from service.processes.database import Provided, migrate, provided, shown
 from service.processes.keys import OWN_KEYS, own_key
 from service.processes.listening import open_listener, url_of
 from service.processes.opening import is_loopback, require_key
@@ -32,6 +33,8 @@ ADDRESSES: Final = (
     ("metrics of this process", "/metrics"),
     ("metrics of the models", "/metrics/models"),
 )
+# Where commands and clients look unless they are told otherwise.
+USUAL_ADDRESS: Final = "http://127.0.0.1:8080"
 READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.5
 MOST_DATABASES: Final = 5
@@ -67,6 +70,8 @@ class Up:
                 except _DatabaseGoneError:
                     self._say("The database ended; all of it starts again.")
                 else:
+                    again = _command("up", self._settings, "data_dir", "host", "port")
+                    self._say(f"Stopped. Start it again with: {again}")
                     return 0
                 finally:
                     self._stop_children()
@@ -98,6 +103,7 @@ class Up:
                             {"url": address, "key": settings_message(self._settings)["api_key"]}
                         )
                 self._supervise()
+            self._say(f"Stopping; what was stored stays in {self._place}")
         finally:
             # Before the database, which nothing may still be using when it goes.
             self._stop_children()
@@ -181,12 +187,20 @@ class Up:
         self._say(f"modelwatch is ready at {address}")
         for name, path in ADDRESSES:
             self._say(f"  {name:<24} {address}{path}")
-        if self._settings.database_url is None:
-            self._say(f"  {'data':<24} {self._settings.data_dir.expanduser()}")
+        self._say(f"  {'data':<24} {self._place}")
+        if address != USUAL_ADDRESS:
+            self._say(f"  {'for other commands':<24} export MODELWATCH_URL={address}")
         self._say("Ctrl-C stops it.")
         # A browser has no key to show.
         if self._open_pages and self._console.is_terminal and is_loopback(self._settings.host):
             _open(f"{address}/docs")
+
+    @property
+    def _place(self) -> str:
+        """Where the data is, as a user would look for it."""
+        if self._settings.database_url is not None:
+            return shown(self._settings.database_url.get_secret_value())
+        return str(self._settings.data_dir.expanduser())
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
@@ -196,10 +210,23 @@ class Up:
 def run(settings: Settings, *, demo: bool, open_pages: bool) -> int:
     """Run all of it until Ctrl-C."""
     if not is_loopback(settings.host):
+        # An address that cannot be had is told before a database is made.
+        open_listener(settings.host, settings.port).close()
         with provided(settings) as database:
             migrate(database.url)
-            require_key(database.url, settings.host)
+            making = _command("key create", settings, "data_dir")
+            require_key(database.url, settings.host, making=making)
     return Up(settings, demo=demo, open_pages=open_pages).run()
+
+
+def _command(command: str, settings: Settings, *names: str) -> str:
+    """Return a command with the settings that are not what they are when nothing is said."""
+    words = ["modelwatch", *command.split()]
+    for name in names:
+        value = getattr(settings, name)
+        if value != Settings.model_fields[name].get_default():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _guarded(cluster: Path) -> dict[str, Any]:

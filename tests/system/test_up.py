@@ -144,7 +144,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             return Demo(
                 data_dir,
                 shown,
-                list(first.lines),
+                first.lines,
                 {address: client.get(address).status_code for address in first.addresses()},
                 client.get("/v1/models/demo-loans/windows").json()["windows"],
                 client.get("/v1/retraining-requests").json()["requests"][0],
@@ -182,6 +182,15 @@ def test_windows_before_the_first_change_are_quiet_and_the_evidence_is_labelled(
     evidence = {window["start"] for window in request["evidence"]["windows"]}
     assert not evidence & {window["start"] for window in windows[12:16]}
     assert all(window["labelled"] > 0 for window in request["evidence"]["windows"])
+
+
+def test_it_says_where_to_go_on_and_when_it_is_over_where_the_data_stay(demo: Demo) -> None:
+    address = ADDRESS.findall(demo.lines[0])[0]
+    assert f"export MODELWATCH_URL={address}" in "\n".join(demo.lines)
+    stopping, stopped = demo.lines[-2:]
+    assert stopping == f"Stopping; what was stored stays in {demo.data_dir}"
+    again = f"modelwatch up --data-dir {demo.data_dir} --port 0"
+    assert stopped == f"Stopped. Start it again with: {again}"
 
 
 def test_killing_it_leaves_nothing_behind_and_the_next_start_works(tmp_path: Path) -> None:
