@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 from pytest_socket import socket_allow_hosts
@@ -21,10 +22,17 @@ from service.db.embedded import EmbeddedPostgres
 from service.db.engine import make_engine, make_sessions
 from service.db.migrate import upgrade
 from service.db.postmaster import clear_dead_owner
+from tests import patience
 
 # Two test processes that each use every core spend their time waiting for each other.  Read when
 # the first library that has threads of its own is loaded, by tests and by what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example that takes long was drawn on a machine that has other things to do.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 T = TypeVar("T")
 
@@ -53,6 +61,18 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     directory = tempfile.mkdtemp(prefix="modelwatch-tests-", dir=SHARED_MEMORY if roomy else None)
     config.stash[RUN_DIRECTORY] = Path(directory)
+
+
+def pytest_collection_finish() -> None:
+    # What no test file has imported by now, none of these tests runs.
+    patience.lift_limits()
+
+
+@pytest.fixture
+def production_limits() -> Iterator[None]:
+    """Give up as soon as production does."""
+    with patience.limits_of_production():
+        yield
 
 
 def pytest_configure_node(node: Any) -> None:

@@ -24,12 +24,14 @@ class ImpatientConnection(psycopg.Connection[Any]):
     No timeout of the server's own can tell, and those of TCP do not where it still acknowledges.
     """
 
-    patience = float(CONNECT_SECONDS)
+    patience: float | None = None
+    """Seconds; those of connecting until somebody has lent it out."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for an answer."""
         try:
-            return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            patience = CONNECT_SECONDS if self.patience is None else self.patience
+            return super().wait(gen, interval, patience if timeout is None else timeout)
         except errors._WaitTimeout:  # noqa: SLF001  it has no public name
             self.pgconn.finish()
             message = "the server has been silent for too long"
@@ -68,7 +70,7 @@ def make_engine(url: str, *, pool: int = 8, patience: float = PATIENCE_SECONDS) 
     @event.listens_for(engine, "checkin")
     def take_back(connection: ImpatientConnection | None, *_: Any) -> None:
         if connection is not None:
-            connection.patience = CONNECT_SECONDS
+            connection.patience = None
 
     return engine
 

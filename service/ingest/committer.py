@@ -56,13 +56,11 @@ class Committer(Generic[Unit]):
     one while the next is made ready.
     """
 
-    def __init__(
-        self, *sinks: Sink[Unit], max_rows: int, deadline: float = DEADLINE_SECONDS
-    ) -> None:
+    def __init__(self, *sinks: Sink[Unit], max_rows: int, deadline: float | None = None) -> None:
         self._lanes = [_Lane(sink) for sink in sinks]
         self._idle = list(self._lanes)
         self._max_rows = max_rows
-        self._deadline = deadline
+        self._deadline = DEADLINE_SECONDS if deadline is None else deadline
         self._waiting: deque[tuple[Unit, asyncio.Future[None]]] = deque()
         self._rows = 0
         self._rows_waiting = 0

@@ -27,7 +27,7 @@ def test_a_prediction_arrives_as_the_interface_has_it(server: ScriptedServer) ->
         {"income": 41_000, "region": "north"}, "1",
         score=0.83, ts=at, weight=2.0, tags={"channel": "web"}, subject="customer-17",
     )  # fmt: skip
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert server.bodies == [
         (
             "/v1/predictions",
@@ -54,7 +54,7 @@ def test_a_prediction_arrives_as_the_interface_has_it(server: ScriptedServer) ->
 def test_a_label_names_its_model_only(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     monitor.label("some-id", 1, label_ts=datetime(2026, 12, 1, tzinfo=UTC))
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     (path, body) = server.bodies[0]
     assert path == "/v1/labels"
     assert body == {
@@ -72,7 +72,7 @@ def test_a_batch_that_the_server_could_not_take_is_sent_again_as_it_was(
     server.script.extend([refuse(status), refuse(status, **{"Retry-After": "0.01"})])
     monitor = a_monitor(server)
     made = [monitor.log({"x": row}, 0) for row in range(3)]
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert [record["prediction_id"] for record in server.records()] == made
     assert monitor.stats()["retries"] == 2
     assert monitor.stats()["accepted"] == 3
@@ -94,7 +94,7 @@ def test_a_key_that_is_refused_is_shouted_about_and_costs_no_record(
     with caplog.at_level(logging.WARNING, "modelwatch"):
         monitor.log({"x": 1}, 0)
         assert not monitor.flush(0.05)
-        assert monitor.flush(20)
+        assert monitor.flush(60)
     assert monitor.stats()["accepted"] == 1
     (told,) = caplog.records
     assert told.levelno == logging.ERROR
@@ -152,7 +152,7 @@ def test_a_loss_is_raised_by_the_next_flush_and_only_by_that(server: ScriptedSer
         monitor.flush(10)
     assert raised.value.counts == {"rejected": 1, "unserialisable": 1, "errors": 1}
     monitor.log({"x": 2}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
 
 
 def test_every_record_that_was_logged_is_found_in_one_count(server: ScriptedServer) -> None:
@@ -217,7 +217,7 @@ def test_values_that_json_lacks_become_null_and_scalars_of_numpy_numbers(
     monitor = a_monitor(server)
     monitor.log({"a": float("nan"), "b": np.float32(0.5), "c": np.int64(3), "d": np.nan}, 0)
     monitor.log({"e": np.float64("inf"), "f": np.float32("nan"), "g": np.bool_(True)}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert [record["features"] for record in server.records()] == [
         {"a": None, "b": 0.5, "c": 3, "d": None},
         {"e": None, "f": None, "g": True},
@@ -238,7 +238,7 @@ def test_times_and_vectors_of_numpy_are_sent_as_the_interface_has_them(
         "vector": np.array([1, 2.5, np.nan], np.float32),
     }
     monitor.log(features, 0, attributions={"day": np.float64(0.5)})
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     [record] = server.records()
     time = "2026-11-20T10:00:00.000000Z"
     assert record["attributions"] == {"day": 0.5}
@@ -281,7 +281,7 @@ def test_without_a_server_the_buffer_is_bounded_and_drops_are_counted() -> None:
     with pytest.raises(LostRecordsError, match="15 dropped: the buffer was full"):
         monitor.flush(0.05)
     assert not monitor.flush(0.05)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 def test_mode_off_gives_ids_and_starts_nothing(server: ScriptedServer) -> None:
@@ -297,7 +297,7 @@ def test_mode_off_gives_ids_and_starts_nothing(server: ScriptedServer) -> None:
 def test_the_key_is_sent(server: ScriptedServer) -> None:
     monitor = a_monitor(server, api_key="mw_test")
     monitor.log({"x": 1}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert server.headers[0]["Authorization"] == "Bearer mw_test"
 
 
@@ -306,7 +306,7 @@ def test_the_features_are_those_at_the_time_of_the_call(server: ScriptedServer) 
     features = {"x": 1}
     monitor.log(features, 0)
     features["x"] = 2
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert server.records()[0]["features"] == {"x": 1}
 
 
@@ -331,13 +331,13 @@ def _logged_in_child(url: str, queue: Any) -> None:
 def test_a_forked_child_sends_its_own_records(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     first = monitor.log({"x": 1}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_logged_in_child, args=(server.url, queue))
     child.start()
-    second = queue.get(timeout=10)
-    child.join(10)
+    second = queue.get(timeout=60)
+    child.join(60)
     assert child.exitcode == 0
     assert [record["prediction_id"] for record in server.records()] == [first, second]
 

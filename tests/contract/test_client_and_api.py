@@ -48,9 +48,9 @@ def test_a_logged_prediction_and_its_label_are_read_back(api: str, client: httpx
         tags={"channel": "web"},
         subject="customer-17",
     )
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     monitor.label(made, 1)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     stats = monitor.stats()
     assert {name: count for name, count in stats.items() if count} == {
         "logged": 2,
@@ -72,7 +72,7 @@ def test_a_batch_that_is_sent_twice_is_counted_as_duplicates(
     for _ in range(2):
         for row in range(100):
             monitor.log({"income": row}, row % 2, prediction_id=f"p{row}", ts=1_700_000_000 + row)
-        assert monitor.flush(20)
+        assert monitor.flush(60)
     assert monitor.stats()["accepted"] == 100
     assert monitor.stats()["duplicates"] == 100
 
@@ -124,8 +124,8 @@ def test_scores_of_many_classes_and_numbers_are_read_back(api: str, client: http
     scores = {"a": 0.2, "b": 0.7, "c": 0.1}
     card, price = cards.log({}, "b", scores=scores), prices.log({}, 12.5)
     prices.label(price, 13)
-    assert cards.flush(20)
-    assert prices.flush(20)
+    assert cards.flush(60)
+    assert prices.flush(60)
     found = client.get(f"/v1/models/cards/predictions/{card}").json()["predictions"][0]
     assert (found["prediction"], found["scores"]) == ("b", scores)
     logged = client.get(f"/v1/models/prices/predictions/{price}").json()
@@ -166,7 +166,7 @@ def test_every_field_of_the_interface_is_logged_and_read_back(
     }  # fmt: skip
     monitor.log(features, 1, **said)
     monitor.label("application-17", True, label_ts=at)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     document = client.get("/v1/models/loans/predictions/application-17").json()
     (row,) = document["predictions"]
     (label,) = document["labels"]
@@ -350,7 +350,7 @@ def test_a_database_that_is_away_costs_no_row_and_doubles_none(
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     monitor = Monitor("loans", "7", url=api, interval=0.01)
     monitor.log({"income": 0.0}, 0)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     with psycopg.connect(cluster_url, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:

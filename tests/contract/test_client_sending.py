@@ -38,7 +38,7 @@ def test_no_other_fault_of_a_request_is_sent_again(server: ScriptedServer, statu
     with pytest.raises(LostRecordsError, match=f"{status} not now"):
         monitor.flush(10)
     monitor.log({"x": 2}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert len(server.headers) == 2
     assert monitor.stats()["rejected"] == 1
 
@@ -79,22 +79,29 @@ def test_an_answer_that_is_not_modelwatch_s_costs_no_record(
     monitor = a_monitor(server)
     with caplog.at_level(logging.WARNING, "modelwatch"):
         monitor.log({"x": 1}, 0)
-        assert monitor.flush(10)
+        assert monitor.flush(60)
     assert monitor.stats()["accepted"] == 1
     assert f"answers {status}, and is not modelwatch" in caplog.text
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_the_server_says_when_to_come_back(server: ScriptedServer, form: str) -> None:
-    wait = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
-    server.script.append(refuse(503, **{"Retry-After": wait}))
+    told: list[float] = []
+
+    def later(document: Document) -> Answer:
+        seconds = form == "seconds"
+        told.append(time.time() + 1 if seconds else int(time.time()) + 2)
+        wait = "1" if seconds else formatdate(told[0], usegmt=True)
+        return refuse(503, **{"Retry-After": wait})(document)
+
+    server.script.append(later)
     monitor = a_monitor(server)
     monitor.log({"x": 1}, 0)
     # A flush is no reason to come back earlier.
-    assert not monitor.flush(0.2)
-    assert monitor.flush(20)
-    first, second = server.at
-    assert second - first >= 0.95
+    monitor.flush(0.2)
+    assert monitor.flush(60)
+    _, second = server.at
+    assert time.time() - (time.monotonic() - second) > told[0] - 0.05
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(
     server.script.extend([at_most] * 100)
     monitor = a_monitor(server, interval=0.2)
     made = [monitor.log({"x": row}, 0) for row in range(20)]
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     assert [record["prediction_id"] for record in server.records()] == made
 
 
@@ -183,7 +190,7 @@ def test_a_server_that_is_away_for_long_costs_no_record(
     server.script.extend([refuse(status)] * 20)
     monitor = a_monitor(server)
     monitor.log({"x": 1}, 0)
-    assert monitor.flush(30)
+    assert monitor.flush(60)
     assert (monitor.stats()["accepted"], monitor.stats()["retries"]) == (1, 20)
 
 
@@ -194,7 +201,7 @@ def test_bodies_are_bounded_in_rows_and_bytes(
     monitor = a_monitor(server, interval=0.2, batch=30)
     for row in range(100):
         monitor.log({"x": "a" * (600 if row < 50 else 1)}, 0)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     rows = [len(body["records"]) for _, body in server.bodies]
     assert sum(rows) == 100
     assert max(rows[:3]) < 17
@@ -205,7 +212,7 @@ def test_all_batches_go_over_one_connection(server: ScriptedServer) -> None:
     monitor = a_monitor(server)
     for row in range(5):
         monitor.log({"x": row}, 0)
-        assert monitor.flush(10)
+        assert monitor.flush(60)
     assert len(server.bodies) == 5
     assert server.connections == 1
 
@@ -217,7 +224,7 @@ def test_a_connection_that_was_closed_while_idle_is_no_error_and_nothing_is_sent
     monitor = a_monitor(server)
     for row in range(5):
         monitor.log({"x": row}, 0)
-        assert monitor.flush(10)
+        assert monitor.flush(60)
         time.sleep(0.02)
     assert [record["features"]["x"] for record in server.records()] == [0, 1, 2, 3, 4]
     assert (monitor.stats()["retries"], monitor.stats()["duplicates"]) == (0, 0)
@@ -259,8 +266,8 @@ def test_a_connection_that_the_server_drops_without_a_word_is_opened_again() -> 
     for row in range(3):
         server.closed.clear()
         monitor.log({"x": row}, 0)
-        assert monitor.flush(10)
-        assert server.closed.wait(10)
+        assert monitor.flush(60)
+        assert server.closed.wait(60)
     server.listener.close()
     assert len(server.bodies) == 3
     assert monitor.stats()["retries"] == 0
@@ -270,7 +277,7 @@ def test_a_connection_that_breaks_in_the_middle_is_a_retry(server: ScriptedServe
     server.script.extend([hang_up, hang_up])
     monitor = a_monitor(server)
     monitor.log({"x": 1}, 0)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert monitor.stats()["accepted"] == 1
     assert monitor.stats()["retries"] == 2
 
@@ -292,7 +299,7 @@ def test_small_batches_are_not_sent_one_by_one(server: ScriptedServer) -> None:
     for row in range(100):
         monitor.log({"x": row}, 0)
         time.sleep(0.001)
-    assert monitor.flush(10)
+    assert monitor.flush(60)
     assert len(server.bodies) <= 4
 
 
@@ -300,7 +307,7 @@ def test_a_full_batch_does_not_wait_for_its_time(server: ScriptedServer) -> None
     monitor = a_monitor(server, interval=600, batch=50)
     for row in range(50):
         monitor.log({"x": row}, 0)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while len(server.records()) < 50 and time.monotonic() < until:
         time.sleep(0.01)
     assert len(server.records()) == 50
@@ -313,10 +320,10 @@ def test_flush_has_the_next_try_at_once(
     server.script.append(refuse(503))
     monitor = a_monitor(server)
     monitor.log({"x": 1}, 0)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not server.at and time.monotonic() < until:
         time.sleep(0.01)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
 
 
 def test_flush_is_done_when_what_was_logged_before_it_is_sent(server: ScriptedServer) -> None:
@@ -330,7 +337,7 @@ def test_flush_is_done_when_what_was_logged_before_it_is_sent(server: ScriptedSe
     logging_on = threading.Thread(target=log_on)
     logging_on.start()
     try:
-        assert monitor.flush(20)
+        assert monitor.flush(60)
     finally:
         stop.set()
         logging_on.join()

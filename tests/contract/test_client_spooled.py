@@ -71,7 +71,7 @@ def test_records_arrive_once_in_order_and_leave_the_disk(server: ScriptedServer,
     for row in range(50):
         made = monitor.log({"x": row}, 0)
     monitor.label(made, 1)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     predictions, labels = ([body for where, body in server.bodies if where.endswith(kind)]
                            for kind in ("predictions", "labels"))  # fmt: skip
     assert [one["features"]["x"] for body in predictions for one in body["records"]] == [*range(50)]
@@ -145,7 +145,7 @@ os.kill(os.getpid(), 9)
     server.script.clear()
     monitor = a_monitor(path, server.url)
     monitor.log({"x": 20}, 0)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     assert Counter(xs(server)) == Counter(range(21))
     assert {body["version"] for _, body in server.bodies} == {"6", "7"}
 
@@ -159,7 +159,7 @@ def test_records_of_another_model_or_server_are_left_to_their_own(
     other.log({"x": 2}, 0, durable=True)
     monitor = a_monitor(path, server.url)
     monitor.log({"x": 3}, 0)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     assert xs(server) == [3]
     assert on_disk(path) == 2
 
@@ -197,7 +197,7 @@ def test_what_was_sent_but_cannot_be_removed_is_not_sent_again(
     until(lambda: xs(server) == [1])
     monkeypatch.setattr(spool, "remove", real)
     monitor.log({"x": 2}, 0)
-    assert monitor.flush(20)
+    assert monitor.flush(60)
     assert xs(server) == [1, 2]
     assert on_disk(path) == 0
 
@@ -228,7 +228,7 @@ def test_where_the_disk_takes_nothing_records_are_sent_from_memory(
         row = durables(monitor)
         for more in range(row, row + 100):
             monitor.log({"x": more, "filling": "." * 1_000}, 0)
-        assert monitor.flush(20)
+        assert monitor.flush(60)
     assert set(xs(server)) == set(range(row + 100))
     assert len(set(xs(server))) == monitor.stats()["logged"]
     [told] = caplog.messages
@@ -350,7 +350,7 @@ def test_fifty_forks_under_load_share_a_spool(server: ScriptedServer, path: str)
         one.join()
     stop.set()
     thread.join()
-    assert monitor.flush(30)
+    assert monitor.flush(60)
     assert [one.exitcode for one in children] == [0] * 50
     assert set(xs(server)) == {*range(1_000), *logged}
     # A child that goes in the middle of a request leaves it to another: the server knows the id.
@@ -381,5 +381,5 @@ def test_nothing_is_left_in_the_count_when_all_is_sent(server: ScriptedServer, p
     for row in range(300):
         monitor.log({"x": row}, 0)
         if row % 3 == 0:
-            assert monitor.flush(20)
+            assert monitor.flush(60)
             assert monitor.stats()["queued"] == 0

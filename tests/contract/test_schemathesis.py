@@ -84,7 +84,7 @@ def test_whatever_is_sent_the_answer_is_documented(
     )
     @given(case=somewhere | there)
     def ask(case: Any) -> None:
-        judge(OPERATIONS[name], case.call(base_url=address, timeout=30))
+        judge(OPERATIONS[name], case.call(base_url=address, timeout=120))
 
     # Where anything may be sent, nothing is wrong.
     with contextlib.suppress(Unsatisfiable):

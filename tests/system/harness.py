@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from service.access.grants import Scope
 from service.access.service import Wish, create_key
 from service.db.engine import make_engine
+from tests.patience import PatientClient
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ class Service:
         }
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(
+        self.client = PatientClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=180,

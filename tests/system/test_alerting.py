@@ -174,7 +174,8 @@ def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
             )
             assert request["state"] == "open"
             assert len(asked_for(receiver)) == 1
-            rules = httpx.get(f"{address}/api/v1/rules", trust_env=False).json()["data"]["groups"]
+            answer = httpx.get(f"{address}/api/v1/rules", trust_env=False, timeout=60)
+            rules = answer.json()["data"]["groups"]
             health = {rule["name"]: rule["health"] for group in rules for rule in group["rules"]}
             assert set(health.values()) == {"ok"}, health
     finally:

@@ -87,7 +87,7 @@ def test_a_server_that_is_away_costs_its_hosts_nothing_and_has_each_row_once(
             told("there", up)
             (api,) = service.processes
             api.terminate()
-            api.wait(timeout=30)
+            api.wait(timeout=120)
             client.seen()
             phases = []
             for _ in range(SAMPLES):

@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -61,7 +61,7 @@ def service_port(sessions: sessionmaker[Session]) -> Iterator[int]:
     thread.start()
     yield int(listener.getsockname()[1])
     server.should_exit = True
-    thread.join(timeout=20)
+    thread.join(timeout=60)
     listener.close()
     app.state.results.stop()
 
@@ -107,7 +107,7 @@ def query(service_port: int, tmp_path: Path) -> Iterator[Callable[[str], list[di
         yield ask
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def test_prometheus_scrapes_both_endpoints_and_answers_with_what_was_recorded(

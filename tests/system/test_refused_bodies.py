@@ -25,7 +25,7 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 def ask(port: int, body: bytes, **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         sent = {"Content-Type": "application/json", **headers}
         connection.request("POST", "/v1/predictions", body, sent)

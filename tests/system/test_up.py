@@ -56,7 +56,7 @@ class Up:
 
     def close(self) -> None:
         """Let go of its output, which is at its end."""
-        self._reader.join(10)
+        self._reader.join(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -78,7 +78,7 @@ class Up:
     def wait_until_ready(self) -> str:
         """Return the address of the API once all of the addresses are printed."""
         line = self.wait_for(r"is ready at", 120)
-        self.wait_for("Ctrl-C", 10)
+        self.wait_for("Ctrl-C", 60)
         return str(ADDRESS.findall(line)[0])
 
     def addresses(self) -> list[str]:
@@ -138,9 +138,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     with up(data_dir, "--demo", end=signal.SIGINT) as first:
         url = first.wait_until_ready()
         shown = first.wait_for(r"Retraining request \d+ is open", DEMO_SECONDS)
-        first.wait_for(r"/windows", 10)
+        first.wait_for(r"/windows", 60)
         print(f"first request after {time.monotonic() - first.began:.1f} s")
-        with httpx.Client(base_url=url, trust_env=False) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             return Demo(
                 data_dir,
                 shown,
@@ -155,7 +155,7 @@ def test_the_demo_shows_a_request_and_the_next_start_finds_it(demo: Demo) -> Non
     assert set(demo.statuses.values()) == {200}, demo.statuses
     with up(demo.data_dir, "--demo", end=signal.SIGHUP) as second:
         second.wait_until_ready()
-        assert second.wait_for(r"Retraining request \d+ is open", 30) == demo.shown
+        assert second.wait_for(r"Retraining request \d+ is open", 120) == demo.shown
         assert not any(line.startswith("Replayed") for line in second.lines)
 
 
@@ -198,8 +198,8 @@ def test_killing_it_leaves_nothing_behind_and_the_next_start_works(tmp_path: Pat
         running.wait_until_ready()
         family = running.family()
         running.process.kill()
-        running.process.wait(10)
-        _, alive = psutil.wait_procs(family, timeout=20)
+        running.process.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert not alive
     with up(tmp_path / "data") as again:
         again.wait_until_ready()
@@ -227,21 +227,21 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 def test_what_a_browser_sends_for_another_site_s_page_is_refused(
     standing: Standing, name: str, value: str
 ) -> None:
-    answer = httpx.get(standing.url, headers={name: value}, trust_env=False)
+    answer = httpx.get(standing.url, headers={name: value}, trust_env=False, timeout=60)
     assert answer.status_code == 403
 
 
 def test_a_port_that_is_taken_is_one_clear_line(standing: Standing, tmp_path: Path) -> None:
     port = standing.url.rpartition(":")[2]
     with up(tmp_path / "data", "--port", port) as second:
-        second.wait_for(rf"^Error: cannot listen on 127\.0\.0\.1:{port}: the port is taken", 30)
-        assert second.process.wait(10) == 2
+        second.wait_for(rf"^Error: cannot listen on 127\.0\.0\.1:{port}: the port is taken", 120)
+        assert second.process.wait(60) == 2
 
 
 def test_a_second_start_on_the_same_data_is_one_clear_line(standing: Standing) -> None:
     with up(standing.data_dir) as second:
-        second.wait_for("^Error: .*another modelwatch is running", 30)
-        assert second.process.wait(10) == 2
+        second.wait_for("^Error: .*another modelwatch is running", 120)
+        assert second.process.wait(60) == 2
     assert standing.up.process.poll() is None
 
 
@@ -250,12 +250,12 @@ def test_a_child_that_is_killed_starts_again(standing: Standing, role: str) -> N
     running = standing.up
     killed = running.child(role)
     killed.kill()
-    running.wait_for(rf"The {role} process was killed by signal 9", 10)
-    psutil.wait_procs([killed], timeout=10)
+    running.wait_for(rf"The {role} process was killed by signal 9", 60)
+    psutil.wait_procs([killed], timeout=60)
     # The listening socket is the supervisor's: a request waits instead of being refused.
-    answer = httpx.get(f"{standing.url}/readyz", timeout=30, trust_env=False)
+    answer = httpx.get(f"{standing.url}/readyz", timeout=120, trust_env=False)
     assert answer.status_code == 200
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(one.cmdline()[-1:] == [role] for one in running.family()[1:]):
         assert time.monotonic() < deadline
 
@@ -264,5 +264,5 @@ def test_a_database_that_is_killed_comes_back(standing: Standing) -> None:
     running = standing.up
     server = next(one for one in running.family() if "postgres" in one.name())
     server.kill()
-    running.wait_for("The database ended", 20)
+    running.wait_for("The database ended", 60)
     assert running.wait_until_ready() == standing.url

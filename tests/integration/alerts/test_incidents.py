@@ -263,7 +263,7 @@ def test_two_workers_that_judge_neighbours_open_one_incident(database_url: str) 
     barrier = threading.Barrier(8)
 
     def work(day: int) -> None:
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=60)
         judge(sessions, version, day, A)
 
     with ThreadPoolExecutor(8) as pool:
@@ -271,7 +271,7 @@ def test_two_workers_that_judge_neighbours_open_one_incident(database_url: str) 
     assert days(sessions) == [(0, 1, None, "open")]
 
     def calm(day: int) -> None:
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=60)
         judge(sessions, version, day, C)
 
     with ThreadPoolExecutor(8) as pool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.db import embedded
+from service.db import embedded, postmaster
 from service.db.embedded import EmbeddedPostgres
 from service.db.postmaster import is_postmaster_of, read_pid_file
 from service.errors import ModelwatchSetupError
@@ -66,6 +66,13 @@ def test_a_second_start_finds_the_data_of_the_first(server: EmbeddedPostgres) ->
     assert kept(server.start()) == 7
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a server that is asked to stop a minute for it."""
+    monkeypatch.setattr(postmaster, "FAST_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_stopping_leaves_no_process_and_no_socket(server: EmbeddedPostgres) -> None:
     url = server.start()
     found = read_pid_file(server.cluster)
@@ -73,17 +80,20 @@ def test_stopping_leaves_no_process_and_no_socket(server: EmbeddedPostgres) -> N
     assert is_postmaster_of(found.pid, server.cluster)
     started = time.monotonic()
     server.stop()
-    assert time.monotonic() - started < 3
+    # Longer means that it was not stopped by the first request.
+    assert time.monotonic() - started < 40
     assert not is_postmaster_of(found.pid, server.cluster)
     assert not Path(url.partition("?host=")[2]).exists()
 
 
+@pytest.mark.usefixtures("patient")
 def test_stopping_does_not_wait_for_open_transactions(server: EmbeddedPostgres) -> None:
     connection = psycopg.connect(server.start())
     connection.execute("SELECT 1")
     started = time.monotonic()
     server.stop()
-    assert time.monotonic() - started < 3
+    # Longer means that it was not stopped by the first request.
+    assert time.monotonic() - started < 40
     connection.close()
 
 
@@ -111,13 +121,13 @@ def test_a_server_that_outlived_its_owner_is_replaced(server: EmbeddedPostgres) 
     assert not is_postmaster_of(orphan, server.cluster)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_frozen_server_that_outlived_its_owner_is_replaced(server: EmbeddedPostgres) -> None:
     orphan = kill_owner(server.data_dir)
     os.kill(orphan, signal.SIGSTOP)
     started = time.monotonic()
     assert kept(server.start()) == 7
-    # Longer means that it had to be killed by force.
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 40
 
 
 def test_a_server_that_was_killed_with_its_owner_recovers(server: EmbeddedPostgres) -> None:

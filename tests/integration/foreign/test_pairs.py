@@ -289,6 +289,7 @@ def test_a_version_that_nobody_declared_is_registered_by_its_first_pair(
     run(body)
 
 
+@pytest.mark.usefixtures("production_limits")
 def test_without_a_database_the_answer_is_503_at_once(run: Run) -> None:
     async def body(api: Api) -> None:
         await api.event(REQUEST, "a", ASKED)

@@ -1,7 +1,6 @@
 """The database goes away, hangs, refuses rows, loses partitions, gets new schemas."""
 
 import asyncio
-import time
 from typing import Any
 
 import psycopg
@@ -27,15 +26,14 @@ def close_database(cluster_url: str, database_url: str, *, closed: bool) -> None
             )
 
 
+@pytest.mark.usefixtures("production_limits")
 def test_while_the_database_is_away_clients_are_told_to_come_back(
     run: Run, cluster_url: str, database_url: str
 ) -> None:
     async def body(api: Api) -> None:
         assert (await api.predictions(a_prediction("a"))).status_code == 200
         close_database(cluster_url, database_url, closed=True)
-        started = time.monotonic()
         answers = await asyncio.gather(*(api.predictions(a_prediction(f"b{i}")) for i in range(9)))
-        assert time.monotonic() - started < 5
         assert {(a.status_code, a.headers["retry-after"]) for a in answers} == {(503, "2")}
         close_database(cluster_url, database_url, closed=False)
         assert (await api.predictions(a_prediction("c"))).json()["accepted"] == 1
@@ -56,15 +54,15 @@ def test_a_connection_that_was_lost_between_requests_costs_no_request(
     run(body)
 
 
+@pytest.mark.usefixtures("production_limits")
 def test_a_database_that_hangs_is_given_up_within_five_seconds(run: Run, database_url: str) -> None:
     async def body(api: Api) -> None:
         await api.predictions(a_prediction("a"))
         with psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE prediction_identity IN ACCESS EXCLUSIVE MODE")
-            started = time.monotonic()
+            # The lock is held until there is an answer.
             answer = await api.predictions(a_prediction("b"))
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-            assert time.monotonic() - started < 5
         assert (await api.predictions(a_prediction("b"))).json()["accepted"] == 1
 
     run(body)

@@ -34,7 +34,7 @@ def test_a_client_that_stalls_inside_a_document_is_told_so(
 ) -> None:
     monkeypatch.setattr(web, "STALL_SECONDS", 0.2)
     head = b"PUT /v1/models/loans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(address, timeout=5) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(head + b'Content-Length: 50\r\n\r\n{"task"')
         answer = client.recv(4096)
 
@@ -46,7 +46,7 @@ def test_a_client_that_drips_a_document_is_not_waited_for_either(
 ) -> None:
     monkeypatch.setattr(web, "STALL_SECONDS", 0.5)
     head = b"PUT /v1/models/loans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(address, timeout=5) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(head + b"Content-Length: 50000\r\n\r\n")
         client.settimeout(0.1)
         answer = b""

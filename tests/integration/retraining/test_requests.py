@@ -77,7 +77,7 @@ def test_forty_identical_calls_at_once_open_one_request_and_burn_no_id(
     barrier = threading.Barrier(20)
 
     def call(_: int) -> int | None:
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=60)
         return ask(sessions, ids)
 
     with ThreadPoolExecutor(20) as pool:

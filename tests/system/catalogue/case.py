@@ -40,7 +40,7 @@ class Case:
     """What the answer must not repeat."""
     proxied: bool = False
     slow: bool = False
-    within: tuple[float, float] = (0.0, 30.0)
+    within: tuple[float, float] = (0.0, 60.0)
     """Seconds that the answer takes."""
 
     @property

@@ -20,7 +20,7 @@ def bad_http(number: int, name: str, sent: bytes) -> Case:
 def bad_head(number: int, name: str, sent: bytes, status: int, code: str) -> list[Case]:
     """Return what is refused by the proxy, and by the service where there is none."""
     waits = status == 408
-    slow: dict[str, Any] = {"slow": True, "within": (9.0, 20.0)} if waits else {}
+    slow: dict[str, Any] = {"slow": True, "within": (9.0, 50.0)} if waits else {}
     common: dict[str, Any] = {"number": number, "sent": sent, "status": status, **slow}
     return [
         Case(name=name, code=code, **common),
@@ -66,7 +66,7 @@ TRANSPORT = (
         status=408,
         code="stalled-body",
         slow=True,
-        within=(9.0, 20.0),
+        within=(9.0, 50.0),
     ),
     *bad_head(77, "stalled head", GET + b"X-A", 408, "stalled-head"),
     *bad_head(77, "idle socket", b"", 408, "stalled-head"),

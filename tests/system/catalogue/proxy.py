@@ -35,16 +35,16 @@ def proxied(api_port: int, log: Path) -> Iterator[int | None]:
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually(lambda: _is_up(port), seconds=30, message=f"no proxy: {log.read_text()}")
+        eventually(lambda: _is_up(port), seconds=120, message=f"no proxy: {log.read_text()}")
         yield port
     finally:
         child.terminate()
-        child.wait(timeout=10)
+        child.wait(timeout=60)
 
 
 def _is_up(port: int) -> bool:
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, timeout=60)
     except httpx.TransportError:
         return False
     return answer.status_code == 200

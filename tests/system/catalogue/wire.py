@@ -19,7 +19,7 @@ class Reply:
     seconds: float = 0.0
 
 
-def exchange(port: int, sent: bytes, *, seconds: float = 30.0) -> Reply:
+def exchange(port: int, sent: bytes, *, seconds: float = 60.0) -> Reply:
     """Send bytes as fast as they are taken, and return the first whole answer."""
     started = time.monotonic()
     received = b""

@@ -47,7 +47,7 @@ class Asked:
 
     def get(self, path: str, **query: str) -> Any:
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=20) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def instant(self, expr: str) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ def counted(asked: Asked) -> bool:
 
 def seen(asked: Asked, expr: str) -> list[dict[str, Any]]:
     """Return what there is now; a scrape that fails takes every series away until the next."""
-    return eventually(lambda: asked.instant(expr), seconds=30, message=f"no data: {expr}")
+    return eventually(lambda: asked.instant(expr), seconds=120, message=f"no data: {expr}")
 
 
 def model_of(target: Target) -> str:
@@ -173,7 +173,7 @@ def test_a_query_of_prometheus_returns_data(target: Target, prometheus: Asked) -
     expr = promql(target.query["expr"], values)
     ask = prometheus.instant if target.query.get("instant") else prometheus.over_time
     # A scrape that fails on a busy machine takes every series away until the next.
-    found = eventually(lambda: ask(expr), seconds=30, message=f"no data: {expr}", every=0.5)
+    found = eventually(lambda: ask(expr), seconds=120, message=f"no data: {expr}", every=0.5)
     if ask is prometheus.over_time and model_of(target) == LOANS and target.dashboard == "model":
         assert max(len(series["values"]) for series in found) > 10, "this has no past"
 
@@ -230,7 +230,7 @@ def test_every_variable_has_values_and_every_annotation_its_events(
             assert prometheus.get(path, **{"match[]": chosen}), found["query"]
     for annotation in document["annotations"]["list"]:
         expr = promql(annotation["expr"], values)
-        eventually(partial(prometheus.over_time, expr), seconds=30, message=f"no data: {expr}")
+        eventually(partial(prometheus.over_time, expr), seconds=120, message=f"no data: {expr}")
 
 
 def test_health_is_the_worst_of_what_the_service_says_is_open(

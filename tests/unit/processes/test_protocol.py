@@ -42,7 +42,7 @@ def connected() -> Iterator[socket.socket]:
             assert thread.is_alive()
             time.sleep(0.01)
         address = server.servers[0].sockets[0].getsockname()
-        with socket.create_connection(address, timeout=10) as wire:
+        with socket.create_connection(address, timeout=60) as wire:
             yield wire
     finally:
         server.should_exit = True

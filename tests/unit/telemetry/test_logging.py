@@ -68,7 +68,7 @@ def test_metrics_stand_in_a_registry_of_our_own_without_created_series() -> None
 
 def test_a_process_without_an_api_can_be_scraped_and_stops() -> None:
     port, stop = telemetry.serve_metrics("127.0.0.1", 0, lambda _: HTTPStatus.OK)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert b"modelwatch_build_info" in answer.read()
     stop()
 
@@ -85,7 +85,7 @@ def test_who_may_not_scrape_a_process_is_told_so_and_no_more(status: HTTPStatus)
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
     request.add_header("Authorization", "Bearer x")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=5)
+        urllib.request.urlopen(request, timeout=60)
     stop()
     with refused.value as answer:
         assert (answer.code, answer.read(), shown) == (status, b"", ["Bearer x"])

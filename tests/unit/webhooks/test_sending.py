@@ -149,14 +149,15 @@ def test_a_drop_at_a_time_gains_nothing(drops: tuple[bytes, bytes]) -> None:
         reply = post(sender(seconds=0.5), f"http://127.0.0.1:{target.port}/")
         over.set()
     assert reply.error in ("timeout", "broken-connection")
-    assert time.monotonic() - started < 10
+    # All drops take half a minute.
+    assert time.monotonic() - started < 25
 
 
 def test_a_resolver_that_hangs_is_not_waited_for() -> None:
     over = threading.Event()
 
     def hang(_host: str, _port: int) -> list[Address]:
-        over.wait(20)
+        over.wait(60)
         return []
 
     by = sender(resolve=hang, seconds=0.2)
