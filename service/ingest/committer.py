@@ -23,6 +23,17 @@ Unit = TypeVar("Unit", bound=Sized)
 Taken_contra = TypeVar("Taken_contra", bound=Sized, contravariant=True)
 
 
+Group = list[tuple[Unit, asyncio.Future[None]]]
+"""Batches with where each is answered."""
+
+
+class NotCommittedError(BusyError):
+    """A fault of the service's own, and none of the rows'."""
+
+    def __init__(self) -> None:
+        super().__init__("the rows could not be committed; sending them again is safe")
+
+
 class Sink(Protocol[Taken_contra]):
     """Where groups of batches go; ``commit`` runs in one thread, which is the sink's own."""
 
@@ -42,6 +53,13 @@ class _Lane(Generic[Unit]):
     def __init__(self, sink: Sink[Unit]) -> None:
         self.sink = sink
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-commit")
+
+    def interrupt(self) -> None:
+        """Make the sink's commit fail; if that fails, it ends by itself."""
+        try:
+            self.sink.interrupt()
+        except Exception:  # noqa: BLE001  the loop that waits for the commit goes on
+            _log.exception("a commit that hangs cannot be interrupted")
 
     def close(self) -> None:
         """Let go of both."""
@@ -125,7 +143,7 @@ class Committer(Generic[Unit]):
             return self._rows_waiting >= SECOND_GROUP_ROWS
         return bool(self._waiting)
 
-    def _take(self) -> list[tuple[Unit, asyncio.Future[None]]]:
+    def _take(self) -> Group[Unit]:
         group = [self._waiting.popleft()]
         rows = len(group[0][0])
         while self._waiting and rows + len(self._waiting[0][0]) <= GROUP_ROWS:
@@ -134,33 +152,47 @@ class Committer(Generic[Unit]):
         self._rows_waiting -= sum(max(1, len(batch)) for batch, _ in group)
         return group
 
-    async def _flush(
-        self, lane: _Lane[Unit], group: list[tuple[Unit, asyncio.Future[None]]]
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def _flush(self, lane: _Lane[Unit], group: Group[Unit]) -> None:
+        try:
+            await self._commit(lane, group)
+        except Exception:  # noqa: BLE001  all would wait for ever if this ended the flusher
+            _log.exception("a group of batches cannot be committed")
+            _answer(group, NotCommittedError())
+        finally:
+            self._idle.append(lane)
+            self._changed.set()
+
+    async def _commit(self, lane: _Lane[Unit], group: Group[Unit]) -> None:
         batches = [batch for batch, _ in group]
-        commit = loop.run_in_executor(lane.thread, lane.sink.commit, batches)
+        commit = asyncio.wrap_future(lane.thread.submit(_outcome, lane.sink, batches))
         done, _ = await asyncio.wait({commit}, timeout=self._deadline)
         if not done:
-            lane.sink.interrupt()
             _answer(group, DatabaseAwayError())
+            lane.interrupt()
         while not commit.done():
             # Nobody waits twice for a database that hangs.
             self._give_up()
             await asyncio.wait({commit}, timeout=self._deadline / 8)
-        error = commit.exception()
+        error = commit.result()
         if isinstance(error, DatabaseAwayError):
             self._give_up()
         elif error is not None and not isinstance(error, ServiceError):
             _log.error("a commit failed", exc_info=error)
         _answer(group, error)
-        self._idle.append(lane)
-        self._changed.set()
 
     def _give_up(self) -> None:
         _answer(self._waiting, DatabaseAwayError())
         self._waiting.clear()
         self._rows_waiting = 0
+
+
+def _outcome(sink: Sink[Unit], batches: Sequence[Unit]) -> BaseException | None:
+    """Commit, and return what went wrong: a future cannot hold every exception."""
+    try:
+        sink.commit(batches)
+    except BaseException as error:  # noqa: BLE001  who waits is told of it
+        return error
+    return None
 
 
 def _answer(

@@ -53,6 +53,13 @@ async def with_one_running(committer: Any, gate: Any, waiting: Any) -> Any:
     return [first, *rest]
 
 
+async def until_stored(committer: Any) -> None:
+    """Submit a batch again and again: what comes before a hanging commit ends goes with it."""
+    answer: object = ...
+    while answer is not None:
+        [answer] = await asyncio.gather(committer.submit(a_batch()), return_exceptions=True)
+
+
 def test_what_comes_during_a_commit_goes_together_into_the_next() -> None:
     async def body() -> None:
         gate = Gate()
@@ -165,11 +172,81 @@ def test_a_commit_that_hangs_is_interrupted_and_everybody_is_told() -> None:
         assert gate.interrupted == 1
         gate.failure = None
         async with asyncio.timeout(30):
-            # What comes before the hanging commit has ended is given up with it.
-            answer: object = ...
-            while answer is not None:
-                [answer] = await asyncio.gather(committer.submit(a_batch()), return_exceptions=True)
+            await until_stored(committer)
         await committer.stop()
+
+    asyncio.run(body())
+
+
+class Stubborn(Gate):
+    """A sink that cannot be interrupted."""
+
+    def interrupt(self) -> Any:
+        super().interrupt()
+        message = "no wire"
+        raise RuntimeError(message)
+
+
+def test_a_sink_that_cannot_be_interrupted_does_not_end_the_committer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body() -> None:
+        gate = Stubborn()
+        committer = Committer(gate, max_rows=100, deadline=0.05)
+        [hanging] = await with_one_running(committer, gate, 0)
+        async with asyncio.timeout(30):
+            with pytest.raises(DatabaseAwayError):
+                await hanging
+            gate.failure = None
+            await until_stored(committer)
+            await committer.stop()
+
+    asyncio.run(body())
+    assert "cannot be interrupted" in caplog.text
+
+
+def test_a_group_that_finds_no_thread_is_told_so_and_the_next_is_stored(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("ingest-commit"):
+            # What Python says where the machine gives it no more.
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    async def body() -> None:
+        gate = Gate()
+        gate.open.set()
+        committer = Committer(gate, max_rows=100)
+        committer.start()
+        async with asyncio.timeout(30):
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(BusyError):
+                    await committer.submit(a_batch())
+            await committer.submit(a_batch())
+            await committer.stop()
+
+    asyncio.run(body())
+    assert "cannot be committed" in caplog.text
+
+
+def test_an_exception_that_no_future_can_hold_is_answered() -> None:
+    async def body() -> None:
+        gate = Gate()
+        gate.failure = StopIteration()
+        gate.open.set()
+        committer = Committer(gate, max_rows=100)
+        committer.start()
+        async with asyncio.timeout(30):
+            with pytest.raises((BusyError, RuntimeError)):
+                await committer.submit(a_batch())
+            gate.failure = None
+            await committer.submit(a_batch())
+            await committer.stop()
 
     asyncio.run(body())
 
