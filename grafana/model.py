@@ -135,7 +135,7 @@ def _now() -> list[Panel]:
 
 
 def _where() -> list[Panel]:
-    by = "severity, action, kind, subject, slice"
+    by = "severity, action, kind, check, subject, slice"
     since = metric("incident_since_timestamp_seconds")
     return [
         rows(
@@ -148,6 +148,7 @@ def _where() -> list[Panel]:
                 "severity": "Severity",
                 "action": "Action",
                 "kind": "Kind",
+                "check": "Check",
                 "subject": "Subject",
                 "slice": "Slice",
                 "Value": "Since",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 VERSION = ("model", "model_version")
-INCIDENT = ("kind", "subject", "slice", "severity", "action")
+INCIDENT = ("kind", "check", "subject", "slice", "severity", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,8 @@ PER_VERSION = (
     _of_version("retraining_requests", "Retraining requests of the version.", "state"),
     _of_version(
         "incident_open",
-        "Constant 1 while an incident is open or acknowledged; `action` is what it asks for.",
+        "Constant 1 while an incident is open or acknowledged; `check` tells those of a kind and "
+        "column apart, `action` is what it asks for.",
         *INCIDENT,
     ),
     _of_version(

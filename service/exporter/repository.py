@@ -173,15 +173,13 @@ def request_counts(session: Session, version_ids: Sequence[int]) -> dict[tuple[i
 def open_incidents(
     session: Session, version_ids: Sequence[int]
 ) -> dict[int, list[tuple[datetime, tuple[str, ...]]]]:
-    """Return since when, and kind, subject, slice, severity and action of what is open, by version.
-
-    The oldest come first: of two checks of one column the exposition has room for one.
-    """
+    """Return since when, and the metric labels, of what is open by version; the oldest first."""
     found = session.execute(
         select(
             Incident.version_id,
             Incident.since,
             Incident.kind,
+            Incident.metric,
             Incident.subject,
             Incident.slice,
             Incident.severity,

@@ -273,4 +273,4 @@ def test_grafana_is_given_both_sources_and_all_dashboards() -> None:
     (provider,) = yaml.safe_load(file.read_text())["providers"]
     assert provider["allowUiUpdates"] is False
     volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
-    assert f"./grafana/dashboards:{provider['options']['path']}:ro" in volumes["volumes"]
+    assert f"./grafana/dashboards:{provider['options']['path']}:ro,z" in volumes["volumes"]

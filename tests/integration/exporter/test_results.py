@@ -79,10 +79,13 @@ def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_ar
     add_incident(sessions, subject="age", state="closed", outcome="recovered")
     found = {key: value for key, value in collected(sessions).items() if "incident" in key[0]}
     assert found == {
-        ("incident_open", "quality", "income", "", "critical", "watch"): 1,
-        ("incident_open", "drift", HOSTILE, "", "warning", "watch"): 1,
-        ("incident_since_timestamp_seconds", "quality", "income", "", "critical", "watch"): since,
-        ("incident_since_timestamp_seconds", "drift", HOSTILE, "", "warning", "watch"): since,
+        (f"incident_{name}", *metric_labels): value
+        for metric_labels, started in (
+            (("quality", "missing_ratio", "income", "", "critical", "watch"), since),
+            (("quality", "unseen_ratio", "income", "", "critical", "watch"), since + 86_400),
+            (("drift", "", HOSTILE, "", "warning", "watch"), since),
+        )
+        for name, value in (("open", 1), ("since_timestamp_seconds", started))
     }
     with sessions.begin() as session:
         session.execute(update(Version).values(stage="shadow"))
