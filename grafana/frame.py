@@ -116,7 +116,9 @@ def alerts(where: str) -> Builder[model.AnnotationQuery]:
     return (
         _annotation("Alerts", BAD, expr)
         .title_format("{{alertname}}")
-        .text_format("{{model}} {{model_version}} {{check}} {{feature}}{{subject}}{{slice}} {{action}}")
+        .text_format(
+            "{{model}} {{model_version}} {{check}} {{feature}}{{subject}}{{slice}} {{action}}"
+        )
         .tag_keys("severity")
         .step("60s")
     )
