@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+import modelwatch.process
 import modelwatch.sender
 from service.processes.api import create_app
 from service.settings import Settings
@@ -45,6 +46,12 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     yield made
     # Threads that outlive the test write no more where they find nothing.
     shutil.rmtree(made.rename(f"{made}-done"))
+
+
+@pytest.fixture(autouse=True)
+def _none_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run not end with a wait for the servers that a test's clients never had."""
+    monkeypatch.setattr(modelwatch.process, "_senders", {})
 
 
 @pytest.fixture

@@ -137,9 +137,11 @@ def test_refused_records_are_named_by_code_in_one_warning_a_minute(
                 monitor.log({"x": row}, 0)
             with pytest.raises(LostRecordsError):
                 monitor.flush(10)
-    assert caplog.messages == [
-        "3 records were refused: unknown-feature (2), bad-score (1); the first in features"
-    ]
+    [told] = caplog.messages
+    assert told == (
+        "modelwatch: loans 7: 3 records were refused: unknown-feature (2), bad-score (1);"
+        " the first in features"
+    )
 
 
 def test_a_loss_is_raised_by_the_next_flush_and_only_by_that(server: ScriptedServer) -> None:
@@ -179,9 +181,11 @@ def test_a_server_that_is_away_is_named_with_its_address_and_nothing_is_lost(
         monitor = Monitor("loans", "7", url="http://127.0.0.1:1", interval=0.01)
         monitor.log({"x": 1}, 0)
         assert not monitor.flush(0.5)
-    assert caplog.messages == [
-        "the server at 127.0.0.1:1 cannot be reached (Connection refused); records wait"
-    ]
+    [told] = caplog.messages
+    assert told == (
+        "modelwatch: loans 7: the server at 127.0.0.1:1 cannot be reached (Connection refused);"
+        " records wait"
+    )
 
 
 def test_an_address_that_is_none_is_told_by_flush() -> None:

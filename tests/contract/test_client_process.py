@@ -124,7 +124,18 @@ def test_what_is_lost_with_the_process_is_told_in_its_last_words(
         code = f"import os\nos.environ['MODELWATCH_SPOOL'] = {str(tmp_path / 'spool')!r}\n{code}"
     done = run(tmp_path, code, "http://127.0.0.1:1")
     assert done.returncode == 0
-    assert ("the process ends with 3 not sent" in done.stderr) is not spool, done.stderr
+    told = "modelwatch: loans 7: the process ends with 3 not sent"
+    assert (told in done.stderr) is not spool, done.stderr
+
+
+def test_a_log_that_is_closed_before_the_process_ends_costs_it_no_traceback(tmp_path: Path) -> None:
+    code = (
+        "import io, logging\nMONITOR\n"
+        "stream = io.StringIO()\nlogging.basicConfig(stream=stream)\n"
+        "m.log({'x': 1}, 0)\nstream.close()\n"
+    )
+    done = run(tmp_path, code, "http://127.0.0.1:1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_server_that_is_away_takes_no_other_s_last_seconds(

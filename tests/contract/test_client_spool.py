@@ -2,8 +2,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -246,38 +244,6 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(path: Path) -
     with pytest.raises(SpoolError, match="of something else"):
         Spool(path).store([(LOANS, b"1")])
     assert path.read_bytes() == content
-
-
-def as_nobody(code: str, path: Path) -> "subprocess.CompletedProcess[str]":
-    script = f"""
-from pathlib import Path
-from modelwatch.spool import Spool
-from modelwatch.spoolfile import Destination
-import os, sys
-os.setuid(65534)
-spool = Spool(Path(sys.argv[1]))
-to = Destination("http://here", "/v1/predictions", "loans", b"{{")
-{code}
-"""
-    command = [sys.executable, "-c", script, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-def test_the_file_of_another_user_is_refused_but_for_an_administrator(folder: Path) -> None:
-    folder.parent.chmod(0o711)
-    folder.chmod(0o777)
-    path = folder / "a.spool"
-    stored = as_nobody("spool.store([(to, b'1')])", path)
-    assert stored.returncode == 0, stored.stderr
-    (folder / "a.spool-lock").unlink()
-    spool = Spool(path)
-    assert [one.rows for one in spool.counts()] == [1]
-    spool.close()
-    assert as_nobody("spool.store([(to, b'2')]); print(spool.rows([to]))", path).stdout == "2\n"
-    os.chown(path, 1, 1)
-    path.chmod(0o666)
-    assert "belongs to another user" in as_nobody("spool.store([(to, b'3')])", path).stderr
 
 
 def test_a_directory_is_no_spool_and_gets_no_lock(folder: Path) -> None:

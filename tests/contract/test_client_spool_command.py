@@ -59,6 +59,10 @@ def test_it_is_seen_what_waits_and_no_content_unless_asked(path: str, said: Said
     out, _ = said()
     assert out.count("prediction_id") == 2 + 1 + 1
     assert "private" in out
+    assert main(["inspect", path, "--json", "--sample", "2"]) == 0
+    samples = [one["sample"] for one in json.loads(said()[0])]
+    assert [len(sample) for sample in samples] == [2, 1, 1]
+    assert samples[0][1]["prediction_id"] == "p1"
     assert rows(path) == 5
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import modelwatch.committer
+import modelwatch.locks
 import modelwatch.sender
 import modelwatch.spooled
 from modelwatch import LostRecordsError, Monitor, NotStoredError
@@ -212,6 +213,48 @@ def durables(monitor: Monitor) -> int:
     raise AssertionError
 
 
+@pytest.fixture
+def frozen(path: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that freezes while it writes to the spool."""
+    hold = (
+        "import sys; from modelwatch.locks import WRITER, Locks; locks = Locks(sys.argv[1]);"
+        " locks.open(); print(locks.acquire(WRITER), flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, f"{path}-lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"True\n"
+        process.send_signal(signal.SIGSTOP)
+        yield process
+        process.kill()
+
+
+def test_a_process_that_is_frozen_with_the_lock_costs_no_other_a_record(
+    server: ScriptedServer,
+    path: str,
+    frozen: "subprocess.Popen[bytes]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(modelwatch.locks, "LOCK_SECONDS", 0.3)
+    monitor = a_monitor(path, server.url)
+    with pytest.raises(NotStoredError, match="another process holds its lock"):
+        monitor.log({"x": 0}, 0, durable=True)
+    for row in range(1, 100):
+        monitor.log({"x": row}, 0)
+    assert monitor.flush(60)
+    assert sorted(xs(server)) == [*range(100)]
+    frozen.kill()
+    until(lambda: is_stored(monitor))
+
+
+def is_stored(monitor: Monitor) -> bool:
+    try:
+        monitor.log({"x": 0}, 0, durable=True)
+    except NotStoredError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("kind", ["foreign", "full"])
 def test_where_the_disk_takes_nothing_records_are_sent_from_memory(
     server: ScriptedServer, path: str, kind: str, caplog: pytest.LogCaptureFixture
@@ -272,7 +315,7 @@ print(stored)
 @pytest.fixture
 def own_disk(folder: Path) -> Iterator[Path]:
     """Mount a file system of the test's own, where this user may."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)]
     is_own = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     yield folder
     if is_own:
@@ -374,6 +417,21 @@ def test_two_processes_that_empty_one_spool_do_not_send_a_record_twice(
     sent = [int(one.split()[0]) for one in said]
     assert sum(sent) == 6_000
     assert on_disk(path) == 0
+
+
+def test_a_flush_waits_for_its_own_records_though_others_are_before_them(
+    server: ScriptedServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is counted meanwhile.
+    monkeypatch.setattr(modelwatch.committer, "COMMIT_SECONDS", 3_600.0)
+    monitor = a_monitor(path, server.url, batch=1, interval=3_600.0)
+    monitor.log({"x": 0}, 0)
+    assert monitor.flush(20)
+    [to] = opened(path).destinations(model="loans")
+    opened(path).store([(to, b'{"features": {"x": "other"}}')] * 5)
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(20)
+    assert xs(server) == [0, *["other"] * 5, 1]
 
 
 def test_nothing_is_left_in_the_count_when_all_is_sent(server: ScriptedServer, path: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WARN_SECONDS = 60.0
 
@@ -13,9 +16,13 @@ _logger = logging.getLogger("modelwatch")
 
 
 class Complaints:
-    """One warning a minute; ``gathered`` returns what else is to be told by then, once."""
+    """One warning a minute; ``gathered`` returns what else is to be told by then, once.
 
-    def __init__(self, gathered: Callable[[], list[str]] = list) -> None:
+    They stand in somebody else's log, so each begins with whose it is.
+    """
+
+    def __init__(self, whose: str, gathered: Callable[[], list[str]] = list) -> None:
+        self._whose = whose
         self._gathered = gathered
         self._speaking = threading.Lock()
         self._said = float("-inf")
@@ -44,6 +51,18 @@ class Complaints:
 
     def _say(self, parts: list[str], level: int) -> None:
         told = "; ".join(part for part in parts if part)
-        if told:
+        if told and all(map(_hears, _listeners())):
             self._said = time.monotonic()
-            _logger.log(level, "%s", told)
+            _logger.log(level, "%s: %s", self._whose, told)
+
+
+def _listeners() -> Iterator[logging.Handler]:
+    logger: logging.Logger | None = _logger
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _hears(handler: logging.Handler) -> bool:
+    """Say whether a handler's stream is open; if not, logging would print a traceback instead."""
+    return not getattr(getattr(handler, "stream", None), "closed", False)

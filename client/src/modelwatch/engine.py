@@ -37,7 +37,7 @@ class Engine:
         self._start_again = float("-inf")
         self._fault = ""
         self._unwarned, self._unflushed = Losses(), Losses()
-        self._complaints = Complaints(self._gathered)
+        self._complaints = Complaints(plan.whose, self._gathered)
         self._queue = self._make_queue()
         self._sender: Sender | None = None
         self._is_started = plan.mode != "on"

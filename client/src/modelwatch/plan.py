@@ -22,6 +22,7 @@ MODES = ("on", "off", "memory")
 class Plan(NamedTuple):
     """Settings that a fork does not change."""
 
+    whose: str
     mode: str
     routes: Routes
     connect: Callable[[], Transport] | None
@@ -76,7 +77,8 @@ def make_plan(
         PREDICTIONS: ("/v1/predictions", _head({"model": model, "version": version})),
         LABELS: ("/v1/labels", _head({"model": model})),
     }
-    return Plan(mode, routes, connect, spooling, policy=policy, timeout=timeout, **others)
+    whose = f"modelwatch: {model} {version}"
+    return Plan(whose, mode, routes, connect, spooling, policy=policy, timeout=timeout, **others)
 
 
 def sample_rate(given: float | None) -> float:

@@ -43,6 +43,9 @@ class Queue(Protocol):
     def wait(self, seconds: float) -> None:
         """Wait until enough for a batch is due, or it rings, at most so long."""
 
+    def look(self) -> None:
+        """See what waits: after this, its length is that of all before what is added later."""
+
     def ring(self) -> None:
         """Let the thread that waits go on."""
 
@@ -86,6 +89,9 @@ class MemoryQueue:
 
     def start(self) -> None:
         """Start nothing: the sender encodes."""
+
+    def look(self) -> None:
+        """See nothing: nobody else adds to it."""
 
     def settle(self, timeout: float) -> None:
         """Do nothing: there is no place that outlives the process."""

@@ -61,7 +61,8 @@ class Sender:
         self._faults = 0
         self._is_told_when = False
         self._is_closing = False
-        self._settled = 0
+        self._settled = self._goal = 0
+        self._asked = self._answered = 0
         self._rows = self._refused = 0
         self._nudge = Bell()
         self._thread: threading.Thread | None = None
@@ -108,13 +109,23 @@ class Sender:
         deadline = time.monotonic() + timeout
         if not self.is_running:
             return self._flush_here(deadline)
-        goal = self._settled + len(self._queue)
-        self.hurry()
         with self._idle:
-            return self._idle.wait_for(lambda: self._has_settled(goal), timeout)
+            self._asked += 1
+            asked = self._asked
+            self.hurry()
+            # The thread counts what is to be sent: a disk may hang, and other processes' records
+            # may be before ours.
+            said = self._idle.wait_for(lambda: self._answered >= asked or self._is_idle, timeout)
+            goal = self._goal
+            left = max(0.0, deadline - time.monotonic())
+            return said and self._idle.wait_for(lambda: self._has_settled(goal), left)
+
+    @property
+    def _is_idle(self) -> bool:
+        return not len(self._queue)
 
     def _has_settled(self, goal: int) -> bool:
-        return self._settled >= goal or not len(self._queue)
+        return self._settled >= goal or self._is_idle
 
     def _flush_here(self, deadline: float) -> bool:
         while len(self._queue) and (left := deadline - time.monotonic()) > 0:
@@ -134,8 +145,7 @@ class Sender:
         while not (self._is_closing and not len(self._queue)):
             self._queue.wait(self._interval)
             self._nudge.wait(0)
-            # What comes while this is sent waits for its own turn, so that batches stay large.
-            goal = self._settled + len(self._queue)
+            goal = self._count_waiting()
             while not self._has_settled(goal):
                 with self._turn:
                     rest = self._step()
@@ -148,6 +158,17 @@ class Sender:
                 self._idle.notify_all()
         self._transport.close()
         process.let_go(self)
+
+    def _count_waiting(self) -> int:
+        """Return how many records are settled when all that wait now are."""
+        asked = self._asked
+        self._queue.look()
+        # What comes while this is sent waits for its own turn, so that batches stay large.
+        goal = self._settled + len(self._queue)
+        with self._idle:
+            self._answered, self._goal = asked, goal
+            self._idle.notify_all()
+        return goal
 
     def _rest(self, seconds: float) -> None:
         """Wait before the next try; ``flush`` has it at once, unless the server said when."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 from modelwatch import place
-from modelwatch.locks import Locks
+from modelwatch.locks import LOCK_SECONDS, WRITER, Locks
 from modelwatch.spoolfile import ForeignFileError, SpoolFile
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ T = TypeVar("T")
 MAX_BYTES = 1 << 30
 MAX_AGE = 7 * 86_400.0
 AGAIN_SECONDS = 2.0
-FORK_SECONDS = 5.0
-WRITER = 0
+FORK_SECONDS = LOCK_SECONDS + 2.0
 
 _opened: dict[str, Spool] = {}
 _opening = threading.Lock()
@@ -39,7 +38,8 @@ def opened(path: str, *, max_bytes: int = MAX_BYTES, max_age: float = MAX_AGE) -
     One for all monitors: a file that is open twice in a process loses its locks when either is
     closed.
     """
-    real = Path(path).resolve()
+    # Links to its directory are followed, once; the file itself is none.
+    real = Path(os.path.realpath(Path(path).parent), Path(path).name)
     with _opening:
         if str(real) not in _opened:
             _opened[str(real)] = Spool(real, max_bytes=max_bytes, max_age=max_age)
@@ -145,10 +145,10 @@ class Spool:
 
     def _write(self, work: Callable[[SpoolFile], T]) -> T:
         # SQLite locks, too; but before its release 3.51.3 two that write and checkpoint at one
-        # instant may break the file, and who waits for a lock of the system has it in turn.
+        # instant may break the file.
         with self._mutex, self._told():
             file = self._open()
-            with self._locks.held(WRITER):
+            with self._locks.writing():
                 try:
                     return work(file)
                 except sqlite3.OperationalError:
@@ -190,38 +190,45 @@ class Spool:
             # Once: where a directory is gone, a disk may be, and the one below it is not meant.
             with contextlib.suppress(FileExistsError):
                 self.path.parent.mkdir(mode=0o700, parents=True)
-        place.refuse_directory(self.path)
+        place.refuse(self.path)
         self._locks.open()
-        with self._locks.held(WRITER):
+        with self._locks.writing():
             self._identity = place.create(self.path)
-            place.refuse_others(self.path, self._locks)
+            place.share(self.path, self._locks)
             self._file = SpoolFile(str(self.path), self._max_bytes)
         return self._file
 
-    def _close(self, *, wait: bool = True) -> None:
+    def _close(self, seconds: float = LOCK_SECONDS) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with self._locks.held(WRITER, wait=wait):
+            with self._locks.held(WRITER, seconds):
                 file.close()
 
     def _put_aside(self, said: str) -> str:
         """Begin anew where our own file is broken; a file of somebody else stays where it is."""
-        self._close()
-        with self._locks.held(WRITER):
-            if self._identity != place.identity(self.path):
-                return f"{said}; another process has put it aside"
-            if not place.is_ours(self.path):
-                self._again = time.monotonic() + AGAIN_SECONDS
-                return f"{said}; it is left as it is"
-            for suffix in ("-wal", "-shm", ""):
-                # One is kept, so that a failing disk is not filled with broken files.
-                Path(f"{self.path}.broken{suffix}").unlink(missing_ok=True)
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self.path}{suffix}").replace(f"{self.path}.broken{suffix}")
-        return f"{said}; it is kept as {self.path}.broken, and a new one is begun"
+        try:
+            self._close()
+            with self._locks.writing():
+                return f"{said}; {self._renamed()}"
+        except (sqlite3.Error, OSError) as fault:
+            self._again = time.monotonic() + AGAIN_SECONDS
+            return f"{said}; it cannot be put aside: {fault}"
+
+    def _renamed(self) -> str:
+        if self._identity != place.identity(self.path):
+            return "another process has put it aside"
+        if not place.is_ours(self.path):
+            self._again = time.monotonic() + AGAIN_SECONDS
+            return "it is left as it is"
+        for suffix in ("-wal", "-shm", ""):
+            # One is kept, so that a failing disk is not filled with broken files.
+            Path(f"{self.path}.broken{suffix}").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{suffix}").replace(f"{self.path}.broken{suffix}")
+        return f"it is kept as {self.path}.broken, and a new one is begun"
 
     def _claim(self, to: Destination) -> bool:
-        if to in self._claims or not self._locks.acquire(_byte(to), wait=False):
+        if to in self._claims or not self._locks.acquire(_byte(to)):
             return False
         self._claims.add(to)
         return True
@@ -236,7 +243,7 @@ class Spool:
         self._held = self._mutex.acquire(timeout=FORK_SECONDS)
         if self._held:
             with contextlib.suppress(sqlite3.Error, OSError):
-                self._close(wait=False)
+                self._close(seconds=0)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,17 @@ def main(given: Sequence[str] | None = None) -> int:
 def inspect(spool: Spool, options: argparse.Namespace) -> int:
     """Print what is stored, by destination."""
     counts = spool.counts()
+    rows = [_document(one) for one in counts]
+    samples = [spool.sample(one.destination, options.sample) for one in counts]
     if options.json:
-        sys.stdout.write(json.dumps([_document(one) for one in counts], indent=2) + "\n")
+        if options.sample:
+            for row, found in zip(rows, samples):
+                row["sample"] = [json.loads(stored.body) for stored in found]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        _table([_document(one) for one in counts])
-    if options.sample:
-        for one in counts:
-            for stored in spool.sample(one.destination, options.sample):
-                sys.stdout.write(stored.body.decode(errors="replace") + "\n")
+        _table(rows)
+        for stored in chain.from_iterable(samples):
+            sys.stdout.write(stored.body.decode(errors="replace") + "\n")
     return DONE
 
 
@@ -86,7 +90,7 @@ def push(spool: Spool, options: argparse.Namespace) -> int:
         return _fail("say --url, or set MODELWATCH_URL")
     transport = Transport(url, environment.get(options.api_key_env), POST_SECONDS)
     counts: Counter[str] = Counter()
-    complaints, refusals = Complaints(), Refusals()
+    complaints, refusals = Complaints("modelwatch-spool"), Refusals()
     queue = Drain(
         spool, Buffer(0, 0), Encoder(None, counts, complaints), {},
         Outlet(spool, _chosen(spool, options), list), complaints,
@@ -98,12 +102,13 @@ def push(spool: Spool, options: argparse.Namespace) -> int:
 
 
 def _drain(sender: Sender, queue: Drain, patience: float) -> None:
-    queue.wait(0)
+    queue.look()
     left, moved = len(queue), time.monotonic()
     while left and time.monotonic() - moved < patience:
         sender.flush(patience)
         # What other processes send is gone as well, and what they hold will be.
         queue.wait(TURN_SECONDS if len(queue) else 0)
+        queue.look()
         if len(queue) < left:
             left, moved = len(queue), time.monotonic()
 

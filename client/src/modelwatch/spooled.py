@@ -94,8 +94,14 @@ class SpoolQueue:
         self._attach().start()
 
     def wait(self, seconds: float) -> None:
-        """Wait until enough for a batch is due, or it rings; then look at what others stored."""
+        """Wait until enough for a batch is due, or it rings."""
         self._bell.wait(seconds)
+
+    def look(self) -> None:
+        """Store what is in memory, if there is no time, and count what others stored before."""
+        if self._is_urgent:
+            self._is_urgent = False
+            self._attach().commit()
         try:
             self._outlet.look()
         except SpoolError as fault:
@@ -122,8 +128,7 @@ class SpoolQueue:
         """Return the next batch, the same one until it is acknowledged."""
         if self._batch is None:
             committer = self._attach()
-            if self._is_urgent or not committer.is_running:
-                self._is_urgent = False
+            if not committer.is_running:
                 committer.commit()
             try:
                 self._batch = self._outlet.due(rows, size)
@@ -168,15 +173,8 @@ class SpoolQueue:
         with suppress(SpoolError):
             # Before they leave the memory: a record is counted there or here.
             self._outlet.count()
-        with self._handing:
-            assert self._group is not None
-            receipts = self._group.receipts
-            self._forget_group()
-            self._is_in_hand = False
-            self._fault = ""
-        self._dismiss(receipts)
-        for receipt in receipts:
-            receipt.confirm()
+        self._fault = ""
+        self._forget_group()
         if self._outlet.rows >= GROUP_ROWS:
             self._bell.ring_if_heard()
 
@@ -205,9 +203,7 @@ class SpoolQueue:
     def _settle(self, refused: int, left: int) -> None:
         self._batch = None
         if self._is_direct:
-            with self._handing:
-                self._forget_group()
-                self._is_direct = False
+            self._forget_group()
             return
         try:
             self._outlet.settle(refused, left)
@@ -263,5 +259,12 @@ class SpoolQueue:
         return True
 
     def _forget_group(self) -> None:
-        self._group = None
-        self._buffer.acknowledge()
+        with self._handing:
+            assert self._group is not None
+            receipts = self._group.receipts
+            self._group = None
+            self._buffer.acknowledge()
+            self._is_in_hand = self._is_direct = False
+        self._dismiss(receipts)
+        for receipt in receipts:
+            receipt.confirm()
