@@ -1,6 +1,7 @@
 """The CloudEvent that tells a pipeline what to retrain, and why."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,17 @@ from service.webhooks.events import cloud_event, rfc3339
 RETRAIN_REQUESTED = "dev.modelwatch.retrain.requested.v1"
 # Targets take some 64 kB; the evidence has them all.
 MOST_SIGNALS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The windows that asked, the judged one first, and on which data that one was judged."""
+
+    windows: Sequence[tuple[datetime, datetime]]
+    rows: int
+    labelled: int
+    reference_revision: int | None
+    monitor_revision: int
 
 
 def requested_event(
@@ -21,13 +33,16 @@ def requested_event(
     reason: str,
     window: tuple[datetime, datetime] | None,
     signals: Sequence[dict[str, Any]],
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """Build the event; its id is the same however often it is sent.
 
-    The window is null where an alert of the team's own asked.
+    The window is null where an alert of the team's own asked, and so is what it was judged on.
 
-    ``evidence_url`` is a path of the service, which does not know under which name it is reached.
+    URLs are paths of the service, which does not know under which name it is reached.
     """
+    spans = [[rfc3339(at) for at in each] for each in (asked.windows if asked else ())]
+    span = None if window is None else [rfc3339(at) for at in window]
     return cloud_event(
         RETRAIN_REQUESTED,
         event_id=f"retraining-request-{request_id}-opened",
@@ -40,8 +55,16 @@ def requested_event(
             "version": version,
             "action": action,
             "reason": reason,
-            "window": None if window is None else [rfc3339(at) for at in window],
+            "window": span,
+            "windows": sorted(spans),
+            "rows": asked.rows if asked else None,
+            "labelled": asked.labelled if asked else None,
+            "reference_revision": asked.reference_revision if asked else None,
+            "monitor_revision": asked.monitor_revision if asked else None,
             "evidence_url": f"/v1/retraining-requests/{request_id}",
+            "window_url": f"/v1/models/{model}/windows/{span[0]}?version={version}"
+            if span
+            else None,
             "signals": list(signals[:MOST_SIGNALS]),
             "signals_total": len(signals),
         },

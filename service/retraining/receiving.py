@@ -159,8 +159,13 @@ def _reason(asking: Sequence[Alert]) -> str:
     return f"{said} and {len(asking) - 1} more" if len(asking) > 1 else said
 
 
+_NUMBERS = (
+    *("value", "ci_low", "ci_high", "threshold", "reference_value", "n", "n_reference", "p_value"),
+    *("method", "direction"),
+)
+
+
 def _signal(alert: Alert) -> dict[str, object]:
     """Describe an alert as the worker describes a measurement; it has no numbers."""
     parts = {part: alert.labels.get(part) or None for part in ("subject", "slice")}
-    numbers = dict.fromkeys(("value", "threshold", "reference_value", "n"))
-    return {"metric": alert.name, **parts, **numbers}
+    return {"metric": alert.name, **parts, **dict.fromkeys(_NUMBERS), "reason": alert.summary}

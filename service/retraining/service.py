@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import ConflictError, UnknownVersionError
 from service.retraining import repository
-from service.retraining.events import requested_event
+from service.retraining.events import Asked, requested_event
 from service.retraining.schemas import Deed
 from service.retraining.tables import LIVE_STATES, RetrainingRequest
 from service.webhooks.service import announce
@@ -25,6 +25,7 @@ def request_retraining(
     reason: str,
     window: tuple[datetime, datetime] | None,
     signals: Sequence[dict[str, Any]],
+    asked: Asked | None = None,
     cooldown: timedelta = timedelta(0),
     webhooks: Collection[str] | None = None,
 ) -> int | None:
@@ -72,6 +73,7 @@ def request_retraining(
         reason=reason,
         window=window,
         signals=signals,
+        asked=asked,
     )
     announce(session, event, model=model, named=webhooks, request_id=request.id)
     return request.id

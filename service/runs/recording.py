@@ -60,7 +60,9 @@ def record(
         previous.silent = False
     opened = None
     if not silent and version.stage != "retired":
-        opened = _alert(session, claim.item, version, judgement, document, pending=bool(missing))
+        opened = _alert(
+            session, claim.item, version, judgement, document, basis, pending=bool(missing)
+        )
     # Otherwise an evaluation that was planned meanwhile asks for the judgement that follows.
     if cleared:
         same = previous is None or previous.digest == digest
@@ -102,6 +104,7 @@ def _alert(
     version: VersionSpec,
     judgement: Judgement,
     document: MonitorDocument,
+    basis: Basis,
     *,
     pending: bool,
 ) -> int | None:
@@ -109,7 +112,7 @@ def _alert(
     lock_version(session, version.version_id)
     follow_incidents(session, item, document, judgement.signals, pending=pending)
     asks = judgement.action is Action.RETRAIN and version.stage == "live"
-    return ask_for_retraining(session, item, version, judgement, document) if asks else None
+    return ask_for_retraining(session, item, version, judgement, document, basis) if asks else None
 
 
 def record_outcome(

@@ -27,6 +27,8 @@ class EvidenceWindow(BaseModel):
     alerting_metrics: list[str]
     action: str
     reason: str
+    reference_revision: int | None = Field(description="what it was compared with")
+    config_revision: int = Field(description="the monitor document that it was judged by")
     measurements: list[MeasurementOut] = []
     explanation: list[ContributionOut] = []
 

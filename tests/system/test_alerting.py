@@ -137,6 +137,23 @@ def asked_for(receiver: Receiver) -> list[dict[str, Any]]:
     return [event for event in events if event["type"] == "dev.modelwatch.retrain.requested.v1"]
 
 
+def check_chain(service: Service, said: dict[str, Any]) -> None:
+    """Follow what somebody who was woken up reads: why, where, on which data, where to look."""
+    first = said["signals"][0]
+    assert first["metric"].startswith("concept_drift") or first["metric"] == "roc_auc"
+    assert all(signal["n"] and signal["method"] for signal in said["signals"])
+    window = service.get(said["window_url"])
+    assert (window["start"], window["end"]) == tuple(said["window"])
+    assert (window["rows"], window["labelled"]) == (said["rows"], said["labelled"])
+    told = {(one["metric"], one["subject"]): one for one in window["measurements"]}
+    for signal in said["signals"]:
+        recorded = told[signal["metric"], signal["subject"]]
+        assert {name: recorded[name] for name in signal} == signal
+    asked = service.get(said["evidence_url"])["evidence"]["windows"]
+    assert set(map(tuple, said["windows"])) <= {(one["start"], one["end"]) for one in asked}
+    assert {one["reference_revision"] for one in asked} == {said["reference_revision"]}
+
+
 def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -167,6 +184,7 @@ def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
                 lambda: asked_for(receiver), seconds=PATIENCE, message="nobody was told"
             )
             assert event["data"]["request"] == request["id"]
+            check_chain(service, event["data"])
 
             send(service, a_replay([rows(n, TODAY - timedelta(days=n)) for n in (3, 2, 1)]))
             request = eventually(

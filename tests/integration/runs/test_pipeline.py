@@ -23,6 +23,7 @@ from service.runs.queries import evaluation_progress
 from service.runs.tables import Evaluation, EvaluationWindow
 from service.runs.worker import Worker
 from service.settings import Settings
+from service.webhooks.events import rfc3339
 from service.webhooks.tables import Outbox
 from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
 from tests.integration.webhooks.receiver import (
@@ -133,7 +134,18 @@ def test_a_loss_opens_one_request_with_its_outbox_row_and_further_windows_join_i
         ).all()
         assert [entry.actor for entry in entries] == ["worker"]
         reason = session.scalars(select(RetrainingRequest.reason)).one()
+        said = session.scalars(select(Outbox.event)).one()["data"]
     assert reason.endswith(SAID)
+    # Days 1 and 2 of 3 have asked, by day 2: over what, against what, and where to look.
+    spans = [[rfc3339(DAY + n * timedelta(days=1)) for n in (at, at + 1)] for at in (0, 1)]
+    assert (said["windows"], said["window"]) == (spans, spans[1])
+    assert (said["rows"], said["labelled"]) == (ROWS, ROWS)
+    assert (said["reference_revision"], said["monitor_revision"]) == (1, 0)
+    assert said["window_url"] == f"/v1/models/loans/windows/{spans[1][0]}?version=1"
+    loss = next(signal for signal in said["signals"] if signal["metric"] == "roc_auc")
+    assert loss["ci_low"] < loss["value"] < loss["ci_high"] < loss["threshold"]
+    assert loss["direction"] == "lower_is_worse"
+    assert min(loss["n"], loss["n_reference"]) > 0
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
