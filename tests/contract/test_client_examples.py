@@ -12,7 +12,7 @@ import pytest
 
 import modelwatch
 from tests.contract.conftest import served
-from tests.contract.test_readme import blocks
+from tests.contract.test_readme import blocks, commands, request
 
 CLIENT = Path(__file__).parents[2] / "client"
 README = CLIENT / "README.md"
@@ -30,18 +30,18 @@ def loans(api: str, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MODELWATCH_URL", api)
     for name in ("MODELWATCH_API_KEY", "MODELWATCH_MODE", "MODELWATCH_SAMPLE"):
         monkeypatch.delenv(name, raising=False)
-    features = [{"name": "income", "kind": "numeric"}, {"name": "region", "kind": "categorical"}]
-    version = {"features": features, "classes": ["0", "1"], "positive_class": "1"}
-    assert client.put("/v1/models/loans", json={"task": "binary"}).is_success
-    assert client.put("/v1/models/loans/versions/7", json=version).is_success
+    for words in (each for block in blocks(README, "") for each in commands(block)):
+        assert client.send(request(words[1:], api)).is_success
 
 
 def run(name: str) -> dict[str, Any]:
     return runpy.run_path(str(CLIENT / "examples" / name))
 
 
-def stored(client: httpx.Client, prediction_id: str) -> tuple[dict[str, Any], str | None]:
-    found = client.get(f"/v1/models/loans/predictions/{prediction_id}").json()
+def stored(
+    client: httpx.Client, prediction_id: str, model: str = "loans"
+) -> tuple[dict[str, Any], str | None]:
+    found = client.get(f"/v1/models/{model}/predictions/{prediction_id}").json()
     return found["predictions"][0], found["label"]
 
 
@@ -129,26 +129,33 @@ class Signal:
         return receiver
 
 
-def test_the_shorter_snippets_do_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shorter_snippets_do_what_they_say(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     celery = ModuleType("celery.signals")
     ended = Signal()
     monkeypatch.setattr(celery, "worker_process_shutdown", ended, raising=False)
     monkeypatch.setitem(sys.modules, "celery", ModuleType("celery"))
     monkeypatch.setitem(sys.modules, "celery.signals", celery)
-    monitor = modelwatch.Monitor("loans", "7", mode="memory")
+    monitor = modelwatch.Monitor("loans", "7")
     here: dict[str, Any] = {"monitor": monitor, "modelwatch": modelwatch}
     found = snippets()
     assert len(found) == 4
     for snippet in found:
         exec(snippet, here)
-    assert here["price"](50.0, rooms=2) == 115_000.0
-    assert run_coroutine(here["decide"]({"loan": {"income": 1.0}}))["p"] == 0.83
-    assert len(here["order"].prediction_ids) == 1
-    logged = {record["prediction_id"]: record for record in monitor.records}
-    assert logged["order-17"]["prediction"] == 1
-    assert logged["order-17~1"]["prediction"] == 0
-    others = [each for name, each in logged.items() if not name.startswith("order-17")]
-    assert [each["features"] for each in others] == [{"area": 50.0, "rooms": 2}, {"income": 1.0}]
-    assert (others[1]["prediction"], others[1]["score"]) == ("repaid", 0.83)
     for receiver in ended.receivers:
         receiver(sender=None)
+    with modelwatch.correlate() as priced:
+        assert here["price"](50.0, rooms=2) == 115_000.0
+    with modelwatch.correlate() as decided:
+        body = {"loan": {"income": 1.0, "region": "north"}}
+        assert run_coroutine(here["decide"](body))["p"] == 0.83
+    for each, rows in ((here["prices"], 1), (monitor, 3)):
+        assert each.flush(60)
+        assert each.stats()["accepted"] == rows
+    row, _ = stored(client, priced.prediction_id, "prices")
+    assert (row["features"], row["prediction"]) == ({"area": 50.0, "rooms": 2.0}, 115_000.0)
+    row, _ = stored(client, decided.prediction_id)
+    assert (row["features"], row["prediction"], row["score"]) == (body["loan"], "1", 0.83)
+    assert here["order"].prediction_ids == ["order-17~1"]
+    assert [stored(client, f"order-17{end}")[0]["prediction"] for end in ("", "~1")] == ["1", "0"]
