@@ -12,6 +12,7 @@ from tests.system.faults import audit
 from tests.system.faults.rig import Rig, rigged
 
 KILLS = sized(default=20, full=1_000)
+JUDGE_SECONDS = sized(default=120, full=900)
 FREEZE_EVERY = 15
 FROZEN_SECONDS = 1.5
 """Longer than the lease."""
@@ -51,7 +52,7 @@ def test_workers_die_and_freeze_anywhere_while_a_webhook_hangs(tmp_path: Path) -
                 frozen += freeze_at_work(rig)
             rig.supervise_for(choice.uniform(0, 0.3), choice)
             choice.choice(rig.workers).send(signal.SIGKILL)
-        rig.judge(120)
+        rig.judge(JUDGE_SECONDS)
         # All is judged though nobody has answered for as long.
         waiting = audit.look(rig.database.url)
         rig.hook.answers.set()
