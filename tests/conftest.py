@@ -36,6 +36,7 @@ hypothesis.settings.load_profile("unhurried")
 
 T = TypeVar("T")
 
+LONG = ("tests/contract/test_house.py", "tests/system/")
 TEMPLATE = "template_migrated"
 RUN_DIRECTORY = pytest.StashKey[Path]()
 SERVER = pytest.StashKey[EmbeddedPostgres]()
@@ -61,6 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     directory = tempfile.mkdtemp(prefix="modelwatch-tests-", dir=SHARED_MEMORY if roomy else None)
     config.stash[RUN_DIRECTORY] = Path(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What takes long comes first, so that at the end nobody works while the others are done.
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_collection_finish() -> None:
