@@ -1,15 +1,28 @@
 """Traces for whoever collects them: a span of each request and each job, sent by OTLP."""
 
-from opentelemetry.trace import NoOpTracerProvider, TracerProvider
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from opentelemetry.trace import NoOpTracerProvider, Tracer
 
 from service.errors import ModelwatchSetupError
 from service.telemetry import installed_version
 
+_NAME = "modelwatch"
 
-def make_tracing(role: str, *, on: bool) -> TracerProvider:
-    """Return where a process gets its tracers; the standard OTEL_* variables say where spans go."""
+
+@dataclass(frozen=True)
+class Tracing:
+    """What makes a process's spans, and what sends those that have not been sent."""
+
+    tracer: Tracer
+    end: Callable[[], None]
+
+
+def make_tracing(role: str, *, on: bool) -> Tracing:
+    """Return how a process is traced; the standard OTEL_* variables say where its spans go."""
     if not on:
-        return NoOpTracerProvider()
+        return Tracing(NoOpTracerProvider().get_tracer(_NAME), lambda: None)
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk import trace
@@ -21,11 +34,4 @@ def make_tracing(role: str, *, on: bool) -> TracerProvider:
     named = {"service.name": f"modelwatch-{role}", "service.version": installed_version()}
     provider = trace.TracerProvider(resource=Resource.create(named))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
-
-
-def end_tracing(provider: TracerProvider) -> None:
-    """Send what has not been sent."""
-    shutdown = getattr(provider, "shutdown", None)
-    if shutdown is not None:
-        shutdown()
+    return Tracing(provider.get_tracer(_NAME), provider.shutdown)

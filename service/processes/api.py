@@ -49,7 +49,7 @@ from service.runs import (
 from service.runs.reference_reading import ReferenceRoom
 from service.settings import Settings
 from service.telemetry import configure_logging, installed_version
-from service.tracing import end_tracing, make_tracing
+from service.tracing import make_tracing
 from service.web import install_problems
 from service.webhooks import endpoints as webhook_endpoints
 from service.webhooks.addresses import Allowed
@@ -90,7 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.keys.stop()
         await to_thread.run_sync(state.results.stop)
         state.engine.dispose()
-        await to_thread.run_sync(end_tracing, state.tracing)
+        await to_thread.run_sync(state.tracing.end)
 
 
 def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
@@ -130,9 +130,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.keys = keys
     app.state.references = ReferenceRoom(settings.max_reference_bytes)
     app.add_middleware(Gate, keys=keys, keyless=keyless)
-    app.add_middleware(
-        RequestObserver, tracer=tracing.get_tracer("modelwatch") if settings.traces else None
-    )
+    app.add_middleware(RequestObserver, tracer=tracing.tracer if settings.traces else None)
     _mount(app)
     return app
 

@@ -32,7 +32,7 @@ from service.telemetry import (
     JOB_RUNS,
     serve_metrics,
 )
-from service.tracing import end_tracing, make_tracing
+from service.tracing import make_tracing
 from service.webhooks.addresses import Allowed
 from service.webhooks.delivery import Courier
 from service.webhooks.sealing import key_from
@@ -67,7 +67,7 @@ class Worker:
         self._key = key_from(settings)
         self._leases = LeaseKeeper(self._sessions, self._name, settings.lease)
         self._tracing = make_tracing("worker", on=settings.traces)
-        self._tracer = self._tracing.get_tracer("modelwatch")
+        self._tracer = self._tracing.tracer
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; a piece of work that is under way is finished."""
@@ -105,7 +105,7 @@ class Worker:
             reader.close()
             retention.close()
             self._engine.dispose()
-            end_tracing(self._tracing)
+            self._tracing.end()
 
     def _steps(self, pipeline: Pipeline, retention: Retention) -> dict[str, Callable[[], bool]]:
         return {
