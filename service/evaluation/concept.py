@@ -25,7 +25,7 @@ from service.detection.miscalibration import (
     measure_miscalibration,
     tail_of_miscalibration,
 )
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict, unmeasured
 from service.evaluation.performance import PerformancePolicy, withheld
 from service.evaluation.significance import sidak
 from service.profiles.arrays import score_representatives
@@ -249,13 +249,4 @@ def _judge_groups(
 
 
 def _nothing(metric: str, n: int, reason: str, subject: str | None = None) -> Measurement:
-    return Measurement(
-        metric=metric,
-        subject=subject,
-        value=None,
-        n=n,
-        method="none",
-        direction=Direction.INFORMATION,
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=reason,
-    )
+    return unmeasured(metric, n, reason, direction=Direction.INFORMATION, subject=subject)

@@ -11,7 +11,7 @@ from service.detection.expected_loss import LossSurprise, measure_loss_surprises
 from service.detection.metric_value import Z
 from service.evaluation.concept import BETTER_THAN_PROMISED, CONCEPT_DRIFT, LESS_THAN_PROMISED
 from service.evaluation.direct_loss import Fitted
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict, unmeasured
 from service.evaluation.performance import PerformancePolicy, withheld
 from service.evaluation.significance import sidak
 from service.profiles.arrays import LABEL, find_floats
@@ -97,12 +97,4 @@ def _judge(name: str, found: LossSurprise, policy: PerformancePolicy, tests: int
 
 
 def _nothing(name: str, n: int, reason: str) -> Measurement:
-    return Measurement(
-        metric=CONCEPT_DRIFT + name,
-        value=None,
-        n=n,
-        method=PAIRED,
-        direction=Direction.HIGHER_IS_WORSE,
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=reason,
-    )
+    return unmeasured(CONCEPT_DRIFT + name, n, reason, method=PAIRED)

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from service.detection.direct_loss import LOSSES, DirectLoss, fit_direct_loss
 from service.detection.expected_loss import METHOD, LossEstimate, estimate_losses
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict, unmeasured
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.significance import sidak
 from service.profiles.arrays import LABEL, PREDICTION, find_array
@@ -114,13 +114,4 @@ def _judge(name: str, found: LossEstimate, policy: PerformancePolicy, tests: int
 
 
 def _nothing(name: str, n: int, reason: str) -> Measurement:
-    return Measurement(
-        metric=ESTIMATED + name,
-        value=None,
-        n=n,
-        method=METHOD,
-        engine="rows",
-        direction=Direction.HIGHER_IS_WORSE,
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=reason,
-    )
+    return unmeasured(ESTIMATED + name, n, reason, method=METHOD, engine="rows")

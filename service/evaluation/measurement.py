@@ -78,3 +78,29 @@ class Measurement:
         if self.value is None and self.reason is None:
             message = f"{self.metric} of {self.subject} has neither a value nor a reason"
             raise ValueError(message)
+
+
+def unmeasured(
+    metric: str,
+    n: int,
+    reason: str,
+    *,
+    method: str = "none",
+    direction: Direction = Direction.HIGHER_IS_WORSE,
+    subject: str | None = None,
+    n_reference: int | None = None,
+    engine: str = "profile",
+) -> Measurement:
+    """Return what stands for a number that cannot be told, or not be judged."""
+    return Measurement(
+        metric=metric,
+        value=None,
+        n=n,
+        method=method,
+        direction=direction,
+        verdict=Verdict.INSUFFICIENT_DATA,
+        subject=subject,
+        n_reference=n_reference,
+        engine=engine,
+        reason=reason,
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.detection.encoding import ENCODED, encode, vectors_of
 from service.detection.multivariate import classify_domain, directions_of, reconstruct
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict, unmeasured
 from service.evaluation.multiplicity import sidak_adjust
 from service.profiles.arrays import TIME
 from service.profiles.columns import Column, Kind
@@ -266,14 +266,4 @@ def _judged(
 def _unknown(
     metric: str, method: str, n: int, n_reference: int, reason: str, subject: str | None = None
 ) -> Measurement:
-    return Measurement(
-        metric=metric,
-        subject=subject,
-        value=None,
-        n=n,
-        n_reference=n_reference,
-        method=method,
-        direction=Direction.HIGHER_IS_WORSE,
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=reason,
-    )
+    return unmeasured(metric, n, reason, method=method, n_reference=n_reference, subject=subject)

@@ -19,7 +19,7 @@ from service.detection.metrics import (
 )
 from service.detection.multiclass import Key
 from service.detection.multiclass_joint import JointScores
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, Verdict, unmeasured
 from service.evaluation.significance import p_value_of_loss, sidak, worse_by
 from service.profiles.arrays import score_representatives
 from service.profiles.binning import Binning
@@ -185,15 +185,8 @@ def judge_estimate(
 
 
 def _not_estimated(name: str, rows: int) -> Measurement:
-    return Measurement(
-        metric=f"estimated_{name}",
-        value=None,
-        n=rows,
-        method="none",
-        direction=direction_of(name),
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=NO_ESTIMATOR,
-    )
+    direction = direction_of(name)
+    return unmeasured(f"estimated_{name}", rows, NO_ESTIMATOR, direction=direction)
 
 
 def _coverage(labelled: int, rows: int, policy: PerformancePolicy) -> Measurement:

@@ -15,7 +15,7 @@ from service.evaluation.direct_loss import Fitted, judge_direct_loss
 from service.evaluation.discovery import SUMMARY as DISCOVERED
 from service.evaluation.discovery import Discovery, discover
 from service.evaluation.explanation import ESTIMATED, explain_estimated, explain_realised
-from service.evaluation.measurement import Direction, Measurement, Verdict
+from service.evaluation.measurement import Direction, Measurement, unmeasured
 from service.evaluation.multivariate import (
     CLASSIFIER,
     EMBEDDINGS,
@@ -164,13 +164,11 @@ def failures(engine: str, reason: str, steps: Sequence[Step] | None = None) -> l
 
 def failure(step: Step, reason: str) -> Measurement:
     """Return what is recorded of a step that could not be taken."""
-    return Measurement(
-        metric=step.name,
-        value=None,
-        n=0,
+    return unmeasured(
+        step.name,
+        0,
+        reason,
         method=step.name,
         engine=step.engine,
         direction=Direction.INFORMATION,
-        verdict=Verdict.INSUFFICIENT_DATA,
-        reason=reason,
     )
