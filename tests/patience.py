@@ -58,7 +58,13 @@ def limits_of_production() -> Iterator[None]:
 
 
 class PatientClient(httpx.Client):
-    """Asks again when the database was away, as soon as it was told to."""
+    """Asks again when the database was away, as soon as it was told to.
+
+    It keeps no connection, which the service would close while the client stalls.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(limits=httpx.Limits(max_keepalive_connections=0), **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request."""

@@ -25,7 +25,15 @@ from tests.contract.scripted import ScriptedServer, scripted
 def served(app: FastAPI) -> Iterator[str]:
     """Serve an application over a real socket, and yield its address."""
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=0,
+            log_config=None,
+            access_log=False,
+            # A connection that is closed while its client stalls would break the next request.
+            timeout_keep_alive=600,
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -33,7 +33,9 @@ def serve(database_url: str) -> Iterator[Serve]:
         app = create_app(
             Settings(database_url=SecretStr(database_url), pii_key=secret), keyless=True
         )
-        options = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+        options = uvicorn.Config(
+            app, port=0, log_config=None, access_log=False, timeout_keep_alive=600
+        )
         server = uvicorn.Server(options)
         thread = threading.Thread(target=server.run)
         thread.start()
