@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import socket
 import sys
 import threading
@@ -29,7 +30,7 @@ from service.ingest.service import create_ingest
 from service.processes import health, overview
 from service.processes.database import required_url
 from service.processes.keys import refuse_other_key
-from service.processes.listening import open_listener
+from service.processes.listening import open_listener, url_of
 from service.processes.openapi import DocumentedApi
 from service.processes.opening import require_key
 from service.processes.parameters import refuse_unknown_parameters
@@ -53,6 +54,8 @@ from service.tracing import make_tracing
 from service.web import install_problems
 from service.webhooks import endpoints as webhook_endpoints
 from service.webhooks.addresses import Allowed
+
+log = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 2
 GC_THRESHOLD = 50_000
@@ -210,4 +213,5 @@ def run(settings: Settings) -> int:
     refuse_other_key(settings, url)
     require_key(url, settings.host)
     with open_listener(settings.host, settings.port) as listener:
+        log.info("listening on %s", url_of(listener))
         return serve(settings, listener, stop_event())

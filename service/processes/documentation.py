@@ -86,7 +86,8 @@ def problems() -> dict[str, tuple[int, str]]:
     """Return status and meaning of every problem, by code."""
     found = {
         kind.code: (kind.status, inspect.cleandoc(kind.__doc__ or "").partition("\n")[0])
-        for kind in _tree(ServiceError)
+        # A code that a special case shares means what it means of the general one.
+        for kind in reversed(list(_tree(ServiceError)))
     }
     found["internal-error"] = (500, "The service failed; its log says why.")
     return {**found, **codes.PROBLEMS}

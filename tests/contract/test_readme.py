@@ -12,13 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from service.formats.trouble import Trouble
 from service.ingest.verdicts import Code
 from service.processes import codes
+from service.processes.api import create_app
 from service.processes.cli import cli
 from service.processes.documentation import document, problems
 from service.settings import Settings
+from tests.contract.conftest import served
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -220,6 +223,15 @@ def request(words: list[str], base: str) -> httpx.Request:
     return httpx.Request(method or ("POST" if body else "GET"), url, headers=headers, content=body)
 
 
+@pytest.fixture
+def api(database_url: str) -> Iterator[str]:
+    """Serve what `up` does, which has made its keys."""
+    key = SecretStr("k" * 40)
+    settings = Settings(database_url=SecretStr(database_url), secret_key=key, pii_key=key)
+    with served(create_app(settings, keyless=True)) as url:
+        yield url
+
+
 def test_what_the_pages_say_to_type_does_what_they_say(
     api: str, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +262,16 @@ def test_what_the_pages_say_to_type_does_what_they_say(
         assert (stats["accepted"], stats["rejected"], stats["errors"]) == (2, 0, 0)
         logged = client.get(f"/v1/models/loans/predictions/{namespace['prediction_id']}").json()
         assert logged["label"] == "1"
+
+
+def test_the_monitor_with_every_default_is_what_is_in_force_when_nothing_is_said(
+    client: httpx.Client,
+) -> None:
+    assert client.put("/v1/models/loans", json={"task": "binary"}).is_success
+    (shown,) = blocks(ROOT / "docs" / "monitor.md", "yaml")
+    kind = {"Content-Type": "application/yaml"}
+    said = client.put("/v1/models/loans/monitor", content=shown, headers=kind).json()
+    assert client.put("/v1/models/loans/monitor", json={}).json() | {"revision": 1} == said
 
 
 def test_the_wheel_is_to_hold_the_migrations() -> None:
