@@ -70,12 +70,14 @@ def audit_opened(session: Session, actor: str, received: Sequence[Received]) -> 
 
 
 def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) -> list[Received]:
-    repository.lock_version(session, version.version_id)
+    stage = repository.lock_version(session, version.version_id)
     live = repository.live_request(session, version.version_id)
     known = repository.alerts_of_version(
         session, version.version_id, [alert.fingerprint for alert in alerts]
     )
-    firing, received = [], []
+    firing: list[Alert] = []
+    ongoing: list[Alert] = []
+    received: list[Received] = []
     for alert in alerts:
         evidence = _evidence_of(known[alert.fingerprint], alert, live)
         for row in known[alert.fingerprint]:
@@ -83,11 +85,16 @@ def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) ->
                 _update(row, alert)
         if evidence is not None:
             received.append(Received(alert.fingerprint, "updated", evidence))
+            ongoing += [alert] if alert.status == "firing" and evidence != live else []
         elif alert.status == "firing":
             firing.append(alert)
-    if firing:
-        received += _attach(session, version, live, firing)
-    return received
+    request_id = live
+    if live is None and stage == "live":
+        request_id = _open(session, version, firing)
+    if request_id is None:
+        return received
+    # What goes on since a request that is closed does not ask for another, but is evidence of it.
+    return received + _attach(session, request_id, firing + ongoing, opened=live is None)
 
 
 def _evidence_of(rows: Sequence[RequestAlert], alert: Alert, live: int | None) -> int | None:
@@ -110,29 +117,29 @@ def _update(row: RequestAlert, alert: Alert) -> None:
     row.received_at = repository.database_now()
 
 
-def _attach(
-    session: Session, version: VersionSpec, live: int | None, firing: Sequence[Alert]
-) -> list[Received]:
+def _open(session: Session, version: VersionSpec, firing: Sequence[Alert]) -> int | None:
     asking = [alert for alert in firing if alert.retrain and not alert.muted]
-    request_id = live
-    if live is None and asking and version.stage == "live":
-        retraining = find_monitor(session, version.model_id).document.retraining
-        request_id = request_retraining(
-            session,
-            model_id=version.model_id,
-            version_id=version.version_id,
-            model=version.model,
-            version=version.version,
-            action="retrain",
-            reason=_reason(asking),
-            window=None,
-            signals=[_signal(alert) for alert in asking],
-            cooldown=retraining.cooldown,
-            webhooks=retraining.webhooks,
-        )
-    if request_id is None:
-        return []
-    outcome: Outcome = "attached" if live is not None else "opened"
+    if not asking:
+        return None
+    retraining = find_monitor(session, version.model_id).document.retraining
+    return request_retraining(
+        session,
+        model_id=version.model_id,
+        version_id=version.version_id,
+        model=version.model,
+        version=version.version,
+        action="retrain",
+        reason=_reason(asking),
+        window=None,
+        signals=[_signal(alert) for alert in asking],
+        cooldown=retraining.cooldown,
+        webhooks=retraining.webhooks,
+    )
+
+
+def _attach(
+    session: Session, request_id: int, firing: Sequence[Alert], *, opened: bool
+) -> list[Received]:
     # Those that ask come first, for a request keeps so many and no more.
     kept = repository.add_alerts(
         session, request_id, sorted(firing, key=lambda alert: (not alert.retrain, alert.muted))
@@ -140,15 +147,11 @@ def _attach(
     left_out = len(firing) - len(kept)
     if left_out:
         log.warning("request %s is full: %s alerts are left out", request_id, left_out)
-    known = {alert.fingerprint for alert in kept}
+    outcomes: dict[str, Outcome] = {
+        alert.fingerprint: "opened" if opened and alert.retrain else "attached" for alert in kept
+    }
     return [
-        Received(
-            alert.fingerprint,
-            (outcome if alert.retrain else "attached")
-            if alert.fingerprint in known
-            else "left_out",
-            request_id,
-        )
+        Received(alert.fingerprint, outcomes.get(alert.fingerprint, "left_out"), request_id)
         for alert in firing
     ]
 

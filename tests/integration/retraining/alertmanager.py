@@ -16,8 +16,8 @@ from service.retraining.alertmanager import EXAMPLE
 from tests.clients import TestClient
 
 Sessions = sessionmaker[Session]
-START = "2026-11-21T08:15:00.123456789Z"
-LATER = "2026-11-21T09:00:00Z"
+START = "2025-11-21T08:15:00.123456789Z"
+LATER = "2025-11-21T09:00:00Z"
 NEVER = "0001-01-01T00:00:00Z"
 
 
