@@ -104,3 +104,11 @@ def scripted() -> Iterator[ScriptedServer]:
 
 def a_monitor(server: ScriptedServer, **options: Any) -> Monitor:
     return Monitor("loans", "7", **{"url": server.url, "interval": 0.01, **options})
+
+
+def until(said: Callable[[], object]) -> None:
+    """Wait for what has to come."""
+    deadline = time.monotonic() + 60
+    while not said():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -17,7 +17,15 @@ import pytest
 
 import modelwatch.sender
 from modelwatch import LostRecordsError, Monitor, new_prediction_id
-from tests.contract.scripted import Answer, Document, ScriptedServer, a_monitor, accept, refuse
+from tests.contract.scripted import (
+    Answer,
+    Document,
+    ScriptedServer,
+    a_monitor,
+    accept,
+    refuse,
+    until,
+)
 
 
 def test_a_prediction_arrives_as_the_interface_has_it(server: ScriptedServer) -> None:
@@ -180,7 +188,7 @@ def test_a_server_that_is_away_is_named_with_its_address_and_nothing_is_lost(
     with caplog.at_level(logging.WARNING, "modelwatch"):
         monitor = Monitor("loans", "7", url="http://127.0.0.1:1", interval=0.01)
         monitor.log({"x": 1}, 0)
-        assert not monitor.flush(0.5)
+        until(lambda: monitor.flush(0.1) or caplog.messages)
     [told] = caplog.messages
     assert told == (
         "modelwatch: loans 7: the server at 127.0.0.1:1 cannot be reached (Connection refused);"

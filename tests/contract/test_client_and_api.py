@@ -4,6 +4,7 @@ import inspect
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from service.ingest.verdicts import Code
 from service.processes.api import create_app
 from service.settings import Settings
 from tests.contract.conftest import served
+from tests.contract.scripted import until
 from tests.system.harness import a_key
 
 
@@ -306,6 +308,10 @@ def a_served_key(database_url: str, **wish: Any) -> str:
     return a_key(database_url, Wish(**{"scopes": [Scope.INGEST], **wish}))
 
 
+def sent_or_told(monitor: Monitor, caplog: pytest.LogCaptureFixture) -> bool:
+    return monitor.flush(0.1) or "modelwatch" in caplog.text
+
+
 def test_keys_that_do_not_open_pause_and_rates_that_are_spent_wait(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -329,7 +335,7 @@ def test_keys_that_do_not_open_pause_and_rates_that_are_spent_wait(
             monitor = Monitor("loans", "7", url=url, interval=0.01, api_key=key)
             for _ in range(2):
                 monitor.log({"income": 1.0}, 0)
-                monitor.flush(0.5)
+                until(partial(sent_or_told, monitor, caplog))
             said[status] = (monitor.stats()["accepted"], caplog.text)
     assert {status: count for status, (count, _) in said.items()} == {
         401: 0,

@@ -18,7 +18,7 @@ import pytest
 
 import modelwatch
 from modelwatch import LostRecordsError
-from tests.contract.scripted import ScriptedServer, a_monitor
+from tests.contract.scripted import ScriptedServer, a_monitor, until
 
 CLIENT = str(Path(modelwatch.__file__).parents[1])
 
@@ -130,9 +130,7 @@ def test_a_thread_that_could_not_be_started_is_started_later(
         patch.setattr(threading.Thread, "start", without_threads(MemoryError))
         monitor.log({"x": 1}, 0)
     monitor.log({"x": 2}, 0)
-    until = time.monotonic() + 60
-    while len(server.records()) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: len(server.records()) >= 2)
     assert len(server.records()) == 2
 
 
@@ -209,9 +207,7 @@ def test_a_monitor_that_its_host_lets_go_of_sends_what_it_has_and_ends_its_threa
     before = set(threading.enumerate())
     job()
     gc.collect()
-    until = time.monotonic() + 60
-    while senders(before) and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: not senders(before))
     assert len(server.records()) == 1
     assert not senders(before)
 

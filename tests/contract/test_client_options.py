@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import modelwatch
 from modelwatch import LostRecordsError, Monitor
 from modelwatch.sampling import is_sampled
-from tests.contract.scripted import ScriptedServer, a_monitor
+from tests.contract.scripted import ScriptedServer, a_monitor, until
 from tests.contract.test_client_logging import HostileError
 
 CLIENT = str(Path(modelwatch.__file__).parents[1])
@@ -161,9 +160,7 @@ def test_the_environment_says_what_the_arguments_leave_open(
     monitor = Monitor("loans", "7", interval=0.01, api_key="mw_given")
     monitor.log({"x": 1}, 0)
     assert monitor.flush(60)
-    until = time.monotonic() + 60
-    while len(server.headers) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
+    until(lambda: len(server.headers) >= 2)
     assert sorted(head["Authorization"] for head in server.headers) == [
         "Bearer mw_given", "Bearer mw_of_the_environment",
     ]  # fmt: skip

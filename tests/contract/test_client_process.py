@@ -4,14 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import modelwatch
-from tests.contract.scripted import ScriptedServer
+from tests.contract.scripted import ScriptedServer, until
 
 CLIENT = str(Path(modelwatch.__file__).parents[1])
 SECONDS = 120
@@ -211,10 +210,7 @@ def test_parent_and_child_send_their_own_rows_once(
         code = WITH % code.removeprefix("WITH:")
     done = run(tmp_path, code.replace("PARENT", "m.log({'x': 1}, 0)"), server.url)
     assert done.returncode == 0, done.stderr
-    until = time.monotonic() + SECONDS
-    while len(server.records()) < 2 and time.monotonic() < until:
-        # A child may outlive its parent.
-        time.sleep(0.02)
+    until(lambda: len(server.records()) >= 2)
     assert rows(server) == [1, 2], done.stderr
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import modelwatch.spooled
 from modelwatch import LostRecordsError, Monitor, NotStoredError
 from modelwatch.spool import SpoolError, opened
 from modelwatch.spoolfile import Destination
-from tests.contract.scripted import Answer, Document, ScriptedServer, refuse
+from tests.contract.scripted import Answer, Document, ScriptedServer, refuse, until
 
 AWAY = "http://127.0.0.1:1"
 
@@ -58,13 +58,6 @@ def run(code: str, *given: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False
     )
-
-
-def until(said: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not said():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_records_arrive_once_in_order_and_leave_the_disk(server: ScriptedServer, path: str) -> None:

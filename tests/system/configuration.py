@@ -20,7 +20,7 @@ def process(log: Path, *command: str) -> Iterator[None]:
         assert started.poll() is None, log.read_text()[-2000:]
     finally:
         started.terminate()
-        started.wait(timeout=20)
+        started.wait(timeout=60)
 
 
 def shipped(name: str) -> Any:
