@@ -75,16 +75,17 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=8 << 20, description="wire bytes of one request")
     max_inflated_bytes: int = Field(default=32 << 20, description="bytes of one decompressed body")
     max_reference_bytes: int = Field(
-        default=1 << 30,
+        default=256 << 20,
         ge=1,
-        description="bytes of the file of a reference, and of all that are received at one time",
+        description="bytes of the file of a reference as it is sent, and of all that are received"
+        " at one time: temporary files, which take memory where `/tmp` is a tmpfs",
     )
     max_reference_rows: int = Field(default=5_000_000, ge=1, description="rows of a reference")
     max_reference_inflated_bytes: int = Field(
         default=256 << 20,
         ge=1,
         description="bytes of a reference's columns in memory; the process that reads it takes two"
-        " to six times as much",
+        " to four times as much, and at most half of the memory of its machine or container",
     )
     max_batch_rows: int = Field(default=5_000, description="rows of one request")
     max_rows_in_flight: int = Field(

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from service.errors import (
     BadRequestError,
@@ -37,6 +38,10 @@ STALL_SECONDS = 10.0
 # ... nor one that, after as long, sends fewer bytes a second than any link does.
 LEAST_RATE = 64 << 10
 LONGEST_INSTANCE = 300
+# A body that nobody reads is read to its end and thrown away, if it is no longer than this.
+_SHORT_BODY = 64 << 10
+# Longer ones are no sizes, and int() refuses the longest.
+_MOST_DIGITS = 18
 MOST_LISTED = 100
 
 JSON_TYPES = frozenset({"application/json"})
@@ -74,6 +79,22 @@ def content_type(request: Request) -> str:
             message = "the charset must be UTF-8"
             raise UnsupportedTypeError(message)
     return media.strip().lower()
+
+
+def declared_size(scope: Scope) -> int | None:
+    """Return the size of the body; None if only its end will tell."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
+    return 0
+
+
+def closing(scope: Scope) -> dict[str, str]:
+    """Return the header of an answer to a request whose body need not have been read."""
+    size = declared_size(scope)
+    return {"Connection": "close"} if size is None or size > _SHORT_BODY else {}
 
 
 async def body_pieces(request: Request) -> AsyncIterator[bytes]:
@@ -177,7 +198,7 @@ def install_problems(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     def deliberate(request: Request, error: ServiceError) -> Response:
-        return problem(request, error)
+        return problem(request, error, headers=closing(request.scope))
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:

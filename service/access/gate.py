@@ -15,13 +15,9 @@ from service.access.keyring import KeyRing
 from service.access.quotas import Meter
 from service.db.visibility import only
 from service.errors import ForeignOriginError, ServiceError, UnauthenticatedError
-from service.web import problem
+from service.web import closing, declared_size, problem
 
 WITHOUT_KEY: Final = frozenset({"/healthz", "/readyz"})
-# A body that nobody reads is read to its end and thrown away, if it is no longer than this.
-_SHORT_BODY = 64 << 10
-# Longer ones are no sizes, and int() refuses the longest.
-_MOST_DIGITS = 18
 
 
 class Gate:
@@ -85,7 +81,7 @@ def _password(shown: bytes) -> bytes:
 
 def _admitted(meter: Meter, scope: Scope, receive: Receive) -> Receive:
     """Count a request before its body is read; a body of unknown size is counted as it comes."""
-    size = _declared_size(scope)
+    size = declared_size(scope)
     meter.admit(size or 0)
     if size is not None:
         return receive
@@ -98,19 +94,8 @@ def _admitted(meter: Meter, scope: Scope, receive: Receive) -> Receive:
     return counted
 
 
-def _declared_size(scope: Scope) -> int | None:
-    """Return the size of the body; None if only its end will tell."""
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding":
-            return None
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else None
-    return 0
-
-
 def _headers(scope: Scope, error: ServiceError) -> dict[str, str]:
-    size = _declared_size(scope)
-    headers = {"Connection": "close"} if size is None or size > _SHORT_BODY else {}
+    headers = closing(scope)
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = 'Bearer realm="modelwatch"'
     return headers

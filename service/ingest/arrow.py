@@ -8,7 +8,7 @@ from starlette.requests import Request
 from service.errors import BadRequestError, BusyError, TooLargeError
 from service.ingest.arrow_messages import Asked, Told
 from service.ingest.intake import Sent
-from service.parsing.parser import Job, ParserDiedError, ParserLateError
+from service.parsing.parser import Job, ParserDiedError, ParserGrownError, ParserLateError
 from service.parsing.room import ParserRoom, RoomFullError
 from service.settings import Settings
 from service.telemetry import PARSER_DEATHS
@@ -69,6 +69,8 @@ class ArrowReader:
         asked = Asked(kind, body, self._settings.max_batch_rows, most, _WRITTEN * most)
         try:
             return _told.decode(await self._room.ask(_encode(asked)))
+        except ParserGrownError:
+            raise _TOO_LARGE["body-too-large"](limit=most) from None
         except ParserDiedError:
             PARSER_DEATHS.inc()
             raise _malformed() from None

@@ -1,5 +1,7 @@
 """Requests to records: size, time, content type and encoding, envelope or lines."""
 
+from collections.abc import AsyncIterator
+
 from starlette.requests import Request
 
 from service.errors import (
@@ -55,27 +57,27 @@ async def read_body(request: Request, settings: Settings, inflated: int | None =
     share: Share = request.state.share
     # Two headers are one list, and a list of codings is not read.
     coding = content_coding(",".join(request.headers.getlist("content-encoding")))
-    body = await _read_body(request, settings.max_body_bytes, share)
+    pieces = [piece async for piece in limited_pieces(request, settings.max_body_bytes, share)]
+    body = b"".join(pieces)
     if coding in INFLATERS:
         body = INFLATERS[coding](body, inflated or settings.max_inflated_bytes)
         share.take(len(body))
     return body
 
 
-async def _read_body(request: Request, limit: int, share: Share) -> bytes:
+async def limited_pieces(request: Request, limit: int, share: Share) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as they come; each takes room, and all are within a limit."""
     declared = request.headers.get("content-length", "")
     # Python refuses to read numbers of thousands of digits.
     if declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > limit):
         raise _too_large(limit)
-    pieces: list[bytes] = []
     size = 0
     async for piece in body_pieces(request):
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
         share.take(len(piece))
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece
 
 
 def _too_large(limit: int) -> TooLargeError:

@@ -1,25 +1,55 @@
 """Reading hostile files in a process that may die of them."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from service.parsing.frames import read_frame, write_frame
+from service.parsing.memory import own_memory
 
 _STOP_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
+# Where an allocation fails some libraries abort, as they do where a file is malformed.
+_MUCH = 0.5
+_STOPPED = frozenset({-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+# What Python and its libraries ask the environment; no key or address of ours is among it.
+_PASSED_ON = frozenset({"PATH", "LANG", "TZ", "TZDIR", "TMPDIR", "LD_LIBRARY_PATH"})
+_PASSED_ON_TOO = ("PYTHON", "LC_", "DYLD_")
+# What is reserved and what is kept for later counts like what is used.
+_FRUGAL = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 10),
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 class ParserDiedError(Exception):
-    """The file ended the process that read it: a crash, or too much of memory or processor."""
+    """The file ended the process that read it, as a crash does."""
+
+
+class ParserGrownError(ParserDiedError):
+    """The file needs more memory than its process may have."""
+
+
+class ParserSlowError(ParserDiedError):
+    """The file needs more of the processor than its process may have."""
 
 
 class ParserLateError(Exception):
-    """There was no answer in time, or somebody else ended the process; the file may be right."""
+    """There was no answer in time, or the process was told to stop; the file may be right."""
+
+
+class ParserKilledError(ParserLateError):
+    """Somebody else ended the process at once: as a rule the kernel, which had no memory left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +59,61 @@ class Job:
     function: str
     """As ``module:name``; the module is imported in the process alone."""
     memory: int
-    """Bytes beside those of the libraries."""
+    """Bytes beside those that the libraries share."""
     processor: int
     """Seconds of processor; who needs more is hostile."""
     seconds: float
     """Seconds until nobody waits any longer; a busy machine may need them for anything."""
 
 
+class _Watch(threading.Thread):
+    """Ends a process that takes too long or too much."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", job: Job) -> None:
+        super().__init__(name="parser-watch", daemon=True)
+        self._process = process
+        self._job = job
+        self._answered = threading.Event()
+        self.late = False
+        self.largest = 0
+        """Bytes of memory that were seen."""
+
+    def run(self) -> None:
+        """Look again and again, until there is an answer."""
+        until = time.monotonic() + self._job.seconds
+        while not self._answered.wait(_LOOK_SECONDS):
+            self.late = time.monotonic() > until
+            self.largest = max(self.largest, own_memory(self._process.pid))
+            if self.late or self.largest > self._job.memory:
+                self._process.kill()
+                return
+
+    def end(self) -> None:
+        """Look no more."""
+        self._answered.set()
+        self.join()
+
+
+def reason_of(job: Job, code: int, largest: int) -> Exception:
+    """Return what to tell of a process that ended like this, and was seen to be so large."""
+    if largest > job.memory:
+        return ParserGrownError()
+    if code in _STOPPED:
+        return ParserLateError()
+    if code == -signal.SIGKILL:
+        return ParserKilledError()
+    if code == -signal.SIGXCPU:
+        return ParserSlowError()
+    return ParserGrownError() if largest > job.memory * _MUCH else ParserDiedError()
+
+
 class Parser:
     """One process, started when it is asked and again after its death; for one thread."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, files: Sequence[int] = ()) -> None:
+        """Prepare one; ``files`` are descriptors that it finds under the same numbers."""
         self._job = job
+        self._files = tuple(files)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -59,20 +132,19 @@ class Parser:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Timer(self._job.seconds, process.kill)
-        late.start()
+        watch = _Watch(process, self._job)
+        watch.start()
         try:
             with contextlib.suppress(BrokenPipeError):
                 write_frame(process.stdin.fileno(), request)
             answer = read_frame(process.stdout.fileno())
         finally:
-            late.cancel()
+            watch.end()
         if answer is not None:
             return answer
         code = process.wait()
         self.close()
-        # The job itself never ends by SIGKILL: that is the timer, or a machine without memory.
-        raise ParserLateError if code == -signal.SIGKILL else ParserDiedError
+        raise ParserLateError if watch.late else reason_of(self._job, code, watch.largest)
 
     def kill(self) -> None:
         """End an answer that is under way; called from another thread."""
@@ -112,5 +184,13 @@ class Parser:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            pass_fds=self._files,
+            env=_environment(),
         )
         return self._process
+
+
+def _environment() -> dict[str, str]:
+    own = os.environ  # noqa: TID251  it is handed on, not read
+    passed_on = (n for n in own if n in _PASSED_ON or n.startswith(_PASSED_ON_TOO))
+    return {**{name: own[name] for name in passed_on}, **_FRUGAL}

@@ -1,25 +1,35 @@
 """The route that takes a reference."""
 
+import logging
 import tempfile
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
 from service.access.scopes import Actor
-from service.errors import BadRequestError, TooLargeError, UnsupportedTypeError
+from service.errors import BusyError, UnsupportedTypeError
+from service.ingest.bodies import limited_pieces
 from service.registry.privacy import pseudonyms_of
 from service.registry.schemas import FeatureAnswer
 from service.runs.reference_reading import MEDIA, Limits, Upload
-from service.runs.references import StoredReference, store_reference
-from service.web import body_pieces, content_type
+from service.runs.references import StoredReference, require_version, store_reference
+from service.web import content_type
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
 
-GZIP = 16 + zlib.MAX_WBITS
+log = logging.getLogger(__name__)
+
+
+class NoFileError(BusyError):
+    """The disk of temporary files is full."""
+
+    retry_after = 30
+
+    def __init__(self) -> None:
+        super().__init__("the API has no room for the file now; send it again later")
 
 
 class ReferenceAnswer(BaseModel):
@@ -55,44 +65,45 @@ class ReferenceAnswer(BaseModel):
         )
 
 
-async def _receive(request: Request) -> AsyncIterator[Path]:
-    """Write the body to a file; only this is asynchronous."""
+def _judge(request: Request, model: str, version: str) -> None:
+    """Refuse what can be refused before a byte of the file has come."""
     if content_type(request) not in MEDIA:
         message = f"a reference is one of {', '.join(MEDIA)}"
         raise UnsupportedTypeError(message)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip"}:
+    if _coding(request) not in {"identity", "gzip"}:
         message = "the content encoding of a reference is gzip or none"
         raise UnsupportedTypeError(message)
+    state = request.app.state
+    require_version(state.sessions, model, version, pseudonyms_of(state.settings))
+
+
+def _coding(request: Request) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
+
+
+async def _receive(
+    request: Request, _judged: Annotated[None, Depends(_judge)]
+) -> AsyncIterator[int]:
+    """Write the body, as it comes, to a file that goes with this process; yield its descriptor."""
     limit = request.app.state.settings.max_reference_bytes
+    # What a buffer could not write would be written once more where the file is closed.
     with (
-        request.app.state.references.received.share() as share,
-        tempfile.NamedTemporaryFile(prefix="modelwatch-reference-") as file,
+        request.app.state.references.upload() as share,
+        tempfile.TemporaryFile(buffering=0) as file,
     ):
-        inflater = zlib.decompressobj(GZIP) if encoding == "gzip" else None
-        async for piece in body_pieces(request):
-            # At most one byte more than is allowed leaves the inflater, whatever went in.
-            room = limit - file.tell() + 1
-            written = file.write(piece if inflater is None else _inflate(inflater, piece, room))
-            if file.tell() > limit:
-                message = "the reference is too large"
-                raise TooLargeError(message, limit=limit)
-            share.take(written)
-        if inflater is not None and (not inflater.eof or inflater.unused_data):
-            raise _bad_gzip()
-        file.flush()
-        yield Path(file.name)
+        async for piece in limited_pieces(request, limit, share):
+            _write(file, piece)
+        yield file.fileno()
 
 
-def _inflate(inflater: "zlib._Decompress", piece: bytes, room: int) -> bytes:
+def _write(file: IO[bytes], piece: bytes) -> None:
+    rest = memoryview(piece)
     try:
-        return inflater.decompress(piece, room)
-    except zlib.error:
-        raise _bad_gzip() from None
-
-
-def _bad_gzip() -> BadRequestError:
-    return BadRequestError("the body is not one whole gzip stream", code="bad-gzip")
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        log.warning("a reference cannot be written to a file: %s", error.strerror)
+        raise NoFileError from None
 
 
 _BODY = {
@@ -108,7 +119,7 @@ def put_reference(
     request: Request,
     model: str,
     version: str,
-    file: Annotated[Path, Depends(_receive)],
+    file: Annotated[int, Depends(_receive)],
     actor: Actor,
     ts: Annotated[str | None, Query(description="the file's column of times")] = None,
     score: Annotated[str | None, Query(description="of scores")] = None,
@@ -121,11 +132,13 @@ def put_reference(
     state, settings = request.app.state, request.app.state.settings
     given = {"ts": ts, "score": score, "prediction": prediction, "label": label, "weight": weight}
     upload = Upload(
-        path=file,
+        path=Path(f"/dev/fd/{file}"),
         media=content_type(request),
         names={ours: theirs for ours, theirs in given.items() if theirs},
         ignore=frozenset(name for each in ignore for name in (each, *each.split(",")) if name),
         limits=Limits(settings.max_reference_rows, settings.max_reference_inflated_bytes),
+        gzip=_coding(request) == "gzip",
+        descriptors=(file,),
     )
     pseudonyms = pseudonyms_of(settings)
     with state.references.place():

@@ -1,8 +1,9 @@
 """Reading an uploaded reference into Arrow: Parquet, an Arrow stream, CSV or NDJSON."""
 
+import gzip
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,15 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from service.errors import InvalidDocumentError, TooLargeError
-from service.runs.reference_reading import CSV, MEDIA, Limits, MalformedReferenceError
+from service.runs.reference_reading import (
+    CSV,
+    MEDIA,
+    PARQUET,
+    BadGzipError,
+    Limits,
+    MalformedReferenceError,
+    Upload,
+)
 
 LINE_BYTES = 16 << 20
 
@@ -19,28 +28,43 @@ LINE_BYTES = 16 << 20
 _UNNAMED = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
 
 
-class OutOfMemoryError(TooLargeError):
-    """The reference needs more memory than a process that reads one may have."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__("the reference needs too much memory", limit=limits.size)
+# Numbers are written with up to four times the bytes that they take in memory.
+_WRITTEN = 4
 
 
-def read_file(
-    path: Path, media: str, ignore: Collection[str], texts: Collection[str], limits: Limits
-) -> tuple[pa.Table, list[str]]:
+class _Inflated(gzip.GzipFile):
+    """What gzip holds, up to a limit: however small its file is."""
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__(upload.path, "rb")
+        self._limit = _WRITTEN * upload.limits.size
+        self._taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        most = self._limit - self._taken + 1
+        piece = super().read(most if size is None or size < 0 else min(size, most))
+        self._taken += len(piece)
+        if self._taken > self._limit:
+            message = "the reference is too large once it is decompressed"
+            raise TooLargeError(message, limit=self._limit)
+        return piece
+
+
+def read_file(upload: Upload, texts: Collection[str]) -> tuple[pa.Table, list[str]]:
     """Read a file; return its table, and the names of columns that were left out as unnamed.
 
     ``texts`` are columns that hold text whatever they look like (``007``).  Only a process that
     may die of it reads a file.
     """
+    media, limits, ignore = upload.media, upload.limits, upload.ignore
     try:
-        table = READERS[media](path, texts, limits)
+        with _opened(upload) as source:
+            table = READERS[media](source, texts, limits)
         limits.check(table.num_rows, table.num_columns, table.nbytes)
         table.validate(full=True)
         table = table.unify_dictionaries()
-    except MemoryError:
-        raise OutOfMemoryError(limits) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise BadGzipError from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise MalformedReferenceError(media, _row_of(error)) from None
     names = table.column_names
@@ -52,16 +76,26 @@ def read_file(
     return table, unnamed
 
 
-def _read_parquet(path: Path, _texts: Collection[str], limits: Limits) -> pa.Table:
-    with pq.ParquetFile(path) as file:
+def _opened(upload: Upload) -> pa.NativeFile:
+    if not upload.gzip:
+        return pa.OSFile(str(upload.path))
+    inflated = _Inflated(upload)
+    if upload.media == PARQUET:
+        # Its end is read first.
+        return pa.BufferReader(inflated.read())
+    return pa.PythonFile(inflated, mode="r")
+
+
+def _read_parquet(source: pa.NativeFile, _texts: Collection[str], limits: Limits) -> pa.Table:
+    with pq.ParquetFile(source) as file:
         # A small file may inflate to anything.  What it says beforehand is the size of its pages,
         # and a page of one value and a count may be millions of rows.
         limits.check(file.metadata.num_rows, len(file.schema_arrow), 0)
         return _gather(file.iter_batches(), file.schema_arrow, limits)
 
 
-def _read_arrow(path: Path, _texts: Collection[str], limits: Limits) -> pa.Table:
-    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+def _read_arrow(source: pa.NativeFile, _texts: Collection[str], limits: Limits) -> pa.Table:
+    with pa.ipc.open_stream(source) as reader:
         return _gather(reader, reader.schema, limits)
 
 
@@ -78,7 +112,7 @@ def _gather(read: Iterable[pa.RecordBatch], schema: pa.Schema, limits: Limits) -
     return pa.Table.from_batches(batches, schema)
 
 
-def _read_csv(path: Path, texts: Collection[str], _limits: Limits) -> pa.Table:
+def _read_csv(source: pa.NativeFile, texts: Collection[str], _limits: Limits) -> pa.Table:
     bad: list[int | None] = []
 
     def note(row: Any) -> str:
@@ -87,7 +121,7 @@ def _read_csv(path: Path, texts: Collection[str], _limits: Limits) -> pa.Table:
 
     try:
         return pyarrow.csv.read_csv(
-            path,
+            source,
             # Only one thread knows the number of a bad row.
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=LINE_BYTES),
             parse_options=pyarrow.csv.ParseOptions(
@@ -104,9 +138,9 @@ def _read_csv(path: Path, texts: Collection[str], _limits: Limits) -> pa.Table:
         raise
 
 
-def _read_ndjson(path: Path, texts: Collection[str], _limits: Limits) -> pa.Table:
+def _read_ndjson(source: pa.NativeFile, texts: Collection[str], _limits: Limits) -> pa.Table:
     return pyarrow.json.read_json(
-        path,
+        source,
         read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=LINE_BYTES),
         parse_options=pyarrow.json.ParseOptions(
             explicit_schema=pa.schema([(name, pa.string()) for name in sorted(texts)])
@@ -119,6 +153,6 @@ def _row_of(error: Exception) -> int | None:
     return int(found[1]) if found else None
 
 
-READERS: Mapping[str, Callable[[Path, Collection[str], Limits], pa.Table]] = dict(
+READERS: Mapping[str, Callable[[pa.NativeFile, Collection[str], Limits], pa.Table]] = dict(
     zip(MEDIA, (_read_parquet, _read_arrow, _read_csv, _read_ndjson), strict=True)
 )

@@ -6,33 +6,50 @@ are the API's: it gets what is stored of them, which is as small for millions as
 
 import pickle
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from service.errors import BusyError, InvalidDocumentError, TooLargeError
-from service.ingest.room import Room
-from service.parsing.parser import Job, Parser, ParserDiedError, ParserLateError
+from service.errors import (
+    BadRequestError,
+    BusyError,
+    InvalidDocumentError,
+    TooLargeError,
+)
+from service.ingest.room import Room, Share
+from service.parsing.memory import memory_limit
+from service.parsing.parser import (
+    Job,
+    Parser,
+    ParserDiedError,
+    ParserGrownError,
+    ParserKilledError,
+    ParserLateError,
+    ParserSlowError,
+)
 from service.registry.privacy import Pseudonyms
 from service.registry.values import VersionSpec
 
 CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
 MEDIA: Mapping[str, str] = {
-    "application/vnd.apache.parquet": "Parquet",
+    PARQUET: "Parquet",
     "application/vnd.apache.arrow.stream": "an Arrow stream",
     CSV: "CSV",
     "application/x-ndjson": "NDJSON",
 }
 MOST_COLUMNS = 600
 _FUNCTION = "service.runs.reference_work:answer"
-# Two to six times what the columns take was measured; and 1.5 GB of addresses, which are no memory,
-# for a reference of hardly any rows.
-_TIMES, _ASIDE = 8, 4 << 30
-_SECONDS = 600
+# Two to four times what the columns take was measured, beside 165 MB for the libraries.
+_TIMES, _ASIDE = 6, 256 << 20
+# 256 MiB of words took 43 seconds of a processor, of numbers 10.
+_SECONDS_ASIDE, _SECONDS_A_MIB = 60, 1
+# A busy machine has not a whole processor for it.
+_WAITED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,18 @@ class Limits:
                 message = f"the reference has too many {what}"
                 raise TooLargeError(message, limit=limit)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that may be had to read it: no more than half of what there are at all."""
+        needed = _ASIDE + _TIMES * self.size
+        there = memory_limit()
+        return needed if there is None else min(needed, there // 2)
+
+    @property
+    def seconds(self) -> int:
+        """Seconds of a processor that reading it may take."""
+        return _SECONDS_ASIDE + _SECONDS_A_MIB * (self.size >> 20)
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -64,6 +93,9 @@ class Upload:
     names: Mapping[str, str]
     ignore: frozenset[str]
     limits: Limits = Limits()
+    gzip: bool = False
+    descriptors: Sequence[int] = ()
+    """Of a file that has no name but ``/dev/fd``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +108,7 @@ class Asked:
     timezone: str
     edges: bytes | None
     pseudonyms: Pseudonyms | None
+    memory: int = 0
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -121,15 +154,51 @@ class MalformedReferenceError(InvalidDocumentError):
         )
 
 
+class OutOfMemoryError(TooLargeError):
+    """The reference needs more memory than a process that reads one may have."""
+
+    def __init__(self, memory: int) -> None:
+        super().__init__(
+            f"reading the reference takes more memory than the {memory >> 20} MiB that there are"
+            " for it: send fewer rows or columns, or give the API more memory",
+            limit=memory,
+        )
+
+
+class ReferencesBusyError(BusyError):
+    """Others are sent or read; that takes longer than rows do."""
+
+    retry_after = 15
+
+    def __init__(self) -> None:
+        super().__init__("other references are being read; send this one again later")
+
+
+class BadGzipError(BadRequestError):
+    """The body is not gzip to its end."""
+
+    code = "bad-gzip"
+    title = "Bad gzip"
+
+    def __init__(self) -> None:
+        super().__init__("the body is not a complete gzip stream")
+
+
 def read_apart(asked: Asked) -> Work:
     """Read and profile a reference, or raise what is wrong with it."""
-    limits = asked.upload.limits
-    job = Job(_FUNCTION, _ASIDE + _TIMES * limits.size, processor=2 * _SECONDS, seconds=_SECONDS)
+    upload = asked.upload
+    memory, seconds = upload.limits.memory, upload.limits.seconds
+    job = Job(_FUNCTION, memory, processor=seconds, seconds=_WAITED * seconds)
     try:
-        with Parser(job) as parser:
-            answer = parser.ask(pickle.dumps(asked))
+        with Parser(job, upload.descriptors) as parser:
+            answer = parser.ask(pickle.dumps(replace(asked, memory=memory)))
+    except (ParserGrownError, ParserKilledError):
+        raise OutOfMemoryError(memory) from None
+    except ParserSlowError:
+        message = "reading the reference takes too many seconds: send fewer rows or columns"
+        raise TooLargeError(message, limit=seconds) from None
     except ParserDiedError:
-        raise MalformedReferenceError(asked.upload.media) from None
+        raise MalformedReferenceError(upload.media) from None
     except ParserLateError:
         message = "the reference could not be read in time; send it again later"
         raise BusyError(message) from None
@@ -143,6 +212,8 @@ def read_apart(asked: Asked) -> Work:
 def _raised(fault: Fault) -> Exception:
     if fault.bug:
         return RuntimeError(fault.bug)
+    if fault.code == BadGzipError.code:
+        return BadGzipError()
     if fault.limit is not None:
         return TooLargeError(fault.detail, limit=fault.limit)
     return InvalidDocumentError(
@@ -153,31 +224,42 @@ def _raised(fault: Fault) -> Exception:
 class ReferenceRoom:
     """One reference is read at a time: all that are sent together take no more than one does."""
 
+    UPLOADS = 8
     WAITING = 4
     SECONDS = 10.0
 
     def __init__(self, limit: int) -> None:
         self.received = Room(limit)
         """Bytes of files that are coming."""
+        self.uploads = threading.Semaphore(self.UPLOADS)
+        """Files that are coming, however slowly, or wait to be read."""
         self.line = threading.Semaphore(1 + self.WAITING)
         """Who waits holds a thread of the API's."""
         self._place = threading.Lock()
 
     @contextmanager
+    def upload(self) -> Iterator[Share]:
+        """Take part in what is received, or be refused before anything is."""
+        with _taken(self.uploads), self.received.share() as share:
+            yield share
+
+    @contextmanager
     def place(self) -> Iterator[None]:
         """Wait for the others for a while, or refuse."""
-        if not self.line.acquire(blocking=False):
-            raise _full()
-        try:
+        with _taken(self.line):
             if not self._place.acquire(timeout=self.SECONDS):
-                raise _full()
+                raise ReferencesBusyError
             try:
                 yield
             finally:
                 self._place.release()
-        finally:
-            self.line.release()
 
 
-def _full() -> BusyError:
-    return BusyError("other references are being read; send this one again later")
+@contextmanager
+def _taken(places: threading.Semaphore) -> Iterator[None]:
+    if not places.acquire(blocking=False):
+        raise ReferencesBusyError
+    try:
+        yield
+    finally:
+        places.release()

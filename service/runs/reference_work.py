@@ -29,8 +29,8 @@ from service.profiles.serialise import binning_from_bytes, binning_to_bytes
 from service.registry.values import ATTRIBUTION, ATTRIBUTIONS, FeatureSpec, VersionSpec
 from service.runs.reference_columns import ReferenceRows, conform
 from service.runs.reference_edges import choose_edges, derive_reference
-from service.runs.reference_files import OutOfMemoryError, read_file
-from service.runs.reference_reading import Asked, Fault, Found, Work
+from service.runs.reference_files import read_file
+from service.runs.reference_reading import Asked, Fault, Found, OutOfMemoryError, Work
 from service.runs.reference_warnings import find_warnings
 
 SAMPLE_ROWS = 50_000
@@ -49,7 +49,7 @@ def _found(asked: Asked) -> Found:
     try:
         return Found(work=work(asked))
     except MemoryError:
-        return _found_wrong(OutOfMemoryError(asked.upload.limits))
+        return _found_wrong(OutOfMemoryError(asked.memory))
     except ServiceError as error:
         return _found_wrong(error)
     except Exception:  # noqa: BLE001  what is wrong with us is told by the process that logs
@@ -94,9 +94,7 @@ def _read(asked: Asked) -> tuple[ReferenceRows, list[dict[str, Any]]]:
     upload, version = asked.upload, asked.version
     declared = {feature.name: feature.kind for feature in version.features}
     texts = {name for name, kind in declared.items() if kind in {"categorical", "text"}}
-    table, unnamed = read_file(
-        upload.path, upload.media, upload.ignore, texts - upload.ignore, upload.limits
-    )
+    table, unnamed = read_file(upload, texts - upload.ignore)
     if not table.num_rows:
         message = "the reference has no rows"
         raise InvalidDocumentError(message, code="empty-reference")

@@ -64,6 +64,15 @@ def store_reference(
     return stored
 
 
+def require_version(
+    sessions: sessionmaker[Session], model: str, version: str, pseudonyms: Pseudonyms | None
+) -> None:
+    """Raise what would be wrong with a reference whatever is in its file."""
+    with sessions.begin() as session:
+        require_key(session, pseudonyms)
+        find_version(session, model, version)
+
+
 def _load(session: Session, model: str, version: str) -> _Known:
     spec = find_version(session, model, version)
     monitor = find_monitor(session, spec.model_id).document

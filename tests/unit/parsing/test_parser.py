@@ -3,12 +3,23 @@
 import asyncio
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from service.parsing.parser import Job, Parser, ParserDiedError, ParserLateError
+from service.parsing.parser import (
+    Job,
+    Parser,
+    ParserDiedError,
+    ParserGrownError,
+    ParserKilledError,
+    ParserLateError,
+    ParserSlowError,
+    reason_of,
+)
 from service.parsing.room import ParserRoom, RoomFullError
 
 
@@ -23,7 +34,13 @@ def answer(request: bytes) -> bytes:
         b"grow": lambda: bytearray(1 << 40),
         b"talk": lambda: os.write(1, b"not an answer"),
         b"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        b"stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        b"fill": _fill,
     }
+    if request == b"environment":
+        return " ".join(os.environ).encode()
+    if request.startswith(b"/"):
+        return Path(request.decode()).read_bytes()
     try:
         deeds.get(request, lambda: None)()
     except MemoryError:
@@ -34,6 +51,12 @@ def answer(request: bytes) -> bytes:
 def _spin() -> None:
     while True:
         pass
+
+
+def _fill() -> None:
+    filled = b"x" * (JOB.memory * 5 // 4)
+    while filled:
+        time.sleep(1)
 
 
 JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=50.0)
@@ -62,9 +85,57 @@ def test_memory_is_bounded_and_nothing_is_said_but_answers(parser: Parser) -> No
     assert parser.ask(large) == large[::-1]
 
 
-def test_who_takes_too_long_or_is_killed_from_outside_may_be_right(parser: Parser) -> None:
-    with pytest.raises(ParserLateError):
+def test_who_takes_too_much_memory_is_ended(parser: Parser) -> None:
+    with pytest.raises(ParserGrownError):
+        parser.ask(b"fill")
+    assert parser.ask(b"abc") == b"cba"
+
+
+@pytest.mark.parametrize(
+    ("largest", "code", "expected"),
+    [
+        (JOB.memory + 1, signal.SIGKILL, ParserGrownError),
+        # An allocation failed, and a library gave up.
+        (JOB.memory - 1, signal.SIGABRT, ParserGrownError),
+        (JOB.memory // 4, signal.SIGABRT, ParserDiedError),
+        (JOB.memory - 1, signal.SIGXCPU, ParserSlowError),
+        (JOB.memory - 1, signal.SIGKILL, ParserKilledError),
+        (JOB.memory - 1, signal.SIGTERM, ParserLateError),
+    ],
+)
+def test_why_a_parser_ended_is_told(
+    largest: int, code: signal.Signals, expected: type[Exception]
+) -> None:
+    assert type(reason_of(JOB, -code, largest)) is expected
+
+
+def test_a_parser_is_the_first_to_go_where_there_is_no_memory_left(parser: Parser) -> None:
+    assert parser.ask(b"/proc/self/oom_score_adj") == b"1000\n"
+
+
+def test_a_parser_has_no_secret_of_the_environment(
+    parser: Parser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MODELWATCH_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    found = set(parser.ask(b"environment").decode().split())
+    assert "LC_ALL" in found
+    assert not {name for name in found if "secret" in os.environ.get(name, "")}
+
+
+def test_a_parser_reads_a_file_that_has_no_name() -> None:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b"content")
+        with Parser(JOB, [file.fileno()]) as parser:
+            assert parser.ask(f"/dev/fd/{file.fileno()}".encode()) == b"content"
+
+
+def test_who_takes_too_long_or_is_ended_from_outside_may_be_right(parser: Parser) -> None:
+    with pytest.raises(ParserKilledError):
         parser.ask(b"killed")
+    with pytest.raises(ParserLateError):
+        parser.ask(b"stopped")
     hurried = Job(JOB.function, JOB.memory, 1, seconds=0.5)
     with Parser(hurried) as other, pytest.raises(ParserLateError):
         other.ask(b"sleep")
