@@ -21,7 +21,7 @@ _OPTIONS = (
     f"-c lock_timeout={SECONDS}s -c idle_in_transaction_session_timeout={SECONDS}s"
 )
 LIFTED: dict[str, dict[str, Any]] = {
-    "service.access.keyring": {"LOAD_SECONDS": SECONDS},
+    "service.access.keyring": {"LOAD_SECONDS": SECONDS, "STOP_SECONDS": SECONDS},
     "service.db.engine": {"CONNECT_SECONDS": SECONDS},
     "service.ingest.known": {"LOOKUP_SECONDS": SECONDS},
     "service.ingest.link": {

@@ -30,7 +30,10 @@ RETRY_SECONDS = 1.0
 # takes no more than a tenth of the time.
 PACE_SECONDS = 0.2
 _SHARE = 10
+# After a reading that took long, a key that was made just now must not wait until it is refused.
+LONGEST_PACE_SECONDS = 2.0
 LOAD_SECONDS = 4.0
+STOP_SECONDS = 1.0
 _NEVER = float("-inf")
 
 
@@ -73,7 +76,7 @@ class KeyRing:
             self._refreshing.cancel()
         if self._used and not self._is_failing():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_SECONDS):
+                async with asyncio.timeout(STOP_SECONDS):
                     await self._loaded_after(time.monotonic())
         if self._load is not None:
             self._load.cancel()
@@ -162,7 +165,8 @@ class KeyRing:
         finally:
             self._load = None
         self._failed = False
-        self._pace = max(PACE_SECONDS, _SHARE * (time.monotonic() - began))
+        took = time.monotonic() - began
+        self._pace = min(max(PACE_SECONDS, _SHARE * took), LONGEST_PACE_SECONDS)
         # What was read before a key was changed here would bring it back.
         if began >= self._not_before:
             self._known, self._began = known, began

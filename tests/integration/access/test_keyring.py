@@ -237,6 +237,21 @@ def test_a_thousand_guesses_ask_the_database_hardly_more_often_than_one(
     assert 1 <= len(asked) < 10
 
 
+def test_after_a_reading_that_took_long_a_new_key_opens_all_the_same(
+    sessions: sessionmaker[Session], make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keyring.LONGEST_PACE_SECONDS < 4, "where a request waits no longer for a reading"
+    monkeypatch.setattr(keyring, "LONGEST_PACE_SECONDS", 0.3)
+    monkeypatch.setattr(keyring, "_SHARE", 1e6)
+
+    async def check(ring: KeyRing) -> None:
+        for _ in range(2):
+            await ring.grant(make_key().encode())
+            assert ring._pace == 0.3
+
+    with_ring(sessions, check)
+
+
 def test_the_last_use_of_a_key_is_noted(sessions: sessionmaker[Session], make_key: MakeKey) -> None:
     token, other = make_key(), make_key()
 
