@@ -1,5 +1,6 @@
 """From a drifting model to people, by the real Prometheus and Alertmanager, and back."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,25 @@ def check_chain(service: Service, said: dict[str, Any]) -> None:
     assert {one["reference_revision"] for one in asked} == {said["reference_revision"]}
 
 
+def check_notification(alertmanager_port: int) -> None:
+    """Read what Alertmanager sends to people: the numbers, their intervals, the rows, the time."""
+
+    def told(name: str) -> str | None:
+        answer = httpx.get(f"http://127.0.0.1:{alertmanager_port}/api/v2/alerts", trust_env=False)
+        found = {one["labels"]["alertname"]: one["annotations"] for one in answer.json()}
+        return found[name]["description"] if name in found else None
+
+    number = r"-?\d\.\d+"
+    lost = eventually(lambda: told(LOST), seconds=PATIENCE, message="no loss")
+    assert re.search(rf"roc_auc {number} \({number} to {number}\) against 0\.952;", lost), lost
+    until = r"in the window until \d{4}-\d\d-\d\d 00:00:00"
+    assert re.search(rf"{ROWS} labelled rows {until}", lost), lost
+    drifted = eventually(
+        lambda: told("ModelFeatureDriftSustained"), seconds=PATIENCE, message="no drift"
+    )
+    assert re.search(rf"jensen_shannon {number} against {number} in the newest", drifted), drifted
+
+
 def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -185,6 +205,7 @@ def test_a_loss_reaches_people_and_its_end_leaves_the_request_to_them(
             )
             assert event["data"]["request"] == request["id"]
             check_chain(service, event["data"])
+            check_notification(alertmanager_port)
 
             send(service, a_replay([rows(n, TODAY - timedelta(days=n)) for n in (3, 2, 1)]))
             request = eventually(
