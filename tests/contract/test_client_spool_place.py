@@ -27,7 +27,7 @@ def path(folder: Path) -> Path:
 def as_nobody(code: str, path: Path) -> "subprocess.CompletedProcess[str]":
     script = f"""
 from pathlib import Path
-from modelwatch.spool import Spool
+from modelwatch.spool import Spool, SpoolError
 from modelwatch.spoolfile import Destination
 import os, sys
 os.setgid(65534)
@@ -85,6 +85,29 @@ def test_a_file_that_another_user_has_put_there_is_refused(theirs: Path, suffix:
     planted.chmod(0o666)
     refused = as_nobody("spool.store([(to, b'3')])", path)
     assert f"cannot be used: {planted.name} belongs to another user" in refused.stderr
+
+
+@needs_root
+def test_a_file_that_could_not_be_written_for_a_while_is_written_again(theirs: Path) -> None:
+    code = """
+spool.store([(to, b'1')])
+spool.close()
+os.chmod(spool.path, 0o400)
+try:
+    spool.store([(to, b'2')])
+except SpoolError as fault:
+    print(fault)
+for one in spool.path.parent.iterdir():
+    one.chmod(0o600)
+spool._again = 0
+spool.store([(to, b'3')])
+print(spool.rows([to]))
+"""
+    done = as_nobody(code, theirs / "a.spool")
+    assert done.returncode == 0, done.stderr
+    [fault, rows] = done.stdout.splitlines()
+    assert "attempt to write a readonly database" in fault
+    assert rows == "2"
 
 
 @needs_root

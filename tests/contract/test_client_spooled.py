@@ -427,6 +427,26 @@ def test_a_flush_waits_for_its_own_records_though_others_are_before_them(
     assert xs(server) == [0, *["other"] * 5, 1]
 
 
+def test_a_fault_that_nobody_thought_of_does_not_end_the_sender(
+    server: ScriptedServer, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = a_monitor(path, server.url)
+    monitor.log({"x": 0}, 0)
+    assert monitor.flush(20)
+    with monkeypatch.context() as patch:
+        asked = threading.Event()
+
+        def rows(_to: object) -> int:
+            asked.set()
+            raise MemoryError
+
+        patch.setattr(opened(path), "rows", rows)
+        assert asked.wait(60)
+    monitor.log({"x": 1}, 0)
+    assert monitor.flush(20)
+    assert xs(server) == [0, 1]
+
+
 def test_nothing_is_left_in_the_count_when_all_is_sent(server: ScriptedServer, path: str) -> None:
     monitor = a_monitor(path, server.url, interval=0.001)
     for row in range(300):

@@ -19,7 +19,8 @@ COMMIT_SECONDS = 0.05
 EXPIRE_SECONDS = 60.0
 
 _committers: dict[Spool, Committer] = {}
-_making = threading.Lock()
+# Each lock that a host's thread takes is one that its owner may take again: a signal handler may.
+_making = threading.RLock()
 
 
 def committer_of(spool: Spool) -> Committer:
@@ -34,7 +35,7 @@ class Committer:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._queues: weakref.WeakSet[SpoolQueue] = weakref.WeakSet()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._expired_at = time.monotonic()
@@ -105,7 +106,7 @@ class Committer:
 
 def _in_child() -> None:
     global _making  # noqa: PLW0603 - another thread of the parent may hold it
-    _making = threading.Lock()
+    _making = threading.RLock()
     _committers.clear()
 
 

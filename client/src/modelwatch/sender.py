@@ -142,22 +142,28 @@ class Sender:
         return not len(self._queue)
 
     def _run(self) -> None:
-        while not (self._is_closing and not len(self._queue)):
+        while not (self._is_closing and self._is_idle):
             self._queue.wait(self._interval)
             self._nudge.wait(0)
-            goal = self._count_waiting()
-            while not self._has_settled(goal):
-                with self._turn:
-                    rest = self._step()
-                if rest is None:
-                    break
-                if rest:
-                    self._rest(rest)
+            try:
+                self._send_waiting()
+            except Exception as fault:  # noqa: BLE001 - nothing may end the thread
+                self._complaints.say(f"records wait: {type(fault).__name__} before sending")
             self._complaints.say()
             with self._idle:
                 self._idle.notify_all()
         self._transport.close()
         process.let_go(self)
+
+    def _send_waiting(self) -> None:
+        goal = self._count_waiting()
+        while not self._has_settled(goal):
+            with self._turn:
+                rest = self._step()
+            if rest is None:
+                break
+            if rest:
+                self._rest(rest)
 
     def _count_waiting(self) -> int:
         """Return how many records are settled when all that wait now are."""

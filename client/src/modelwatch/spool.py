@@ -170,10 +170,17 @@ class Spool:
             # Its subclasses are about a statement, a disk or a lock; itself is about the file.
             if type(fault) is sqlite3.DatabaseError:
                 said = self._put_aside(said)
-            elif self._file is None:
+            elif self._file is None or self._is_read_only(said):
                 self._again = time.monotonic() + AGAIN_SECONDS
             self._fault = said
             raise SpoolError(self.path, said) from fault
+
+    def _is_read_only(self, said: str) -> bool:
+        """Say so, and close the file: SQLite would not see that it may be written again."""
+        found = "readonly" in said
+        if found:
+            self._close()
+        return found
 
     def _open(self) -> SpoolFile:
         if self._inherited or self._pid != os.getpid():

@@ -69,7 +69,8 @@ class SpoolQueue:
         self._again = 0.0
         # Of those who still wait: a receipt that nobody holds needs no answer.
         self._receipts: weakref.WeakSet[Receipt] = weakref.WeakSet()
-        self._receiving = threading.Lock()
+        # Its owner may take it again: `log` may be called in what interrupts `log`.
+        self._receiving = threading.RLock()
         self._bell = Bell()
         self._expired = 0
 
