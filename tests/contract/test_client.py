@@ -152,6 +152,24 @@ def test_refused_records_are_named_by_code_in_one_warning_a_minute(
     )
 
 
+def test_what_a_server_or_a_host_says_is_told_in_one_short_line(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script.append(refuse_rows("bad\nCRITICAL root: \x1b[2J" + "x" * 100_000))
+    monitor = a_monitor(server, interval=0.1)
+    with caplog.at_level(logging.WARNING, "modelwatch"):
+        monitor.log({"x": 1}, 0)
+        monitor.log("y" * 100_000, 0)  # type: ignore[arg-type]  # what a host may do
+        monitor.label("p", 1, label_ts="\n" * 100_000)  # type: ignore[arg-type]  # as above
+        with pytest.raises(LostRecordsError) as raised:
+            monitor.flush(10)
+    [told] = caplog.messages
+    assert "bad CRITICAL root:  [2Jxxx" in told
+    assert told.isprintable()
+    assert len(told) < 1_000
+    assert len(str(raised.value)) < 1_000
+
+
 def test_a_loss_is_raised_by_the_next_flush_and_only_by_that(server: ScriptedServer) -> None:
     server.script.append(refuse_rows("bad-score"))
     monitor = a_monitor(server, interval=0.1)

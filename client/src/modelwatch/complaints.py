@@ -53,7 +53,9 @@ class Complaints:
         told = "; ".join(part for part in parts if part)
         if told and all(map(_hears, _listeners())):
             self._said = time.monotonic()
-            _logger.log(level, "%s: %s", self._whose, told)
+            # A server's words, or a host's, make no second line, and move no cursor.
+            line = (one if one.isprintable() else " " for one in f"{self._whose}: {told}")
+            _logger.log(level, "%s", "".join(line))
 
 
 def _listeners() -> Iterator[logging.Handler]:

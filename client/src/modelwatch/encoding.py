@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelwatch.buffer import Record
     from modelwatch.complaints import Complaints
 
+MOST_SAID = 300
 Redact = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes a prediction's record as it would be sent, and returns the one that may be."""
 
@@ -161,8 +162,8 @@ def _finite(value: float) -> float | None:
 
 
 def said(fault: BaseException) -> str:
-    """Return the words of a fault, unless they cannot be had."""
+    """Return the words of a fault, the first of them, unless they cannot be had."""
     try:
-        return repr(fault)
+        return repr(fault)[:MOST_SAID]
     except Exception:  # noqa: BLE001 - a host's exception may raise as well
         return type(fault).__name__

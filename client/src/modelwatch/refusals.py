@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 MOST_CODES = 5
+MOST_SAID = 100
 
 
 class Refusals:
@@ -22,8 +23,8 @@ class Refusals:
             [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         )
         for fault in faults[:rows]:
-            self._codes[str(fault.get("code"))] += 1
-            self._field = self._field or fault.get("field")
+            self._codes[str(fault.get("code"))[:MOST_SAID]] += 1
+            self._field = self._field or str(fault.get("field") or "")[:MOST_SAID]
         if faults and rows > len(faults):
             self._codes["not named"] += rows - len(faults)
         elif not faults:
@@ -48,6 +49,6 @@ def _whole(status: int | None, document: dict[str, Any]) -> str:
     """Return why a request was refused as a whole: the name of its problem, where it has one."""
     name = str(document.get("type") or "").rpartition("/problems/")[2]
     if name and name != "about:blank":
-        return name
+        return name[:MOST_SAID]
     detail = document.get("detail")
-    return f"{status} {detail}" if detail else f"{status}"
+    return f"{status} {detail}"[:MOST_SAID] if detail else f"{status}"
