@@ -119,6 +119,16 @@ class UnknownVersionError(NotFoundError):
         super().__init__("the model has no version of that name")
 
 
+class UnknownRevisionError(NotFoundError):
+    """The model's monitor has no such revision."""
+
+    code = "unknown-revision"
+    title = "Unknown revision"
+
+    def __init__(self) -> None:
+        super().__init__("the model's monitor has no such revision")
+
+
 class UnknownRequestError(NotFoundError):
     """No retraining request has that id."""
 

@@ -1,6 +1,8 @@
 """Routes of the catalogue: models, versions and monitors."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from service.access.audit import audit
 from service.access.scopes import Actor
@@ -24,6 +26,7 @@ from service.web import Body, ReadSession, WriteSession, documented_body
 
 router = APIRouter(prefix="/v1/models", tags=["registry"])
 
+_LARGEST_REVISION = 2**31 - 1
 _MODEL = {"task": "binary", "owner": "risk", "description": "Will the loan be repaid?"}
 _VERSION = {
     "features": [
@@ -128,10 +131,17 @@ def put_monitor(model: str, body: Body, session: WriteSession, actor: Actor) -> 
 
 
 @router.get("/{model}/monitor")
-def get_monitor(model: str, session: ReadSession) -> MonitorAnswer:
+def get_monitor(
+    model: str,
+    session: ReadSession,
+    revision: Annotated[
+        int | None,
+        Query(ge=0, le=_LARGEST_REVISION, description="one that a window was judged by"),
+    ] = None,
+) -> MonitorAnswer:
     """Return the monitor document in force; the defaults as revision 0."""
     owner = repository.find_model(session, model)
-    return MonitorAnswer.of(repository.find_monitor(session, owner.id))
+    return MonitorAnswer.of(repository.find_monitor(session, owner.id, revision))
 
 
 def _answer(version: VersionSpec) -> VersionAnswer:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownModelError, UnknownVersionError
+from service.errors import UnknownModelError, UnknownRevisionError, UnknownVersionError
 from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument, default_document
 from service.registry.monitor_values import read_duration
@@ -121,15 +121,15 @@ def _spec(version: Version, model: Model, features: Sequence[FeatureSpec]) -> Ve
     )
 
 
-def find_monitor(session: Session, model_id: int) -> MonitorSpec:
-    """Return the monitor document in force; the defaults, as revision 0, without any."""
-    row = session.scalar(
-        select(Monitor)
-        .where(Monitor.model_id == model_id)
-        .order_by(Monitor.revision.desc())
-        .limit(1)
-    )
+def find_monitor(session: Session, model_id: int, revision: int | None = None) -> MonitorSpec:
+    """Return the monitor document in force, or a revision; without any the defaults, as 0."""
+    query = select(Monitor).where(Monitor.model_id == model_id)
+    if revision is not None:
+        query = query.where(Monitor.revision == revision)
+    row = session.scalar(query.order_by(Monitor.revision.desc()).limit(1))
     if row is None:
+        if revision:
+            raise UnknownRevisionError
         found = session.execute(select(Model.name, Model.task).where(Model.id == model_id)).first()
         if found is None:
             raise UnknownModelError

@@ -199,6 +199,18 @@ def test_a_monitor_has_a_revision_that_only_changes_raise(client: TestClient) ->
     assert client.get(url).json() == answer.json()
 
 
+def test_the_document_that_a_window_was_judged_by_can_be_read_when_another_is_in_force(
+    client: TestClient,
+) -> None:
+    url = "/v1/models/loans/monitor"
+    put = [client.put(url, json={"min_rows": rows}).json() for rows in (50, 60)]
+    assert [client.get(url, params={"revision": n}).json() for n in (1, 2)] == put
+    default = client.get(url, params={"revision": 0}).json()
+    assert (default["revision"], default["min_rows"]) == (0, 100)
+    missing = client.get(url, params={"revision": 3})
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown-revision")
+
+
 def test_an_edited_monitor_can_be_put_back_unless_another_came_between(
     client: TestClient,
 ) -> None:
