@@ -69,6 +69,15 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         assert not anchor or anchor in anchors(target), (page.name, link)
 
 
+def test_every_benchmark_and_test_that_the_pages_name_exists() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    modules = re.findall(r"python -m (tests[\w.]+)", text)
+    named = {f"{module.replace('.', '/')}.py" for module in modules}
+    named |= set(re.findall(r"(?<![\w/])tests/[\w/]+(?:\.\w+)?", text))
+    assert len(named) > len(modules) > 0
+    assert not [name for name in named if not any(ROOT.glob(f"{name}*"))]
+
+
 def trees() -> Iterator[ast.AST]:
     for path in SERVICE.rglob("*.py"):
         yield ast.parse(path.read_text())
