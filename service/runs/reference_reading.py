@@ -36,11 +36,12 @@ from service.registry.values import VersionSpec
 
 CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
+NDJSON = "application/x-ndjson"
 MEDIA: Mapping[str, str] = {
     PARQUET: "Parquet",
     "application/vnd.apache.arrow.stream": "an Arrow stream",
     CSV: "CSV",
-    "application/x-ndjson": "NDJSON",
+    NDJSON: "NDJSON",
 }
 MOST_COLUMNS = 600
 _FUNCTION = "service.runs.reference_work:answer"

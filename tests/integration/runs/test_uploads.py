@@ -15,9 +15,22 @@ import pytest
 from fastapi import FastAPI
 
 from service.parsing.parser import Job
-from service.runs import reference_endpoints, reference_reading, references
+from service.runs import (
+    reference_endpoints,
+    reference_files,
+    reference_reading,
+    reference_work,
+    references,
+)
 from tests.clients import TestClient
-from tests.integration.runs.test_references import PARQUET, URL, a_reference, as_parquet, constant
+from tests.integration.runs.test_references import (
+    NDJSON,
+    PARQUET,
+    URL,
+    a_reference,
+    as_parquet,
+    constant,
+)
 
 CSV = {"content-type": "text/csv"}
 
@@ -89,6 +102,25 @@ def test_a_file_has_no_name_and_is_no_larger_than_what_was_sent(
     answer = client.put(URL, content=body, headers={**CSV, "content-encoding": "gzip"})
     assert answer.status_code == 413
     assert seen == [(len(body), [])]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_lines_are_counted_before_all_are_read(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(reference_reading, "_FUNCTION", f"{__name__}:count_pieces")
+    body = b"{}\n" * 60_000 + b"no JSON" * 20_000
+    if encoding == "gzip":
+        body = gzip.compress(body)
+    headers = {"content-type": NDJSON, "content-encoding": encoding}
+    answer = client.put(URL, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["limit"]) == (413, 50_000)
+
+
+def count_pieces(request: bytes) -> bytes:
+    """Read by small pieces, so that there is something left that need not be read."""
+    reference_files.LINE_BYTES = 60_000
+    return reference_work.answer(request)
 
 
 @pytest.mark.parametrize("media", ["text/csv", PARQUET])
