@@ -92,7 +92,9 @@ class Settings(BaseSettings):
         default=160_000, description="rows waiting for their commit before a 503"
     )
     max_bytes_in_flight: int = Field(
-        default=256 << 20, description="bytes of bodies held at one time before a 503"
+        default=256 << 20,
+        description="bytes of bodies held at one time before a 503; no more than a sixteenth of the"
+        " memory of the machine or container",
     )
     label_ttl: timedelta = Field(
         default=timedelta(days=30), description="how long a label waits for its prediction"

@@ -16,7 +16,7 @@ from service.telemetry import PARSER_DEATHS
 ARROW = "application/vnd.apache.arrow.stream"
 PARSERS = 2
 MOST_WAITING = 32
-JOB = Job("service.ingest.arrow_streams:parse", memory=1 << 30, processor=5, seconds=8.0)
+JOB = Job("service.ingest.arrow_streams:parse", memory=512 << 20, processor=5, seconds=8.0)
 # JSON repeats the names of the columns in every row.
 _WRITTEN = 2
 

@@ -17,11 +17,26 @@ from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
 from service.ingest.verdicts import BatchKey, Verdicts
+from service.parsing.memory import memory_limit
 from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import INGEST_ROWS
 
 _CONNECTIONS = 2
+# A byte of JSON becomes up to five bytes of a row that waits: a number of one digit is a float.
+_PART_OF_MEMORY = 16
+
+
+def bytes_in_flight(settings: Settings) -> int:
+    """Return how many bytes of bodies are held: no more than there is memory for their rows.
+
+    One request of the largest is always taken, or its client would try for ever.
+    """
+    there = memory_limit()
+    if there is None:
+        return settings.max_bytes_in_flight
+    largest = settings.max_body_bytes + settings.max_inflated_bytes
+    return min(settings.max_bytes_in_flight, max(largest, there // _PART_OF_MEMORY))
 
 
 class Ingest:
@@ -35,7 +50,7 @@ class Ingest:
         clock: Callable[[], datetime] = now,
     ) -> None:
         self.settings = settings
-        self.room = Room(settings.max_bytes_in_flight)
+        self.room = Room(bytes_in_flight(settings))
         self.arrow = ArrowReader(settings)
         self.clock = clock
         self.pseudonyms = pseudonyms_of(settings)
