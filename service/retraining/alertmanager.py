@@ -14,6 +14,9 @@ from service.registry.repository import is_name
 MOST_LABELS = 64
 LONGEST_LABEL = 200
 LONGEST_TEXT = 500
+# What somebody who reads the evidence needs; of others nothing is kept.
+ANNOTATIONS = ("description", "runbook_url", "dashboard_url")
+LONGEST_ANNOTATION = 2_000
 # What neither Postgres stores nor a page should show.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
@@ -40,7 +43,10 @@ EXAMPLE: dict[str, Any] = {
                 "severity": "critical",
                 "action": "retrain",
             },
-            "annotations": {"summary": "loans 7: rejects 40 % of the applications"},
+            "annotations": {
+                "summary": "loans 7: rejects 40 % of the applications",
+                "runbook_url": "https://wiki.example.com/loans#rejects",
+            },
             "startsAt": "2026-11-21T08:15:00.123Z",
             "endsAt": "0001-01-01T00:00:00Z",
             "generatorURL": "http://prometheus:9090/graph",
@@ -62,6 +68,7 @@ class Alert:
     retrain: bool
     summary: str
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     starts_at: datetime
     ends_at: datetime | None
     muted: bool = False
@@ -77,6 +84,7 @@ class AlertDocument(BaseModel):
     annotations: dict[str, str] = {}
     startsAt: AwareDatetime  # noqa: N815  the name is Alertmanager's
     endsAt: AwareDatetime | None = None  # noqa: N815  the name is Alertmanager's
+    generatorURL: str = ""  # noqa: N815  the name is Alertmanager's
     fingerprint: str = Field(pattern=r"^[0-9a-f]{1,64}$")
 
     @field_validator("startsAt")
@@ -101,10 +109,16 @@ class AlertDocument(BaseModel):
             retrain=self.labels.get("action") == Action.RETRAIN.value,
             summary=_text(self.annotations.get("summary", ""), LONGEST_TEXT),
             labels=labels,
+            annotations=self._said(),
             starts_at=self.startsAt,
             ends_at=self.endsAt if ended and self.status == "resolved" else None,
             muted=muted,
         )
+
+    def _said(self) -> dict[str, str]:
+        found = {name: self.annotations.get(name) for name in ANNOTATIONS}
+        found["generator_url"] = self.generatorURL
+        return {name: _text(said, LONGEST_ANNOTATION) for name, said in found.items() if said}
 
     def _kept(self) -> list[tuple[str, str]]:
         ours = ("alertname", "model", "model_version", "action", "severity", "subject", "slice")

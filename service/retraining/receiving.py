@@ -114,6 +114,7 @@ def _update(row: RequestAlert, alert: Alert) -> None:
     if alert.starts_at >= row.starts_at:
         row.state, row.starts_at, row.ends_at = alert.status, alert.starts_at, alert.ends_at
         row.summary = alert.summary or row.summary
+        row.annotations = dict(alert.annotations) or row.annotations
     row.received_at = repository.database_now()
 
 

@@ -4,7 +4,19 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    String,
+    and_,
+    any_,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
@@ -78,10 +90,13 @@ def link_window(session: Session, request_id: int, start: datetime, end: datetim
 
 def versions_named(session: Session, names: Collection[tuple[str, str]]) -> list[VersionSpec]:
     """Return the versions of these models and names, those that there are."""
+    # As arrays: thousands of pairs in an IN are more than the stack of Postgres holds.
+    columns = [literal([name[at] for name in names], ARRAY(String)) for at in (0, 1)]
+    named = func.unnest(*columns).table_valued("model", "version").render_derived()
     found = session.scalars(
         select(Version.id)
         .join(Model, Model.id == Version.model_id)
-        .where(tuple_(Model.name, Version.name).in_(names))
+        .join(named, and_(named.c.model == Model.name, named.c.version == Version.name))
     )
     return [find_version_by_id(session, version_id) for version_id in found]
 
@@ -95,7 +110,7 @@ def alerts_of_version(
         .join(RetrainingRequest, RetrainingRequest.id == RequestAlert.request_id)
         .where(
             RetrainingRequest.version_id == version_id,
-            RequestAlert.fingerprint.in_(fingerprints),
+            RequestAlert.fingerprint == any_(literal(list(fingerprints), ARRAY(String))),
         )
         .order_by(RetrainingRequest.id.desc())
     )
@@ -122,6 +137,7 @@ def add_alerts(session: Session, request_id: int, alerts: Sequence[Alert]) -> Se
             state=alert.status,
             summary=alert.summary,
             metric_labels=dict(alert.labels),
+            annotations=dict(alert.annotations),
             starts_at=alert.starts_at,
             ends_at=alert.ends_at,
         )

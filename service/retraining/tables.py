@@ -51,8 +51,9 @@ class RequestWindow(Base):
 class RequestAlert(Base):
     """An alert of Prometheus about the version, as Alertmanager last told of it.
 
-    Its ``fingerprint`` stays when Prometheus starts again, ``starts_at`` does not.  That it is
-    resolved may only mean that nothing was scraped.
+    ``annotations`` is null of one that an older version of the service took.  Its ``fingerprint``
+    stays when Prometheus starts again, ``starts_at`` does not.  That it is resolved may only mean
+    that nothing was scraped.
     """
 
     __tablename__ = "request_alert"
@@ -65,6 +66,7 @@ class RequestAlert(Base):
     state: Mapped[str]
     summary: Mapped[str]
     metric_labels: Mapped[dict[str, Any]] = mapped_column("labels")
+    annotations: Mapped[dict[str, Any] | None]
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -44,7 +44,8 @@ class EvidenceWindow(BaseModel):
 class EvidenceAlert(BaseModel):
     """An alert of Prometheus, as Alertmanager last told of it.
 
-    That it is resolved may only mean that nothing was scraped.
+    That it is resolved may only mean that nothing was scraped.  ``annotations`` are description,
+    runbook_url, dashboard_url and generator_url, its query, as far as it has them.
     """
 
     model_config = ConfigDict(from_attributes=True)
@@ -54,6 +55,7 @@ class EvidenceAlert(BaseModel):
     state: Literal["firing", "resolved"]
     summary: str
     labels: dict[str, str] = Field(validation_alias="metric_labels")
+    annotations: dict[str, str] | None
     starts_at: datetime
     ends_at: datetime | None
 

@@ -70,6 +70,20 @@ def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
     assert opened_by(client) == ["local"]
 
 
+def test_who_reads_the_evidence_finds_what_the_alert_says_as_it_says_it_last(
+    client: TestClient,
+) -> None:
+    said = {"description": "40 %", "runbook_url": "https://wiki/loans", "dashboard_url": "/d/loans"}
+    query = "http://prometheus:9090/graph?g0.expr=up"
+    first = an_alert(annotations=said | {"secret": "x"}, generatorURL=query)
+    tell(client, first)
+    (request,) = requests(client)
+    assert request["evidence"]["alerts"][0]["annotations"] == said | {"generator_url": query}
+    tell(client, an_alert(annotations={"description": "y\x00" * 5_000}))
+    (request,) = requests(client)
+    assert request["evidence"]["alerts"][0]["annotations"] == {"description": "y " * 1_000}
+
+
 def test_forty_identical_messages_at_once_open_one_request(
     client: TestClient, sessions: Sessions
 ) -> None:

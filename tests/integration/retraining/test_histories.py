@@ -235,6 +235,7 @@ def an_alert(
         retrain=retrain,
         summary="",
         labels=labels,
+        annotations={},
         starts_at=DAWN + timedelta(hours=start),
         ends_at=None,
         muted=muted,

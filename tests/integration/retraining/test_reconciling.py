@@ -84,6 +84,16 @@ def test_who_asks_is_the_one_that_opened_a_request(
     assert opened_by(client) == ["reconciler"]
 
 
+def test_an_alertmanager_may_name_as_many_versions_as_an_answer_holds(
+    client: TestClient, sessions: Sessions, alertmanager: Alertmanager
+) -> None:
+    least = as_polled(an_alert(annotations={}))
+    others = [{**least, "labels": {"model": "m", "model_version": str(n)}} for n in range(12_000)]
+    alertmanager.say([*others, as_polled(an_alert())])
+    Reconciler(sessions, alertmanager.url).reconcile()
+    assert len(requests(client)) == 1
+
+
 @contextmanager
 def reconciling(
     sessions: Sessions, url: str, seconds: float = 10.0
