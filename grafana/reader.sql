@@ -19,13 +19,18 @@ ALTER ROLE modelwatch_reader SET idle_in_transaction_session_timeout = '30s';
 -- Against intent: nowhere to write to.  The service makes no temporary tables; whoever else does
 -- in this database needs a grant of its own.
 DO $$
+DECLARE
+  writing regprocedure;
 BEGIN
   EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
   REVOKE CREATE ON SCHEMA public FROM PUBLIC;
   -- The rest is a superuser's to say.
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-    REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)
-      FROM PUBLIC;
+    FOR writing IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+      AND proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message')
+    LOOP
+      EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', writing);
+    END LOOP;
     ALTER ROLE modelwatch_reader SET temp_file_limit = '1GB';
   END IF;
 END $$;

@@ -58,6 +58,7 @@ def reader(cluster_url: str) -> Iterator[psycopg.Connection]:
         "SELECT lo_create(0)",
         "SELECT lo_creat(-1)",
         "SELECT lo_from_bytea(0, 'mine')",
+        "SELECT pg_logical_emit_message(false, 'mine', 'text')",
         "SET temp_file_limit = -1",
     ],
 )
