@@ -1,5 +1,6 @@
 """The CloudEvent that tells a pipeline what to retrain, and why."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +9,8 @@ from typing import Any
 from service.webhooks.events import cloud_event, rfc3339
 
 RETRAIN_REQUESTED = "dev.modelwatch.retrain.requested.v1"
-# Targets take some 64 kB; the evidence has them all.
-MOST_SIGNALS = 50
+# Targets take some 64 kB in all; the evidence has them all.
+MOST_SIGNALS, MOST_BYTES = 50, 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,17 @@ def requested_event(
             "window_url": f"/v1/models/{model}/windows/{span[0]}?version={version}"
             if span
             else None,
-            "signals": list(signals[:MOST_SIGNALS]),
+            "signals": _first(signals),
             "signals_total": len(signals),
         },
     )
+
+
+def _first(signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept, size = [], 0
+    for signal in signals[:MOST_SIGNALS]:
+        size += len(json.dumps(signal, ensure_ascii=False).encode())
+        if size > MOST_BYTES:
+            break
+        kept.append(signal)
+    return kept

@@ -113,9 +113,14 @@ def test_an_event_is_a_cloudevent_with_a_stable_id() -> None:
     assert event["data"]["evidence_url"] == "/v1/retraining-requests/12"
 
 
-def test_an_event_names_at_most_fifty_signals_and_says_how_many_there_are() -> None:
+@pytest.mark.parametrize(("reason", "told"), [("", 50), ("\N{PILE OF POO}" * 500, 17)])
+def test_an_event_names_as_many_signals_as_targets_take_and_says_how_many_there_are(
+    reason: str, told: int
+) -> None:
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
-    signals = [{"metric": "psi", "subject": "x" * 200, "value": n} for n in range(9000)]
+    signals = [
+        {"metric": "psi", "subject": "x" * 200, "value": n, "reason": reason} for n in range(9000)
+    ]
     event = requested_event(
         request_id=12,
         opened_at=at,
@@ -126,6 +131,6 @@ def test_an_event_names_at_most_fifty_signals_and_says_how_many_there_are() -> N
         window=(at, at),
         signals=signals,
     )
-    assert event["data"]["signals"] == signals[:50]
+    assert event["data"]["signals"] == signals[:told]
     assert event["data"]["signals_total"] == 9000
     assert len(body_of(event)) < 64_000
