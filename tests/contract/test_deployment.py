@@ -80,6 +80,13 @@ def test_a_service_is_confined(name: str) -> None:
         assert port.startswith("127.0.0.1:")
 
 
+def test_what_stays_says_whether_it_is_healthy_and_the_database_by_tcp() -> None:
+    for name, service in SERVICES.items():
+        assert (service["restart"] == "no") != ("healthcheck" in service), name
+    # At the socket a passing server answers, too, while the database is made.
+    assert SERVICES["postgres"]["healthcheck"]["test"][2:4] == ["-h", "127.0.0.1"]
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_service_waits_for_and_mounts_what_exists(name: str) -> None:
     service = SERVICES[name]

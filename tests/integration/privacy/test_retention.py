@@ -156,6 +156,18 @@ def test_what_is_older_than_is_kept_is_refused_as_too_old(bench: Bench, serve: S
     )
 
 
+def test_one_worker_at_a_time_drops_rows(bench: Bench, serve: Serve, database_url: str) -> None:
+    Sender(serve).rows(records("old", OLD))
+    keep(bench.sessions, **KEPT)
+    first = Retention(bench.sessions, database_url)
+    assert first.drop()
+    assert drop(bench.sessions, database_url) == 0
+    assert len(leaves(database_url)) == 1
+    first.close()
+    assert drop(bench.sessions, database_url) > 0
+    assert not leaves(database_url)
+
+
 def test_ingest_goes_on_while_months_go_and_every_worker_may_be_killed(
     bench: Bench, serve: Serve, database_url: str
 ) -> None:
