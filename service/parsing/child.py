@@ -10,12 +10,15 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from service.parsing.frames import read_frame, write_frame
 
 _STATUS = Path("/proc/self/statm")
+_LOOK_SECONDS = 1.0
 _FIRST_TO_GO = Path("/proc/self/oom_score_adj")
 
 
@@ -23,6 +26,13 @@ def _volunteer() -> None:
     """Be the one that the kernel ends when there is no memory left, rather than who asks."""
     with contextlib.suppress(OSError):
         _FIRST_TO_GO.write_text("1000")
+
+
+def _leave_with(parent: int) -> None:
+    """End when who asks has gone: nobody reads the answer, and the file that is read takes room."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _limit_memory(more: int) -> None:
@@ -51,6 +61,7 @@ def main(job: str, memory: int, seconds: int) -> int:
     # The keys of a terminal are meant for the process that asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _volunteer()
+    threading.Thread(target=_leave_with, args=[os.getppid()], daemon=True).start()
     # A crash is an answer here; nobody reads its memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.dup(1)

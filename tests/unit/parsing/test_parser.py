@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service.parsing.memory import own_memory
 from service.parsing.parser import (
     Job,
     Parser,
@@ -148,6 +151,30 @@ def test_a_parser_leaves_no_process_behind() -> None:
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+_ASKER = f"""
+from service.parsing.parser import Job, Parser
+parser = Parser(Job({f"{__name__}:answer"!r}, memory=256 << 20, processor=600, seconds=600.0))
+parser.ask(b"started")
+print(parser.pid, flush=True)
+parser.ask(b"spin")
+"""
+
+
+def test_a_parser_whose_asker_was_killed_ends_with_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _ASKER], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    ) as asker:
+        assert asker.stdout is not None
+        pid = int(asker.stdout.readline())
+        asker.kill()
+    for _ in range(600):
+        if not own_memory(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("it went on, with the file that it read")
 
 
 def test_a_room_serves_many_and_turns_away_too_many() -> None:
