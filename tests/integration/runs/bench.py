@@ -12,6 +12,8 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
+from service.evaluation.measurement import Direction
+from service.evaluation.measurement import Measurement as Measured
 from service.ingest.tables import Label, prediction
 from service.ledger.tables import Arrival
 from service.registry.monitor import MonitorDocument
@@ -25,12 +27,22 @@ from service.runs.leases import LeaseKeeper
 from service.runs.pipeline import Pipeline
 from service.runs.reference_reading import Upload
 from service.runs.references import store_reference
-from service.runs.tables import Measurement, Window
+from service.runs.tables import Evaluation, Measurement, Window
 
 Sessions = sessionmaker[Session]
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = 600
 LEASE = timedelta(minutes=1)
+SCORE_OF_EVIDENTLY = Measured(
+    metric="drift",
+    subject="income",
+    value=0.1,
+    n=ROWS,
+    method="evidently.wasserstein",
+    engine="evidently",
+    direction=Direction.HIGHER_IS_WORSE,
+    verdict=None,
+)
 
 
 def a_pipeline(sessions: Sessions, reader: RowReader) -> Pipeline:
@@ -112,6 +124,13 @@ class Bench:
         predicted = (score > 0.5).astype(int)
         label = np.where(draw.random(ROWS) < flip, 1 - predicted, predicted)
         return income, score, predicted, label
+
+    def ask(self, *, from_: datetime | None = None, alert: bool = True) -> None:
+        """Ask for an evaluation of five days."""
+        until = DAY + timedelta(days=5)
+        asked = Evaluation(model_id=self.version.model_id, from_=from_, until=until, alert=alert)
+        with self.sessions.begin() as session:
+            session.add(asked)
 
     def store_reference(self) -> None:
         parts = [self.rows(seed) for seed in range(100, 110)]

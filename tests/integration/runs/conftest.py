@@ -3,11 +3,14 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.buckets.reader import RowReader
 from service.registry.endpoints import router as registry
+from service.runs.pipeline import Pipeline
 from service.runs.reference_endpoints import router as references
 from service.runs.reference_reading import ReferenceRoom
 from service.settings import Settings
 from tests.clients import TestClient, client_of
+from tests.integration.runs.bench import a_pipeline
 
 
 @pytest.fixture
@@ -22,3 +25,15 @@ def client(sessions: sessionmaker[Session]) -> Iterator[TestClient]:
         client.put("/v1/models/loans", json={})
         client.put("/v1/models/loans/versions/7", json={})
         yield client
+
+
+@pytest.fixture
+def reader(database_url: str) -> Iterator[RowReader]:
+    reader = RowReader(database_url)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def pipeline(sessions: sessionmaker[Session], reader: RowReader) -> Pipeline:
+    return a_pipeline(sessions, reader)

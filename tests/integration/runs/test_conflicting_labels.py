@@ -5,18 +5,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
-from service.processes.api import create_app
 from service.profiles.arrays import RELABELLED
 from service.registry.repository import find_version
 from service.runs.pipeline import Pipeline
-from service.settings import Settings
 from tests.clients import TestClient
-from tests.integration.runs.bench import a_pipeline, work
-from tests.integration.runs.test_tasks import DAY, judged, put, send
+from tests.integration.runs.bench import work
+from tests.integration.runs.tasks import DAY, judged, put, send, the_api
 
 ROWS = 200
 RATIO = ("conflicting_label_ratio", None)
@@ -29,21 +26,8 @@ VERSIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def client(database_url: str) -> Iterator[TestClient]:
-    app = create_app(Settings(database_url=SecretStr(database_url)), keyless=True)
-    with TestClient(app, base_url="http://localhost") as client:
+    with the_api(database_url) as client:
         yield client
-
-
-@pytest.fixture
-def reader(database_url: str) -> Iterator[RowReader]:
-    reader = RowReader(database_url)
-    yield reader
-    reader.close()
-
-
-@pytest.fixture
-def pipeline(sessions: sessionmaker[Session], reader: RowReader) -> Pipeline:
-    return a_pipeline(sessions, reader)
 
 
 def register(client: TestClient, task: str) -> None:

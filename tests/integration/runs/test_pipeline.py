@@ -267,15 +267,7 @@ def test_a_failing_window_is_put_off_and_says_why(
 
 
 def _evaluate(bench: Bench, *, from_: Any = None, alert: Any = True) -> None:
-    with bench.sessions.begin() as session:
-        session.add(
-            Evaluation(
-                model_id=bench.version.model_id,
-                from_=from_,
-                until=DAY + timedelta(days=5),
-                alert=alert,
-            )
-        )
+    bench.ask(from_=from_, alert=alert)
     bench.work()
 
 

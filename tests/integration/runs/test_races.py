@@ -1,6 +1,7 @@
 """What comes while a window is judged, or after its reference was replaced, is not lost."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.evaluation.measurement import Direction
-from service.evaluation.measurement import Measurement as Measured
 from service.ingest.tables import prediction
 from service.ledger.tables import Arrival, DueWork
 from service.registry.schemas import VersionDocument
@@ -24,19 +23,10 @@ from service.runs.leases import LeaseKeeper
 from service.runs.reference_reading import Upload
 from service.runs.references import store_reference
 from service.runs.row_stage import RowStage
-from service.runs.tables import Evaluation, EvaluationWindow, LatestWindow, Measurement
-from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
+from service.runs.tables import EvaluationWindow, LatestWindow, Measurement
+from tests.integration.runs.bench import DAY, LEASE, ROWS, SCORE_OF_EVIDENTLY, Bench
 
-MEASURED = Measured(
-    metric="drift",
-    subject="income",
-    value=0.1,
-    n=ROWS,
-    method="evidently.wasserstein",
-    engine="evidently",
-    direction=Direction.HIGHER_IS_WORSE,
-    verdict=None,
-)
+MEASURED = replace(SCORE_OF_EVIDENTLY, value=0.1)
 
 
 @pytest.fixture
@@ -160,7 +150,7 @@ def test_rows_that_come_during_a_silent_judgement_may_alert(
         return judge(inputs)
 
     monkeypatch.setattr(bench.pipeline, "_judge", slowly)
-    _ask(bench, alert=False)
+    bench.ask(from_=DAY, alert=False)
     _work(bench)
     assert [(w.rows, w.silent) for w in bench.windows()] == [(ROWS, True), (2 * ROWS, False)]
 
@@ -175,7 +165,7 @@ def test_an_evaluation_is_not_told_of_a_judgement_that_began_before_it(
 
     def slowly(inputs: Any) -> Any:
         monkeypatch.setattr(bench.pipeline, "_judge", judge)
-        _ask(bench)
+        bench.ask(from_=DAY)
         assert bench.pipeline.plan()
         return judge(inputs)
 
@@ -280,18 +270,6 @@ def test_a_version_in_the_shadow_asks_for_no_retraining(bench: Bench) -> None:
     assert bench.count(RetrainingRequest) == 0
 
 
-def _ask(bench: Bench, *, alert: bool = True) -> None:
-    with bench.sessions.begin() as session:
-        session.add(
-            Evaluation(
-                model_id=bench.version.model_id,
-                from_=DAY,
-                until=DAY + timedelta(days=5),
-                alert=alert,
-            )
-        )
-
-
 def _outcome(bench: Bench) -> str | None:
     with bench.sessions() as session:
         return session.scalars(select(EvaluationWindow.outcome)).one()
@@ -308,7 +286,7 @@ def test_an_evaluation_ends_though_its_window_keeps_failing(
     _prepare(bench)
     monkeypatch.setattr(bench.pipeline, "_judge", fail)
     monkeypatch.setattr("service.runs.pipeline.RETRY", timedelta(0))
-    _ask(bench)
+    bench.ask(from_=DAY)
     assert bench.pipeline.plan()
     for _ in range(3):
         assert _outcome(bench) is None

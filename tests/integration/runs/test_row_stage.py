@@ -25,7 +25,7 @@ from service.runs.leases import LeaseKeeper
 from service.runs.queries import report_of
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, Measurement, RowFinding, Window
-from tests.integration.runs.bench import DAY, LEASE, ROWS, Bench
+from tests.integration.runs.bench import DAY, LEASE, ROWS, SCORE_OF_EVIDENTLY, Bench
 
 FINE = Measured(
     metric="domain_classifier_auc",
@@ -261,16 +261,7 @@ def test_an_engine_that_fails_again_and_again_is_given_up_and_costs_no_other(
     assert bench.count(DueWork) == 0
 
 
-SCORE = Measured(
-    metric="drift",
-    subject="income",
-    value=0.9,
-    n=ROWS,
-    method="evidently.wasserstein",
-    engine="evidently",
-    direction=Direction.HIGHER_IS_WORSE,
-    verdict=None,
-)
+SCORE = replace(SCORE_OF_EVIDENTLY, value=0.9)
 
 
 def test_a_window_that_is_watched_by_evidently_waits_for_its_score(
