@@ -78,7 +78,7 @@ class Logger:
             return 0
 
     def _send(self, side: str, request_id: str, at: str, body: bytes) -> int:
-        connection = http.client.HTTPConnection(str(self._url.hostname), self._url.port, timeout=30)
+        connection = http.client.HTTPConnection(str(self._url.hostname), self._url.port, timeout=60)
         path = self._url.path + (f"?{self._url.query}" if self._url.query else "")
         headers = {
             "Ce-Specversion": "1.0",

@@ -125,7 +125,8 @@ def test_counters_are_equal_to_the_database_after_a_mix(
     known = sum(n for (model, _, result), n in rows.items() if model and result == "rejected")
     assert refused == (known,)
     batches = counted(service, "modelwatch_ingest_batches_total", "outcome")
-    assert batches.total() == len(answers)
+    # What found the database away on a machine that stalled was sent again.
+    assert batches.total() - batches["database-away",] == len(answers)
     assert batches["replayed",] > 0
     assert batches["key-reused",] > 0
     by_result: Counter[tuple[str, str]] = Counter()

@@ -47,7 +47,8 @@ def address(service: Service, model: str) -> str:
 def test_a_thousand_requests_of_kserve_are_all_paired(
     service: Service, model: str, module_database: str
 ) -> None:
-    logger = Logger(address(service, model), model, jitter=0.005)
+    # It would lose what comes while the machine stalls.
+    logger = Logger(address(service, model), model, jitter=0.005, patience=60)
     sent = list(inferences(REQUESTS))
     for name, asked, answered in sent:
         logger.log("request", name, asked)
@@ -111,7 +112,7 @@ def test_a_key_of_one_model_sends_events_of_no_other(
 def test_halves_that_stay_alone_are_the_workers(
     service: Service, model: str, module_database: str
 ) -> None:
-    logger = Logger(address(service, model), model)
+    logger = Logger(address(service, model), model, patience=60)
     for number, (name, asked, answered) in enumerate(inferences(40)):
         logger.log(*(("request", name, asked) if number % 2 else ("response", name, answered)))
     assert logger.close() == {200: 40}
