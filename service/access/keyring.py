@@ -79,7 +79,10 @@ class KeyRing:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._loaded_after(time.monotonic())
         if self._load is not None:
-            self._load.cancel()
+            # Who reads gives a connection back.
+            load = self._load
+            await asyncio.wait({load}, timeout=STOP_SECONDS)
+            load.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, kid: str) -> None:
