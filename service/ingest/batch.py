@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from service.ingest.erased import REFUSAL, PredictionKey
 from service.ingest.labels import PreparedLabel
 from service.ingest.letters import Letter, write_letter
+from service.ingest.partitions import ModelMonth, month_of_hour
 from service.ingest.rows import PreparedRow
+from service.ingest.times import HOUR
 from service.ingest.verdicts import Code, RowError, Verdicts
 
 
@@ -24,7 +26,8 @@ class Batch:
     whole: bool = True
     """It is all of what its request stores."""
     undecided: "list[Batch]" = field(default_factory=list)
-    """Parts of it with a row that the database refuses, which has not been found yet."""
+    """Parts of it that take long: with a row to be found that the database refuses, or of months
+    to be made."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.labels)
@@ -66,6 +69,30 @@ def refuse_erased(batches: Iterable[Batch], keys: Collection[PredictionKey]) -> 
 
 def _items(batch: Batch) -> list[PreparedRow | PreparedLabel]:
     return [*batch.rows, *batch.labels]
+
+
+def postpone(batches: Iterable[Batch], months: Collection[ModelMonth]) -> None:
+    """Leave the rows of some months undecided."""
+    for batch in batches:
+        rows, batch.rows = batch.rows, []
+        late: list[PreparedRow] = []
+        for row in rows:
+            (late if _month(row) in months else batch.rows).append(row)
+        if late:
+            batch.whole = False
+            batch.undecided.append(
+                Batch(
+                    batch.verdicts,
+                    late,
+                    replayed=batch.replayed,
+                    whole=False,
+                    undecided=batch.undecided,
+                )
+            )
+
+
+def _month(row: PreparedRow) -> ModelMonth:
+    return row.layout.spec.model_id, month_of_hour(row.ts // HOUR)
 
 
 def refuse(batch: Batch, state: str) -> Batch:

@@ -5,8 +5,9 @@ They are made before the transaction that fills them, and attached rather than c
 wants the checks that an operator may have put on the parent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from time import monotonic
 
 import psycopg
 from psycopg import sql
@@ -15,10 +16,20 @@ from service.db.turns import turn
 from service.ingest.times import HOUR, to_datetime
 
 MAX_MONTHS = 600
+MAKE_SECONDS = 1.0
+"""So long months are made before others have their turn."""
 _MONTHS = 12
 
 ModelMonth = tuple[int, int]
 """A model's id and a month, counted from year 0."""
+
+
+class MissingMonthsError(Exception):
+    """Some months are still to be made, which took too long to go on at once."""
+
+    def __init__(self, months: Collection[ModelMonth]) -> None:
+        super().__init__(len(months))
+        self.months = months
 
 
 def month_of_hour(hour: int) -> int:
@@ -55,8 +66,18 @@ class Partitions:
         self._known.clear()
 
     def ensure(self, connection: psycopg.Connection, wanted: Iterable[ModelMonth]) -> None:
-        """Create the partitions that are missing, each in a transaction of its own."""
-        for model_id, month in sorted(set(wanted) - self._known):
+        """Create the partitions that are missing, each in a transaction of its own.
+
+        Raises
+        ------
+        MissingMonthsError
+            If that takes long; at least one more is there now.
+        """
+        began = monotonic()
+        missing = sorted(set(wanted) - self._known)
+        for made, (model_id, month) in enumerate(missing):
+            if made and monotonic() - began >= MAKE_SECONDS:
+                raise MissingMonthsError(missing[made:])
             with connection.transaction(), connection.cursor() as cursor:
                 _create(cursor, model_id, month)
             self._known.add((model_id, month))

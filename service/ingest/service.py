@@ -109,7 +109,7 @@ class Ingest:
         return batch.verdicts
 
     async def _decide(self, batch: Batch) -> None:
-        """Store a batch, and go on where the search for what the database refuses was broken off.
+        """Store a batch, and go on with what took too long to be decided at once.
 
         Its parts go in turns with other requests, one after the other: they share the verdicts.
         """

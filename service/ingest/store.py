@@ -7,10 +7,10 @@ import psycopg
 from psycopg import errors
 
 from service.errors import DatabaseAwayError
-from service.ingest.batch import Batch, refuse, refuse_erased
+from service.ingest.batch import Batch, postpone, refuse, refuse_erased
 from service.ingest.erased import ErasedRowsError
 from service.ingest.link import ATTEMPTS, Link
-from service.ingest.partitions import Partitions
+from service.ingest.partitions import MissingMonthsError, Partitions
 from service.ingest.staging import IDENTITY, LABEL, create_stage
 from service.ingest.transaction import write
 from service.registry.privacy import Pseudonyms
@@ -46,7 +46,8 @@ class Store(Link):
 
         A row that only the database refuses is searched by halving; the others are stored.  Where
         that takes long, others have their turn before it goes on: what is not decided is left to
-        whoever has sent it.  A batch that came is halved in any case, so that it ends.
+        whoever has sent it.  A batch that came is halved in any case, so that it ends.  So is what
+        falls into months that are not there yet, once some have been made.
         """
         self.begin()
         came = {id(batch) for batch in batches}
@@ -112,6 +113,8 @@ class Store(Link):
                 )
             except ErasedRowsError as error:
                 refuse_erased(batches, error.keys)
+            except MissingMonthsError as error:
+                postpone(batches, set(error.months))
             else:
                 return
 
