@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -76,12 +77,49 @@ def test_wrong_usage_ends_with_code_two(run: Run, arguments: tuple[str, ...]) ->
     assert run(*arguments) == 2
 
 
-def test_a_setting_that_cannot_be_read_is_named(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "eighty", "integer"),
+        ("QUIET", "2s", "write a duration as PT2S or 00:00:02"),
+        ("PII_KEY", "short", "at least 16 characters"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_with_what_it_should_be(
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    said: str,
 ) -> None:
-    monkeypatch.setenv("MODELWATCH_PORT", "eighty")
+    monkeypatch.setenv(f"MODELWATCH_{name}", value)
     assert run("up") == 2
-    assert "MODELWATCH_PORT" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"MODELWATCH_{name}: " in told
+    assert said in told
+
+
+def test_an_address_that_cannot_be_had_is_told_before_a_database_is_made(
+    run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    # TEST-NET-1 is no machine's address.
+    assert run("up", "--host", "192.0.2.1", "--port", "0", "--data-dir", str(data)) == 2
+    assert "choose another with --host" in capsys.readouterr().err
+    assert not data.exists()
+
+
+def test_an_api_that_is_away_is_named_with_what_starts_one(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("ts,score\n2026-11-20T10:00:00Z,0.5\n")
+    monkeypatch.setenv("MODELWATCH_URL", "http://127.0.0.1:1")
+    assert run("replay", str(file), "--model", "m", "--version", "1") == 4
+    told = capsys.readouterr().err
+    assert "the API at http://127.0.0.1:1 cannot be reached" in told
+    assert "`modelwatch up` starts one, --url or MODELWATCH_URL names another" in told
 
 
 @pytest.mark.parametrize(
