@@ -158,11 +158,14 @@ class MalformedReferenceError(InvalidDocumentError):
 class OutOfMemoryError(TooLargeError):
     """The reference needs more memory than a process that reads one may have."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, *, killed: bool = False) -> None:
+        what = (
+            "what read the reference was killed, as a rule for want of memory"
+            if killed
+            else f"reading the reference takes more than the {memory >> 20} MiB of memory for it"
+        )
         super().__init__(
-            f"reading the reference takes more memory than the {memory >> 20} MiB that there are"
-            " for it: send fewer rows or columns, or give the API more memory",
-            limit=memory,
+            f"{what}: send fewer rows or columns, or give the API more memory", limit=memory
         )
 
 
@@ -193,8 +196,9 @@ def read_apart(asked: Asked) -> Work:
     try:
         with Parser(job, upload.descriptors) as parser:
             answer = parser.ask(pickle.dumps(replace(asked, memory=memory)))
-    except (ParserGrownError, ParserKilledError):
-        raise OutOfMemoryError(memory) from None
+    except (ParserGrownError, ParserKilledError) as error:
+        killed = isinstance(error, ParserKilledError)
+        raise OutOfMemoryError(memory, killed=killed) from None
     except ParserSlowError:
         message = "reading the reference takes too many seconds: send fewer rows or columns"
         raise TooLargeError(message, limit=seconds) from None

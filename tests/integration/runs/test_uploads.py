@@ -161,7 +161,7 @@ def test_who_was_killed_for_its_memory_is_not_asked_to_send_it_again(
     monkeypatch.setattr(reference_reading, "_FUNCTION", f"{__name__}:die")
     answer = client.put(URL, content=b"a\n1\n", headers=CSV)
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
-    assert "more memory" in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("what read the reference was killed")
     assert "retry-after" not in answer.headers
 
 
