@@ -16,7 +16,7 @@ from service.db.turns import turn
 from service.ingest.times import HOUR, to_datetime
 
 MAX_MONTHS = 600
-MAKE_SECONDS = 1.0
+MAKE_SECONDS = 0.25
 """So long months are made before others have their turn."""
 _MONTHS = 12
 
