@@ -24,20 +24,23 @@ def path(folder: Path) -> Path:
     return folder / "a.spool"
 
 
-def as_nobody(code: str, path: Path) -> "subprocess.CompletedProcess[str]":
+def apart(code: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    """Run code in a process of its own, with a spool and a destination."""
     script = f"""
 from pathlib import Path
 from modelwatch.spool import Spool, SpoolError
 from modelwatch.spoolfile import Destination
 import os, sys
-os.setgid(65534)
-os.setuid(65534)
 spool = Spool(Path(sys.argv[1]))
 to = Destination("http://here", "/v1/predictions", "loans", b"{{")
 {code}
 """
     command = [sys.executable, "-c", script, str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def as_nobody(code: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    return apart(f"os.setgid({NOBODY})\nos.setuid({NOBODY})\n{code}", path)
 
 
 @pytest.fixture
@@ -192,7 +195,10 @@ def test_a_process_that_freezes_with_the_lock_is_waited_for_once(
             spool.store([(LOANS, b"2")])
         assert spool.rows([LOANS]) == 1
         frozen.kill()
-    spool.store([(LOANS, b"3")])
+    # What waited here in vain has the lock now, and lets it go: nobody wants it.
+    other = apart("spool.store([(to, b'3')]); print(sum(one.rows for one in spool.counts()))", path)
+    assert other.stdout == "2\n", other.stderr
+    spool.store([(LOANS, b"4")])
     assert spool.rows([LOANS]) == 2
     assert not spool._locks._is_blocked
     spool.close()

@@ -270,7 +270,7 @@ class Spool:
         self._mutex = threading.Lock()
         self._claims = set()
         self._pid = os.getpid()
-        self._locks.close()
+        self._locks.forget()
 
 
 def _byte(to: Destination) -> int:
