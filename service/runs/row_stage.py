@@ -212,7 +212,7 @@ class RowStage:
             self._pool = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_use_one_core,
+                initializer=_begin,
             )
         future = self._pool.submit(function, *arguments)
         deadline = time.monotonic() + TASK_SECONDS
@@ -231,6 +231,23 @@ class RowStage:
             for process in list(pool._processes.values()):  # noqa: SLF001  it may hang for ever
                 process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Prepare the process that measures."""
+    _use_one_core()
+    threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
+
+
+def _end_with_worker() -> None:
+    """End when the worker is gone, killed or not.
+
+    The queue of its work does not tell: a process of a pool holds the writing end as well.
+    """
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        worker.join()
+        os._exit(1)
 
 
 def _use_one_core() -> None:
