@@ -99,8 +99,8 @@ def handle_incident(
         at=clock.now(),
         newest=newest_window(session, incident),
     )
-    audit(session, actor, f"incident.{deed}", f"incident:{incident_id}")
     announce_changes(session, incident.version_id)
+    audit(session, actor, f"incident.{deed}", f"incident:{incident_id}")
     return _documents(session, [incident])[0]
 
 

@@ -30,7 +30,7 @@ from tests.conftest import sized
 from tests.integration.retraining.alertmanager import Sessions, without_cooldown
 from tests.integration.webhooks.receiver import add_webhook
 
-RUNS = sized(default=25, full=1_000)
+RUNS = sized(default=15, full=1_000)
 DAWN = datetime(2025, 11, 1, tzinfo=UTC)
 OPENED = "retraining-request.open"
 _numbers = count()

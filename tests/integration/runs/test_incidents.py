@@ -1,17 +1,23 @@
 """Incidents are listed, read, and handled by people."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.access.audit import audit
 from service.evaluation.hysteresis import State
 from service.registry.values import VersionSpec
 from service.runs.incident_endpoints import router
+from service.webhooks.service import delete_webhook
 from tests.clients import TestClient, client_of
 from tests.integration.alerts.test_incidents import LOSS, judge
 from tests.integration.seeded import add_incident, register
+from tests.integration.webhooks.receiver import add_webhook
+from tests.system.harness import eventually
 
 A, C = State.ALERT, State.CALM
 ANA = {"by": "ana", "note": "we look into it"}
@@ -141,3 +147,25 @@ def test_what_cannot_be_is_a_problem(
     add_incident(sessions, state="closed", outcome="recovered")
     answer = client.request(method, path, json=ANA if method == "post" else None)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_who_deletes_a_webhook_and_who_handles_an_incident_do_not_wait_for_each_other(
+    client: TestClient, sessions: Sessions, version: VersionSpec
+) -> None:
+    add_webhook(sessions, "ci", events=["incident.opened", "incident.closed"])
+    for day in range(2):
+        judge(sessions, version, day, A)
+    (incident,) = listed(client)
+    waiting = text(
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with ThreadPoolExecutor(1) as pool, sessions.begin() as deleting:
+        delete_webhook(deleting, "ci")
+        handling = pool.submit(client.post, f"/v1/incidents/{incident['id']}/dismiss", json=ANA)
+        with sessions() as looking:
+            eventually(lambda: looking.scalar(waiting), seconds=60, message="it announces nothing")
+        # Without a deadlock, for the audit log is the last that anybody locks.
+        audit(deleting, "bob", "webhook.delete", "webhook:ci")
+        deleting.commit()
+        assert handling.result(timeout=60).status_code == 200
