@@ -1,6 +1,7 @@
 """One embedded PostgreSQL for a whole test run, and an empty migrated database for each test."""
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -97,6 +98,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if url.exists():
         shutil.rmtree(url.read_text().partition("?host=")[2], ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def pytest_runtest_logfinish() -> None:
+    # A process that began in a test logs to a stream that has ended with it; the client is silent
+    # in a process of which a handler is closed.
+    for handler in list(logging.root.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.stream.closed:
+            logging.root.removeHandler(handler)
 
 
 def pytest_runtest_setup() -> None:
