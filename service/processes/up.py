@@ -103,7 +103,9 @@ class Up:
                             {"url": address, "key": settings_message(self._settings)["api_key"]}
                         )
                 self._supervise()
-            self._say(f"Stopping; what was stored stays in {self._place}")
+            # A terminal has written ^C where the next line would begin.
+            end = "\n" if self._console.is_terminal else ""
+            self._say(f"{end}Stopping; what was stored stays in {self._place}")
         finally:
             # Before the database, which nothing may still be using when it goes.
             self._stop_children()
