@@ -235,7 +235,9 @@ def add_request(sessions: sessionmaker[Session], **overrides: Any) -> int:
         return request.id
 
 
-def ask(session: Session, version: VersionSpec, window: Window) -> int | None:
+def ask(
+    session: Session, version: VersionSpec, window: Window, cooldown: timedelta = timedelta(0)
+) -> int | None:
     """Ask for a retraining because of the window."""
     return request_retraining(
         session,
@@ -247,6 +249,7 @@ def ask(session: Session, version: VersionSpec, window: Window) -> int | None:
         reason=window.reason,
         window=(window.start, window.end),
         signals=[],
+        cooldown=cooldown,
     )
 
 

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from service.access.audit import audit
 from service.access.tables import AuditEntry
@@ -23,11 +22,13 @@ from service.registry.values import VersionSpec
 from service.retraining import repository
 from service.retraining.alertmanager import Alert, Status
 from service.retraining.receiving import audit_opened, receive_alerts
-from service.retraining.service import handle, request_retraining
+from service.retraining.service import handle
 from service.retraining.tables import LIVE_STATES, RequestAlert, RequestWindow, RetrainingRequest
+from service.runs.tables import Window
 from service.webhooks.tables import Outbox
 from tests.conftest import sized
 from tests.integration.retraining.alertmanager import Sessions, without_cooldown
+from tests.integration.seeded import ask
 from tests.integration.webhooks.receiver import add_webhook
 
 RUNS = sized(default=15, full=1_000)
@@ -115,7 +116,7 @@ class History(RuleBasedStateMachine):
         if self.may_open and self.stage != "retired":
             self.tickets.append(Ticket())
         with self.sessions.begin() as session:
-            ask(session, self.version, start, cooldown=self.cooldown)
+            ask(session, self.version, a_window(start), self.cooldown)
 
     @rule()
     def alertmanager_forgets(self) -> None:
@@ -242,21 +243,8 @@ def an_alert(
     )
 
 
-def ask(
-    session: Session, version: VersionSpec, start: datetime, cooldown: timedelta = timedelta(0)
-) -> int | None:
-    return request_retraining(
-        session,
-        model_id=version.model_id,
-        version_id=version.version_id,
-        model=version.model,
-        version=version.version,
-        action="retrain",
-        reason="it got worse",
-        window=(start, start + timedelta(days=1)),
-        signals=[],
-        cooldown=cooldown,
-    )
+def a_window(start: datetime) -> Window:
+    return Window(start=start, end=start + timedelta(days=1), reason="it got worse")
 
 
 def test_however_alerts_are_told_the_requests_are_those_that_follow(sessions: Sessions) -> None:
@@ -301,7 +289,7 @@ def test_receivers_workers_and_people_at_once_wait_for_each_other_and_never_for_
     def judge(step: int) -> None:
         for version in reversed(versions):
             with sessions.begin() as session:
-                ask(session, version, DAWN + timedelta(days=step))
+                ask(session, version, a_window(DAWN + timedelta(days=step)))
                 audit(session, "worker", "tried", "")
 
     deeds: list[Callable[[int], None]] = [
