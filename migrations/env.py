@@ -6,6 +6,7 @@ from sqlalchemy import text
 import service.access.tables
 import service.alerts.tables
 import service.buckets.tables
+import service.db.turns
 import service.foreign.tables
 import service.ingest.tables
 import service.ledger.tables

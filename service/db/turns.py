@@ -4,6 +4,18 @@ An advisory lock is for everybody who may connect to take, and to keep: somebody
 dashboards could hold up every change.
 """
 
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.db.base import Base
+
+
+class Turn(Base):
+    """What is done by one transaction at a time."""
+
+    __tablename__ = "turn"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+
 
 def turn(table: str) -> str:
     """Return the statement that waits for one's turn with a table, until the transaction ends.
