@@ -117,6 +117,12 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def as_user(url: str, name: str) -> str:
+    """Return the URL of the same database for another role, whose name is its password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}"))
+
+
 @pytest.fixture(scope="session")
 def cluster_url(request: pytest.FixtureRequest) -> str:
     """Return the URL of the run's server, whose database TEMPLATE is empty and migrated."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.access.tables import AuditEntry
@@ -57,7 +57,7 @@ def audit(
     """
     # What the change needs to lock is locked now, before the log is.
     session.flush()
-    session.execute(text(turn("audit")))
+    session.execute(turn("audit"))
     last = session.execute(
         select(AuditEntry.id, AuditEntry.hash).order_by(AuditEntry.id.desc()).limit(1)
     ).first()

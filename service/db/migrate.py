@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.db.engine import make_engine
 from service.db.revisions import migrations_directory
-from service.db.turns import turn
+from service.db.turns import table_turn
 from service.errors import ModelwatchSetupError
 
 # As Alembic makes it.
@@ -55,7 +55,7 @@ def upgrade(url: str) -> None:
             _make_version_table(engine)
             # Held by a connection of its own: waiting for the turn is no lock timeout.
             guard.execute(text("SET lock_timeout = 0"))
-            guard.execute(text(turn(VERSION_TABLE)))
+            guard.execute(text(table_turn(VERSION_TABLE)))
             for revision in _pending(guard):
                 _apply(engine, revision)
     finally:
@@ -66,7 +66,9 @@ def _make_version_table(engine: Engine) -> None:
     """Make the table that processes take turns with."""
     try:
         with engine.begin() as connection:
-            connection.execute(text(_MAKE_VERSION_TABLE))
+            # Even where the table is there, the statement wants the right to make one.
+            if connection.scalar(text(f"SELECT to_regclass('{VERSION_TABLE}') IS NULL")):
+                connection.execute(text(_MAKE_VERSION_TABLE))
     except DBAPIError as error:
         # Another process has made it just now.
         if not isinstance(error.orig, _MADE_ALREADY):

@@ -12,7 +12,7 @@ from time import monotonic
 import psycopg
 from psycopg import sql
 
-from service.db.turns import turn
+from service.db.turns import table_turn
 from service.ingest.times import HOUR, to_datetime
 
 MAX_MONTHS = 600
@@ -107,9 +107,9 @@ def _create(cursor: psycopg.Cursor, model_id: int, month: int) -> None:
         return
     # Only creators wait for each other here, in every process; ATTACH takes the same locks.
     if not _exists(cursor, model):
-        cursor.execute(turn("prediction").encode())
+        cursor.execute(table_turn("prediction").encode())
         _create_model(cursor, model_id)
-    cursor.execute(turn(model).encode())
+    cursor.execute(table_turn(model).encode())
     if _exists(cursor, leaf):
         return
     cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(%s)", (model,))

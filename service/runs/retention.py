@@ -18,7 +18,7 @@ from psycopg import sql
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.db.turns import turn
+from service.db.turns import Turn, table_turn
 from service.ingest.partitions import month_bounds, partition_name
 from service.registry.repository import find_retention
 from service.registry.tables import Model
@@ -130,7 +130,7 @@ class Retention:
 def _alone(guard: psycopg.Connection) -> bool:
     """Say whether this worker alone drops rows, as long as the guard's transaction lasts."""
     try:
-        guard.execute(f"{turn('erased_prediction')} NOWAIT".encode())
+        guard.execute(f"{table_turn(Turn.__tablename__)} NOWAIT".encode())
     except psycopg.errors.LockNotAvailable:
         return False
     return True

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.db.turns import turn
@@ -41,7 +41,7 @@ def put_webhook(
         raise BadNameError
     _require_models(session, document.models or ())
     # One at a time: two that are put at once are counted, and neither meets the other's row.
-    session.execute(text(turn("webhook")))
+    session.execute(turn("webhook"))
     try:
         row = repository.find_webhook(session, name, lock=True)
         secrets = _secrets_of(row, key)
@@ -118,7 +118,7 @@ def delete_webhook(session: Session, name: str) -> None:
     ConflictError
         If the monitor of a model names it.
     """
-    session.execute(text(turn("webhook")))
+    session.execute(turn("webhook"))
     row = repository.find_webhook(session, name, lock=True)
     newest = select(func.max(Monitor.id)).group_by(Monitor.model_id)
     named = session.scalar(

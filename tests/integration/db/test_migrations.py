@@ -1,4 +1,5 @@
 import ast
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -7,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from service.db.migrate import check, configuration, upgrade
 from service.db.revisions import is_migrated, migrations_directory
+from tests.conftest import as_user, with_database
 
 
 def test_migrations_and_tables_agree(database_url: str) -> None:
@@ -78,6 +80,24 @@ def test_two_processes_migrate_at_once_without_clashing(engine: Engine, database
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     check(database_url)
+
+
+def test_an_owner_who_may_make_no_table_finds_all_of_them_there(cluster_url: str) -> None:
+    owner = f"owner_{uuid.uuid4().hex}"
+    with psycopg.connect(cluster_url, autocommit=True) as server:
+        server.execute(f"CREATE ROLE {owner} LOGIN PASSWORD '{owner}'".encode())
+        server.execute(f"CREATE DATABASE {owner} OWNER {owner}".encode())
+        url = with_database(cluster_url, owner)
+        own = as_user(url, owner)
+        try:
+            upgrade(own)
+            with psycopg.connect(url) as connection:
+                connection.execute("ALTER SCHEMA public OWNER TO CURRENT_USER")
+                connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+            upgrade(own)
+        finally:
+            server.execute(f"DROP DATABASE {owner} WITH (FORCE)".encode())
+            server.execute(f"DROP ROLE {owner}".encode())
 
 
 def test_tables_of_this_release_or_a_later_one_will_do(engine: Engine) -> None:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -15,18 +14,12 @@ from psycopg import errors
 
 from service.db.embedded import EmbeddedPostgres
 from service.db.migrate import upgrade
-from service.db.turns import turn
-from tests.conftest import a_database, with_database
+from service.db.turns import table_turn
+from tests.conftest import a_database, as_user, with_database
 
 ROOT = Path(__file__).parents[3]
 READER_SQL = (ROOT / "grafana" / "reader.sql").read_text()
 SEEN = ("model", "version", '"window"', "latest_window", "measurement")
-
-
-def as_user(url: str, name: str) -> str:
-    """Return the URL of the same database for another role, whose name is its password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}"))
 
 
 def make_reader(owner: psycopg.Connection) -> str:
@@ -99,14 +92,14 @@ def test_the_owner_may_what_a_release_from_before_does(cluster_url: str) -> None
 
 
 @pytest.mark.parametrize(
-    "table", ["audit", "webhook", "alembic_version", "erased_prediction", "prediction", *SEEN]
+    "table", ["turn", "audit", "alembic_version", "erased_prediction", "prediction", *SEEN]
 )
 def test_the_reader_cannot_take_the_services_turn(table: str, reader: psycopg.Connection) -> None:
     with reader.transaction(), pytest.raises(errors.InsufficientPrivilege):
-        reader.execute(turn(table).encode())
+        reader.execute(table_turn(table).encode())
 
 
-@pytest.mark.parametrize("table", SEEN)
+@pytest.mark.parametrize("table", ["turn", *SEEN])
 def test_the_reader_locks_no_row(table: str, reader: psycopg.Connection) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         reader.execute(f"SELECT 1 FROM {table} FOR KEY SHARE".encode())

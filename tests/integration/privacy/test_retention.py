@@ -168,6 +168,22 @@ def test_one_worker_at_a_time_drops_rows(bench: Bench, serve: Serve, database_ur
     assert not leaves(database_url)
 
 
+def test_months_go_beside_vacuum_and_a_migration(
+    bench: Bench, serve: Serve, database_url: str
+) -> None:
+    Sender(serve).rows(records("old", OLD))
+    keep(bench.sessions, **KEPT)
+    retention = Retention(bench.sessions, database_url)
+    with psycopg.connect(database_url) as operator:
+        operator.execute("SET lock_timeout = '20s'")
+        operator.execute("LOCK TABLE erased_prediction IN SHARE UPDATE EXCLUSIVE MODE")
+        assert retention.drop()
+        operator.execute("ALTER TABLE erased_prediction ADD COLUMN more integer")
+    while retention.drop():
+        pass
+    assert not leaves(database_url)
+
+
 def test_ingest_goes_on_while_months_go_and_every_worker_may_be_killed(
     bench: Bench, serve: Serve, database_url: str
 ) -> None:
