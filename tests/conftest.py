@@ -101,8 +101,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logfinish() -> None:
-    # A process that began in a test logs to a stream that has ended with it; the client is silent
-    # in a process of which a handler is closed.
+    # A process that began in a test logs to a stream that has ended with it.
     for handler in list(logging.root.handlers):
         if isinstance(handler, logging.StreamHandler) and handler.stream.closed:
             logging.root.removeHandler(handler)

@@ -130,11 +130,15 @@ def test_what_is_lost_with_the_process_is_told_in_its_last_words(
 def test_a_log_that_is_closed_before_the_process_ends_costs_it_no_traceback(tmp_path: Path) -> None:
     code = (
         "import io, logging\nMONITOR\n"
-        "stream = io.StringIO()\nlogging.basicConfig(stream=stream)\n"
+        "stream = io.StringIO()\n"
+        f"open = logging.FileHandler({str(tmp_path / 'log')!r})\n"
+        "logging.basicConfig(handlers=[logging.StreamHandler(stream), open])\n"
         "m.log({'x': 1}, 0)\nstream.close()\n"
     )
     done = run(tmp_path, code, "http://127.0.0.1:1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    [*_, told] = (tmp_path / "log").read_text().splitlines()
+    assert "loans 7: the process ends with 1 not sent" in told
 
 
 def test_a_server_that_is_away_takes_no_other_s_last_seconds(

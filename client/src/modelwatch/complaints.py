@@ -51,11 +51,22 @@ class Complaints:
 
     def _say(self, parts: list[str], level: int) -> None:
         told = "; ".join(part for part in parts if part)
-        if told and all(map(_hears, _listeners())):
+        if told:
             self._said = time.monotonic()
             # A server's words, or a host's, make no second line, and move no cursor.
             line = (one if one.isprintable() else " " for one in f"{self._whose}: {told}")
-            _logger.log(level, "%s", "".join(line))
+            _log(level, "".join(line))
+
+
+def _log(level: int, line: str) -> None:
+    listeners = list(_listeners())
+    if all(map(_hears, listeners)):
+        _logger.log(level, "%s", line)
+    elif _logger.isEnabledFor(level):
+        record = _logger.makeRecord(_logger.name, level, __file__, 0, line, (), None)
+        for one in listeners:
+            if _hears(one) and level >= one.level:
+                one.handle(record)
 
 
 def _listeners() -> Iterator[logging.Handler]:
