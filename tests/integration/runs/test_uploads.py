@@ -185,8 +185,9 @@ def test_half_of_a_small_container_is_the_most_that_a_reference_takes(
     assert client.put(URL, content=as_parquet(a_reference()), headers=headers).status_code == 200
     limits = reference_reading.Limits()
     monkeypatch.setattr(reference_endpoints, "Limits", lambda *_: limits)
-    # It is small on the wire, within every limit of its own, and takes 400 MB.
-    answer = client.put(URL, content=constant(1_000_000, 12), headers=headers)
+    # It is small on the wire, within every limit of its own, and takes 600 MB: who looks at it now
+    # and then cannot miss that.
+    answer = client.put(URL, content=constant(1_000_000, 30), headers=headers)
     assert (answer.status_code, answer.json()["limit"]) == (413, room)
     assert limits.rows > 1_000_000
-    assert limits.size > 1_000_000 * 12 * 8
+    assert limits.size > 1_000_000 * 30 * 8
