@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from shutil import which
@@ -20,6 +21,7 @@ PROMETHEUS = ROOT / "prometheus"
 ALERTMANAGER = PROMETHEUS / "alertmanager.yml"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 PAGE = ROOT / "docs" / "prometheus.md"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
 TESTS = PROMETHEUS / "tests" / "rules.yml"
 
 RULES: list[dict[str, Any]] = [
@@ -90,12 +92,15 @@ def test_every_alert_is_tested_firing_and_quiet() -> None:
 
 @every_alert
 def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> None:
-    assert rule["annotations"].keys() == {"summary", "description", "runbook_url", "dashboard_url"}
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    headings = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
-    assert anchor == rule["alert"].lower()
+    of_incidents = "modelwatch_incident_open{" in rule["expr"]
+    more = {"incidents_url"} if of_incidents else set()
+    said = rule["annotations"]
+    assert said.keys() == {"summary", "description", "runbook_url", "dashboard_url"} | more
+    headings = re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)
+    anchor = rule["alert"].lower()
+    assert said["runbook_url"] == f"{{{{ $externalLabels.runbooks }}}}#{anchor}"
     assert rule["alert"] in headings
-    dashboard = re.search(r"/d/([\w-]+)", rule["annotations"]["dashboard_url"])
+    dashboard = re.search(r"/d/([\w-]+)", said["dashboard_url"])
     assert dashboard is not None
     assert dashboard[1] in DASHBOARDS
     told = rule["labels"]
@@ -104,11 +109,22 @@ def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> Non
         assert told["severity"] in {"none", "warning", "critical"}
         assert told["action"] in {action.value for action in Action}
     else:
-        assert "modelwatch_incident_open{" in rule["expr"], "the incident brings its own"
+        assert of_incidents, "the incident brings its own"
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "compose.yml"])
+def test_what_alerts_link_to_is_configured_and_no_label_of_theirs(name: str) -> None:
+    config = yaml.safe_load((PROMETHEUS / name).read_text())
+    links = config["global"]["external_labels"]
+    named = set(re.findall(r"\$externalLabels\.(\w+)", "".join(p.read_text() for p in RULE_FILES)))
+    assert named == links.keys()
+    assert ROOT / links["runbooks"] == RUNBOOKS
+    (dropped,) = config["alerting"]["alert_relabel_configs"]
+    assert set(dropped["regex"].split("|")) == links.keys()
 
 
 def test_every_runbook_is_of_an_alert() -> None:
-    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", RUNBOOKS.read_text(), re.MULTILINE)
     assert sorted(headings) == sorted({rule["alert"] for rule in ALERTS})
 
 
@@ -142,6 +158,23 @@ def test_every_kind_of_incident_has_an_alert() -> None:
 @needs_amtool
 def test_the_configuration_of_alertmanager_is_valid() -> None:
     run(amtool, "check-config", ALERTMANAGER)
+
+
+@needs_amtool
+def test_the_command_of_the_page_points_alertmanager_to_one_machine(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^sed .*", PAGE.read_text(), re.MULTILINE)
+    *edit, _, target = shlex.split(command)
+    assert target in PAGE.read_text().partition("prometheus-alertmanager --config.file=")[2]
+    made = tmp_path / "alertmanager.yml"
+    made.write_text(run(*(ROOT / part if part.endswith(".yml") else part for part in edit)))
+    run(amtool, "check-config", made)
+    before, after = (yaml.safe_load(path.read_text()) for path in (ALERTMANAGER, made))
+    (webhook,) = after["receivers"][-1]["webhook_configs"]
+    assert webhook.pop("url") == "http://127.0.0.1:8080/v1/alertmanager"
+    (compose,) = before["receivers"][-1]["webhook_configs"]
+    assert compose.pop("url")
+    assert compose.pop("http_config")
+    assert after == before
 
 
 @needs_amtool
