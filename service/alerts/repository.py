@@ -20,7 +20,7 @@ _EXISTS = or_(Incident.outcome.is_(None), Incident.outcome != WITHDRAWN)
 
 def replace_signals(
     session: Session, version_id: int, window: Interval, signals: Iterable[causes.Signal]
-) -> set[str]:
+) -> set[causes.Cause]:
     """Store what a window says, and return the causes that it alerted about before."""
     before = session.execute(
         delete(Signal)
@@ -29,7 +29,7 @@ def replace_signals(
             Signal.start == window.start,
             Signal.end == window.end,
         )
-        .returning(Signal.cause, Signal.state)
+        .returning(Signal.state, Signal.kind, Signal.metric, Signal.subject, Signal.slice)
     ).all()
     rows = [
         {
@@ -50,7 +50,7 @@ def replace_signals(
     ]
     if rows:
         session.execute(insert(Signal), rows)
-    return {cause for cause, state in before if state == State.ALERT.value}
+    return {causes.Cause(*parts) for state, *parts in before if state == State.ALERT.value}
 
 
 def causes_open_at(session: Session, version_id: int, start: datetime) -> set[causes.Cause]:

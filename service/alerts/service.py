@@ -12,7 +12,7 @@ from service.alerts.schemas import Deed
 from service.alerts.settling import Timeline, settle
 from service.alerts.tables import Incident
 from service.errors import ConflictError
-from service.evaluation.causes import Signal
+from service.evaluation.causes import Cause, Signal
 from service.evaluation.hysteresis import State
 from service.ledger.calendar import Interval
 
@@ -29,8 +29,8 @@ def record_signals(
 ) -> None:
     """Store what a window says about every cause, and bring the incidents up to date.
 
-    An open incident of which the window says nothing is unknown while more is ``pending``, and
-    else calm: nobody watches its cause any more, or a check of quality found nothing to record.
+    An open incident of which the window says nothing is unknown while more is ``pending``; later
+    the window's verdicts tell whether its silence is calm.
     The caller holds the version's lock: two workers that judge neighbours would not see each
     other's window otherwise.
     """
@@ -41,9 +41,9 @@ def record_signals(
         silent = {cause for cause in going_on - spoken if cause.kind != "quality"}
         told += [Signal(cause, State.UNKNOWN) for cause in sorted(silent)]
     before = repository.replace_signals(session, timeline.version_id, window, told)
-    news: dict[str, Signal | None] = dict.fromkeys(before)
-    news.update({signal.cause.key: signal for signal in told if signal.state is State.ALERT})
-    touched = news.keys() | {cause.key for cause in going_on}
+    news: dict[Cause, Signal | None] = dict.fromkeys(before)
+    news.update({signal.cause: signal for signal in told if signal.state is State.ALERT})
+    touched = news.keys() | going_on
     if touched:
         settle(session, timeline, window.start, touched, news)
         announce_changes(session, timeline.version_id)

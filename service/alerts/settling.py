@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from service.alerts import repository
 from service.alerts.repository import LIVE_STATES, RESOLVED, WITHDRAWN
 from service.alerts.tables import Incident
-from service.evaluation.causes import Signal
+from service.evaluation.causes import Cause, Signal
 from service.evaluation.hysteresis import Rule, Span, State, fold
 from service.ledger.calendar import Calendar, Interval
 
-JudgedSince = Callable[[datetime], Collection[Interval]]
+# The judged windows from a time on, each with those of the causes that it could not judge.
+JudgedSince = Callable[[datetime, Collection[Cause]], Mapping[Interval, Collection[Cause]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class _Story:
     for all that was before, and ``rows`` are its incident and the later ones.
     """
 
-    cause: str
+    cause: Cause
     rows: Sequence[Incident]
     last: Span | None
     reach: datetime
@@ -64,27 +65,32 @@ def settle(
     session: Session,
     timeline: Timeline,
     at: datetime,
-    causes: Collection[str],
-    news: Mapping[str, Signal | None],
+    causes: Collection[Cause],
+    news: Mapping[Cause, Signal | None],
 ) -> None:
     """Fold causes from the window at ``at`` on; what was before cannot have changed.
 
     ``news`` are the alerts of the window by cause, ``None`` where it alerted before and does no
-    more.
+    more.  A window that does not speak of a cause is calm if it could judge it, else unknown.
     """
     stories = _stories(session, timeline, at, causes)
     since = min(story.reach for story in stories)
-    judged = set(timeline.judged_since(since))
-    signals = repository.signals_since(session, timeline.version_id, causes, since)
-    known = judged.union(*signals.values())
+    judged = timeline.judged_since(since, causes)
+    keys = [cause.key for cause in causes]
+    signals = repository.signals_since(session, timeline.version_id, keys, since)
+    known = set(judged).union(*signals.values())
     position = partial(timeline.calendar.position, at)
     places = {w: position(w.start) for w in known if timeline.calendar.has(w)}
     windows = {place: window for window, place in places.items()}
     for story in stories:
-        own = signals[story.cause]
+        own = signals[story.cause.key]
+        silent = {
+            window: State.UNKNOWN if story.cause in blind else State.CALM
+            for window, blind in judged.items()
+        }
         states = {
-            places[window]: own.get(window, State.CALM)
-            for window in judged.union(own)
+            places[window]: state
+            for window, state in (silent | own).items()
             if places.get(window, story.lower) > story.lower
         }
         spans = fold(states, timeline.rule, story.last, story.ends)
@@ -95,21 +101,22 @@ def settle(
 
 
 def _stories(
-    session: Session, timeline: Timeline, at: datetime, causes: Collection[str]
+    session: Session, timeline: Timeline, at: datetime, causes: Collection[Cause]
 ) -> list[_Story]:
     position = partial(timeline.calendar.position, at)
-    incidents = repository.incidents_of(session, timeline.version_id, causes)
+    keys = [cause.key for cause in causes]
+    incidents = repository.incidents_of(session, timeline.version_id, keys)
     unrest = repository.newest_unrest(
-        session, timeline.version_id, causes, timeline.calendar.before(at, UNREST_STEPS), at
+        session, timeline.version_id, keys, timeline.calendar.before(at, UNREST_STEPS), at
     )
     found = []
     for cause in sorted(causes):
-        rows = incidents[cause]
+        rows = incidents[cause.key]
         row = next((one for one in reversed(rows) if one.opened_start < at), None)
         last = None if row is None else _before(row, position)
         reach, lower = timeline.calendar.before(at, timeline.rule.n), -timeline.rule.n
         if row is not None and last is not None and last.closed is None:
-            reach = max(unrest.get(cause, row.opened_start), row.opened_start)
+            reach = max(unrest.get(cause.key, row.opened_start), row.opened_start)
             lower = position(reach)
         elif last is not None and last.closed is not None:
             lower = max(lower, last.closed)
@@ -147,7 +154,7 @@ def _reconcile(
         session.flush()
     rows = []
     for span, known in matched:
-        row = known or _new(timeline, story.cause)
+        row = known or _new(timeline, story.cause.key)
         if known is None or _stored_span(known, story.position) != span:
             _write(session, row, span, windows)
         rows.append((span, row))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from service.evaluation.hysteresis import State
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.policy import Action, describe, family_of
+from service.evaluation.quality_rows import CONFLICTING_LABELS
 from service.evaluation.slices import LIMIT_BROKEN
 
 # The closing level lies a fifth of the way from the threshold to what is normal.
@@ -56,6 +57,41 @@ class Signal:
     severity: Severity = Severity.INFO
     action: Action = Action.NONE
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a window came to a verdict on, so that its silence about a cause means something.
+
+    ``slices`` are those that it judged by name; it has ``searched`` for others where it had the
+    labels to.
+    """
+
+    verdicts: Mapping[str, str]
+    labelled: int
+    slices: Collection[str] = ()
+    searched: bool = True
+
+
+_FAMILY_OF_KIND = {"slice": "slices", "multivariate_drift": "multivariate"}
+
+
+def silence_about(cause: Cause, reached: Reached) -> State:
+    """Return what it means that a window does not speak of a cause: calm, or not known.
+
+    Examples
+    --------
+    >>> silence_about(Cause("slice", slice="region=north"), Reached({"quality": "ok"}, 0))
+    <State.UNKNOWN: 'unknown'>
+    """
+    family = _FAMILY_OF_KIND.get(cause.kind, cause.kind)
+    verdict = reached.verdicts.get(family)
+    known = verdict is not None and verdict != Verdict.INSUFFICIENT_DATA
+    if cause.kind == "slice":
+        known = known and (reached.searched or cause.slice in reached.slices)
+    if cause.metric == CONFLICTING_LABELS:
+        known = known and reached.labelled > 0
+    return State.CALM if known else State.UNKNOWN
 
 
 def cause_of(measurement: Measurement) -> Cause | None:

@@ -1,12 +1,11 @@
 """Measurements of declared slices and of classes as samples (pure)."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from service.exporter.exposition import Sample
 from service.exporter.measured import UNBOUNDED
-from service.registry.slicing import JOIN, SliceDocument
+from service.registry.slicing import SliceDocument, declaration_of
 
 RECALL = "recall"
 
@@ -36,19 +35,6 @@ def slice_samples(
             side = "floor" if declaration.ceiling is None else "ceiling"
             metric = f"modelwatch_slice_{side}_{_unit(declaration.metric)}"
             yield Sample(metric, (*own, name, declaration.metric), declaration.limit)
-
-
-def declaration_of(name: str, declared: Sequence[SliceDocument]) -> SliceDocument | None:
-    """Return what declares a slice of that name: by its name, else by most columns."""
-    for declaration in declared:
-        if declaration.name == name:
-            return declaration
-    by_value = [declaration for declaration in declared if declaration.column]
-    for declaration in sorted(by_value, key=lambda d: -len(d.column or ())):
-        pattern = JOIN.join(f"{re.escape(column)}=.*" for column in declaration.column or ())
-        if re.fullmatch(pattern, name, re.DOTALL):
-            return declaration
-    return None
 
 
 def _performance(own: tuple[str, str], row: Any, *, critical: bool) -> Iterator[Sample]:

@@ -1,7 +1,7 @@
 """The parts of the monitor document that say for whom a model is judged."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Annotated, Any, ClassVar, Self
 
@@ -150,6 +150,19 @@ def require_tag(column: str) -> None:
     if _TAG.fullmatch(column) is None:
         message = "a tag's name here has letters, digits and . _ / : - only"
         raise ValueError(message)
+
+
+def declaration_of(name: str, declared: Sequence[SliceDocument]) -> SliceDocument | None:
+    """Return what declares a slice of that name: by its name, else by most columns."""
+    for declaration in declared:
+        if declaration.name == name:
+            return declaration
+    by_value = [declaration for declaration in declared if declaration.column]
+    for declaration in sorted(by_value, key=lambda d: -len(d.column or ())):
+        pattern = JOIN.join(f"{re.escape(column)}=.*" for column in declaration.column or ())
+        if re.fullmatch(pattern, name, re.DOTALL):
+            return declaration
+    return None
 
 
 def require_distinct(slices: Iterable[SliceDocument], fairness: Iterable[FairnessDocument]) -> None:

@@ -29,6 +29,7 @@ from tests.integration.webhooks.receiver import add_webhook
 A, R, C, U = State.ALERT, State.RAISED, State.CALM, State.UNKNOWN
 INCOME = Cause("drift", subject="income")
 LOSS = Cause("performance")
+NORTH = Cause("slice", slice="region=north")
 
 Sessions = sessionmaker[Session]
 
@@ -198,6 +199,36 @@ def test_what_nobody_watches_any_more_closes_but_not_while_findings_are_awaited(
     judge(sessions, version, 2)
     judge(sessions, version, 4)
     assert days(sessions) == [(0, 1, 4, "closed")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("cause", "verdicts", "closed"),
+    [
+        (LOSS, {"performance": "insufficient_data"}, None),
+        (LOSS, {"performance": "ok"}, 3),
+        (NORTH, {"performance": "ok"}, None),
+        (NORTH, {"slices": "insufficient_data"}, None),
+        # Of the slices others were judged: this one was neither, nor searched for.
+        (NORTH, {"slices": "ok"}, None),
+        (Cause("multivariate_drift"), {"drift": "ok"}, None),
+        (Cause("multivariate_drift"), {"multivariate": "ok"}, 3),
+        # Nobody asks for a protected column of that name any more.
+        (Cause("fairness", subject="sex"), {}, 3),
+    ],
+)
+def test_silence_is_calm_only_where_the_window_could_have_spoken(
+    sessions: Sessions, cause: Cause, verdicts: dict[str, str], closed: int | None, *, late: bool
+) -> None:
+    version = register(sessions, "7")
+    with sessions.begin() as session:
+        for day in (2, 3):
+            add_window(session, version, day, verdicts=verdicts)
+    # Windows that were judged before there was a cause say the same as those judged since.
+    for day in (2, 3, 0, 1) if late else range(4):
+        judge(sessions, version, day, *([A] if day < 2 else []), causes=[cause])
+    state = "open" if closed is None else "closed"
+    assert days(sessions) == [(0, 1, closed, state)]
 
 
 def test_a_check_of_quality_that_found_nothing_closes_while_findings_are_awaited(

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.alerts.tables import Incident
 from service.evaluation import rows as row_steps
 from service.evaluation.measurement import Direction, Verdict
 from service.evaluation.measurement import Measurement as Measured
@@ -198,6 +199,29 @@ def test_labels_keep_what_was_found_without_them_and_ask_for_the_rest_again(
     assert (after.labelled, after.action) == (ROWS, "watch")
     labels = stage.seen[-1].current["label"].to_pylist()
     assert sorted(labels) == sorted(map(str, rows[3]))
+
+
+def test_a_slice_that_is_found_late_does_not_recover_in_windows_that_could_not_be_searched(
+    bench: Bench, stage: Stage
+) -> None:
+    found = replace(BAD, metric="accuracy", subject=None, slice="region=north")
+    searched = replace(FINE, metric="discovered_slices", subject=None)
+    first = [bench.rows(day) for day in range(4)]
+    for day, rows in enumerate(first):
+        bench.insert(DAY + timedelta(days=day), rows)
+    stage.work()
+    assert [window.labelled for window in bench.windows()] == [0] * 4
+    ends = []
+    for alerts in (True, False):
+        stage.of_labels = [searched, found] if alerts else [searched]
+        for day in (0, 1) if alerts else (2, 3):
+            bench.label(DAY + timedelta(days=day), first[day])
+        stage.work()
+        with bench.sessions() as session:
+            asked = select(Incident).where(Incident.slice == "region=north")
+            incident = session.scalars(asked).one()
+        ends.append((incident.state, incident.closed_start))
+    assert ends == [("open", None), ("closed", DAY + timedelta(days=3))]
 
 
 def test_late_rows_are_looked_at_again(bench: Bench, stage: Stage) -> None:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.evaluation.causes import Cause, Severity, cause_of, signals_of, state_of
+from service.evaluation.causes import (
+    Cause,
+    Reached,
+    Severity,
+    cause_of,
+    signals_of,
+    silence_about,
+    state_of,
+)
 from service.evaluation.hysteresis import State
 from service.evaluation.importance import Importance
 from service.evaluation.measurement import Direction, Measurement, Verdict
@@ -147,3 +155,38 @@ def test_the_severity_of_a_signal_and_what_it_asks_for(
 def test_an_estimate_that_labels_contradict_asks_for_nothing() -> None:
     (signal,) = signals_of([a_measurement("estimated_recall")], realised=True)
     assert (signal.state, signal.action) == (State.ALERT, Action.WATCH)
+
+
+FAMILIES = ("quality", "drift", "performance", "slices", "fairness", "concept", "multivariate")
+CAUSES = (
+    Cause("quality", "missing_ratio", "age"),
+    Cause("quality", "conflicting_label_ratio"),
+    Cause("drift", subject="income"),
+    Cause("performance"),
+    Cause("slice", slice="region=north"),
+    Cause("fairness", subject="sex"),
+    Cause("concept"),
+    Cause("multivariate_drift"),
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(FAMILIES), st.sampled_from([one.value for one in Verdict])),
+    st.sampled_from(CAUSES),
+)
+def test_silence_is_calm_only_with_a_verdict_of_the_family(
+    verdicts: dict[str, str], cause: Cause
+) -> None:
+    family = {"slice": "slices", "multivariate_drift": "multivariate"}.get(cause.kind, cause.kind)
+    reached = verdicts.get(family) in ("ok", "alert")
+    said = silence_about(cause, Reached(verdicts, labelled=100))
+    assert said is (State.CALM if reached else State.UNKNOWN)
+
+
+def test_silence_of_what_rests_on_labels_is_not_known_without_them() -> None:
+    north, conflicts = CAUSES[4], CAUSES[1]
+    verdicts = {"quality": "ok", "slices": "ok"}
+    blind = Reached(verdicts, 0, searched=False)
+    assert {silence_about(cause, blind) for cause in (north, conflicts)} == {State.UNKNOWN}
+    judged = Reached(verdicts, 100, slices={"region=north"}, searched=False)
+    assert {silence_about(cause, judged) for cause in (north, conflicts)} == {State.CALM}

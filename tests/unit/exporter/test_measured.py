@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from service.evaluation.measurement import Direction, Measurement, Verdict
-from service.exporter.groups import class_samples, declaration_of, slice_samples
+from service.exporter.groups import class_samples, slice_samples
 from service.exporter.measured import feature_samples, model_samples, share_samples
-from service.registry.slicing import SliceDocument
+from service.registry.slicing import SliceDocument, declaration_of
 
 OWN = ("cards", "1")
 
