@@ -15,9 +15,11 @@ _MOST_IN_NOTE = 2000
 
 
 class Handling(Document):
-    """Who does it, and why."""
+    """Who does it, and why; who does not say is named as in the audit log, by the key."""
 
-    by: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
+    by: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)] | None
+    ) = None
     note: Annotated[str, StringConstraints(max_length=_MOST_IN_NOTE, pattern=PRINTABLE)] = ""
 
 

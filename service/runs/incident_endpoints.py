@@ -94,7 +94,7 @@ def handle_incident(
     handle(
         incident,
         deed,
-        by=handling.by,
+        by=handling.by or actor,
         note=handling.note,
         at=clock.now(),
         newest=newest_window(session, incident),

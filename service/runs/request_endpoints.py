@@ -70,7 +70,7 @@ def handle_request(
     request = _find(session, request_id)
     repository.lock_version(session, request.version_id)
     session.refresh(request)
-    handle(request, deed, by=handling.by, note=handling.note, at=clock.now())
+    handle(request, deed, by=handling.by or actor, note=handling.note, at=clock.now())
     audit(session, actor, f"retraining-request.{deed}", f"retraining-request:{request_id}")
     return _documents(session, [request])[0]
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.access.audit import audit
+from service.access.grants import LOCAL
 from service.evaluation.hysteresis import State
 from service.registry.values import VersionSpec
 from service.runs.incident_endpoints import router
@@ -68,6 +69,14 @@ def test_an_acknowledged_incident_says_by_whom(
     again = client.post(f"/v1/incidents/{incident}/acknowledge", json={"by": "bob"}).json()
     assert again == first
     assert [i["id"] for i in listed(client, state="acknowledged")] == [incident]
+
+
+def test_who_does_not_say_a_name_is_named_as_in_the_audit_log(
+    client: TestClient, sessions: Sessions, version: VersionSpec
+) -> None:
+    incident = add_incident(sessions)
+    answer = client.post(f"/v1/incidents/{incident}/acknowledge", json={}).json()
+    assert answer["acknowledged_by"] == LOCAL.actor
 
 
 def test_what_is_resolved_opens_again_if_it_goes_on(

@@ -130,7 +130,7 @@ def test_a_request_is_acknowledged_started_and_dismissed(
         assert (dismissed["state"], dismissed["handled_by"]) == ("dismissed", "ana")
         assert dismissed["closed_at"] is not None
     assert client.post(f"{address}/start", json=said).status_code == 409
-    assert client.post(f"{address}/start", json={}).status_code == 422
+    assert client.post(f"{address}/start", json={"by": ""}).status_code == 422
     assert client.post("/v1/retraining-requests/99/start", json=said).status_code == 404
 
 
