@@ -46,7 +46,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=400,
+        timeout=1500,
     )
     return done.returncode, done.stdout
 
