@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from service.evaluation.causes import Signal, signals_of
+from service.evaluation.discovery import METHOD as FOUND
 from service.evaluation.importance import ALIKE, Importance
 from service.evaluation.measurement import Measurement, Verdict
 from service.evaluation.policy import Action, decide, family_of, family_verdict, ranked
@@ -69,6 +70,16 @@ def conclude(
         reason=reason,
         signals=tuple(signals),
     )
+
+
+def undeclared(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Leave out what was found of a slice that is judged as declared: on all of its rows."""
+    judged = {
+        one.slice
+        for one in measurements
+        if one.method != FOUND and one.verdict in (Verdict.OK, Verdict.ALERT)
+    } - {None}
+    return [one for one in measurements if one.method != FOUND or one.slice not in judged]
 
 
 def require_labels(judgement: Judgement, known: int, wanted: int) -> Judgement:

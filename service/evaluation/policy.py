@@ -49,10 +49,10 @@ def family_verdict(measurements: list[Measurement]) -> Verdict:
 
 # What says that the model must learn again, and what asks for attention, each the worst first.
 _LOST = {
+    "performance": "the model got worse",
     "concept": (
         "the output means something else, or the input moved where the reference has few rows"
     ),
-    "performance": "the model got worse",
 }
 _WATCHED = {
     "slices": "the model got worse for some",
@@ -239,7 +239,17 @@ def _sentence(alert: Measurement) -> str:
         before = alert.reference_value
         usual = "" if before is None else f" against {100 * before:.3g} %"
         return f"{100 * alert.value:.3g} %{subject} {_SHARES[alert.metric]}{usual}"
+    if alert.metric.startswith(CONCEPT_DRIFT) and alert.value is not None:
+        return f"{alert.metric.removeprefix(CONCEPT_DRIFT)}{subject} {_surprise(alert)}"
     return f"{alert.metric}{subject}{_numbers(alert)}"
+
+
+def _surprise(alert: Measurement) -> str:
+    """Say how far a metric is from what was expected; of an error it is a share."""
+    value = alert.value or 0.0
+    if alert.direction is Direction.HIGHER_IS_WORSE:
+        return f"higher than expected by {100 * value:.3g} % of the reference's"
+    return f"{figure(abs(value))} {'lower' if value < 0 else 'higher'} than the scores promise"
 
 
 def _numbers(alert: Measurement) -> str:

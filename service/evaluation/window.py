@@ -15,7 +15,7 @@ from service.evaluation.evidently_drift import (
     judge_by_scores,
 )
 from service.evaluation.fairness import FairnessPolicy, judge_fairness
-from service.evaluation.judgement import Judgement, conclude
+from service.evaluation.judgement import Judgement, conclude, undeclared
 from service.evaluation.label_drift import judge_label_drift, label_share
 from service.evaluation.maturity import assess_labels
 from service.evaluation.measurement import Measurement, Verdict
@@ -138,7 +138,7 @@ def judge(
     judgement = conclude(
         features.rows,
         performance.labelled,
-        [*_not_found_in_rows(measurements, findings), *_findings(window, baseline)],
+        undeclared([*_not_found_in_rows(measurements, findings), *_findings(window, baseline)]),
         warnings,
         _families(binning, policies),
         policies.drift.importance,

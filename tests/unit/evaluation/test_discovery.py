@@ -1,13 +1,15 @@
 """Slices that nobody declared: found when they break, and hardly ever when nothing does."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.evaluation.discovery import SUMMARY, DiscoveryPolicy, discover
-from service.evaluation.measurement import Measurement, Verdict
+from service.evaluation.discovery import METHOD, SUMMARY, DiscoveryPolicy, discover
+from service.evaluation.judgement import undeclared
+from service.evaluation.measurement import Direction, Measurement, Verdict
 from service.evaluation.performance import PerformancePolicy
 from service.evaluation.policy import family_of
 from service.profiles.binning import Binning
@@ -153,3 +155,24 @@ def test_hardly_any_slice_is_found_where_nothing_changed(output: Output) -> None
         alarms += len(found) > 1
     # At the level of .05 more than 5 of 25 happen once in 800 runs.
     assert alarms <= 5
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kept"), [(Verdict.OK, 1), (Verdict.ALERT, 1), (Verdict.INSUFFICIENT_DATA, 2)]
+)
+def test_what_is_found_of_a_slice_that_is_judged_as_declared_is_left_out(
+    verdict: Verdict, kept: int
+) -> None:
+    found = Measurement(
+        metric="accuracy",
+        slice="region=south",
+        value=0.49,
+        n=159,
+        method=METHOD,
+        direction=Direction.LOWER_IS_WORSE,
+        verdict=Verdict.ALERT,
+    )
+    declared = replace(found, n=248, method="wilson", verdict=verdict)
+    elsewhere = replace(found, slice="region=north")
+    said = undeclared([declared, found, elsewhere])
+    assert said == [declared, found, elsewhere][:: 2 if kept == 1 else 1]
