@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import sized
 from tests.system.harness import Service
 from tests.system.replays import (
     Replay,
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 CHUNK = 6_000
 # Of ten chunks that are published the first five are quiet.
-CHUNKS = sized(default=slice(3, 8), full=slice(0, 10))
+CHUNKS = slice(0, 10)
 QUIET, LOUD = 5 - CHUNKS.start, CHUNKS.stop - 5
 
 
