@@ -179,7 +179,7 @@ def test_the_model_s_own_key_finds_it_all(world: World, name: str) -> None:
     if need.whole or "prediction_id" in name:
         return
     key = world.key(need.scope, models=("loans", "later"))
-    answer = world.ask(name, key, metric="drift", state=None)
+    answer = world.ask(name, key, metric="drift", state=None, revision=None)
     assert answer.status_code in {200, 202}, answer.text
     if name in LISTS:
         assert answer.json()[LISTS[name]] != []
