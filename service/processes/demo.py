@@ -23,6 +23,7 @@ MODEL: Final = "demo-loans"
 VERSION: Final = "1"
 PATIENCE_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.1
+WHERE_SECONDS: Final = 2.0
 _MONTH_ENDS: Final = "the month ends "
 
 _LABEL_DELAY: Final = np.timedelta64(generator.LABEL_DELAY, "us")
@@ -141,11 +142,22 @@ class Demo:
             if request is not None:
                 self._show_again(order.changed())
                 self._screen.request(request, self._sender.url)
+                self._tell_where(request)
                 return
             if self._stop.wait(POLL_SECONDS):
                 return
         message = f"no retraining request opened within {PATIENCE_SECONDS:.0f} s"
         raise ModelwatchSetupError(message)
+
+    def _tell_where(self, request: Mapping[str, Any]) -> None:
+        """Show where the loss is once that was found in rows, which comes after the request."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        path, said = f"/v1/retraining-requests/{request['id']}", str(request["reason"])
+        while time.monotonic() < deadline and not self._stop.wait(WHERE_SECONDS):
+            reason = str(self._sender.get(path)["reason"])
+            if reason.startswith(f"{said}; "):
+                self._screen.say(f"Where the loss is: {reason.removeprefix(f'{said}; ')}")
+                return
 
     def _show_again(self, windows: Sequence[Mapping[str, Any]]) -> None:
         if windows:

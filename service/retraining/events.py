@@ -15,13 +15,17 @@ MOST_SIGNALS, MOST_BYTES = 50, 40_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The windows that asked, the judged one first, and on which data that one was judged."""
+    """The windows that asked, the judged one first, and on which data that one was judged.
+
+    ``where`` is a sentence that says where the loss is, as far as that is known by then.
+    """
 
     windows: Sequence[tuple[datetime, datetime]]
     rows: int
     labelled: int
     reference_revision: int | None
     monitor_revision: int
+    where: str = ""
 
 
 def requested_event(
@@ -55,7 +59,7 @@ def requested_event(
             "model": model,
             "version": version,
             "action": action,
-            "reason": reason,
+            "reason": with_where(reason, asked.where) if asked else reason,
             "window": span,
             "windows": sorted(spans),
             "rows": asked.rows if asked else None,
@@ -70,6 +74,11 @@ def requested_event(
             "signals_total": len(signals),
         },
     )
+
+
+def with_where(reason: str, where: str) -> str:
+    """Return a reason that says where, too, if that is known."""
+    return f"{reason}; {where}" if where else reason
 
 
 def _first(signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

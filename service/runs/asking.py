@@ -20,6 +20,7 @@ from service.registry.values import VersionSpec
 from service.retraining.events import Asked
 from service.retraining.repository import live_request
 from service.retraining.service import request_retraining
+from service.runs.evidence import explained_windows, where_lost
 from service.runs.findings import Basis
 from service.runs.incidents import calendar_of
 from service.runs.overfit import SAID, Gaps
@@ -62,6 +63,7 @@ def ask_for_retraining(
         reason = f"{reason}; {SAID}"
     # The window that was judged comes first: what it says becomes the reason.
     spans = [windows[position] for position in sorted(windows, key=abs)]
+    where = where_lost(explained_windows(session, version.version_id, spans))
     known = live_request(session, version.version_id)
     for span in spans:
         request_retraining(
@@ -74,20 +76,23 @@ def ask_for_retraining(
             reason=reason,
             window=span,
             signals=_signals(judgement.measurements, asking),
-            asked=_asked(spans, judgement, basis),
+            asked=_asked(spans, judgement, basis, where),
             cooldown=document.retraining.cooldown,
             webhooks=document.retraining.webhooks,
         )
     return live_request(session, version.version_id) if known is None else None
 
 
-def _asked(spans: Sequence[tuple[datetime, datetime]], judgement: Judgement, basis: Basis) -> Asked:
+def _asked(
+    spans: Sequence[tuple[datetime, datetime]], judgement: Judgement, basis: Basis, where: str
+) -> Asked:
     return Asked(
         windows=spans,
         rows=judgement.rows,
         labelled=judgement.labelled,
         reference_revision=basis.reference_revision,
         monitor_revision=basis.config_revision,
+        where=where,
     )
 
 

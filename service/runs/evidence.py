@@ -3,16 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from service.alerts.repository import WITHDRAWN
 from service.alerts.tables import Incident
 from service.buckets.tables import BucketProfile
-from service.evaluation.explanation import CONTRIBUTIONS
+from service.evaluation.explanation import CONTRIBUTIONS, REALISED
 from service.evaluation.measurement import Verdict
 from service.evaluation.policy import Action
 from service.profiles.profile import RegressionProfile
@@ -29,6 +30,21 @@ class WindowEvidence:
     window: Window
     alerting: list[Measurement] = field(default_factory=list)
     explaining: list[Measurement] = field(default_factory=list)
+
+
+def explained_windows(
+    session: Session, version_id: int, spans: Sequence[tuple[datetime, datetime]]
+) -> list[WindowEvidence]:
+    """Return these windows of a version, and what explains their loss."""
+    windows = session.scalars(
+        select(Window).where(
+            Window.version_id == version_id,
+            Window.latest,
+            tuple_(Window.start, Window.end).in_(spans),
+        )
+    ).all()
+    explaining = _measured(session, [w.id for w in windows], Measurement.metric.in_(CONTRIBUTIONS))
+    return [WindowEvidence(window, explaining=explaining[window.id]) for window in windows]
 
 
 def windows_of(session: Session, request_ids: Sequence[int]) -> dict[int, list[WindowEvidence]]:
@@ -59,6 +75,20 @@ def windows_of(session: Session, request_ids: Sequence[int]) -> dict[int, list[W
         found = WindowEvidence(window, alerting[window.id], explaining[window.id])
         evidence[request_id].append(found)
     return evidence
+
+
+def where_lost(windows: Iterable[WindowEvidence]) -> str:
+    """Return where the loss is, in a sentence: of the newest window of which it is known.
+
+    What labels show comes before what scores promise; empty while nothing is known.
+    """
+    told = [
+        (each.metric == REALISED, found.window.start, -each.position, each.reason)
+        for found in windows
+        for each in found.explaining
+        if each.value is not None and each.reason
+    ]
+    return max(told)[-1] if told else ""
 
 
 def _measured(

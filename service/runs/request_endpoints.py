@@ -14,10 +14,16 @@ from service.errors import UnknownRequestError
 from service.registry.documents import read
 from service.registry.repository import find_model, find_version_by_id
 from service.retraining import repository
+from service.retraining.events import with_where
 from service.retraining.schemas import Deed, RequestState
 from service.retraining.service import handle
 from service.retraining.tables import RetrainingRequest
-from service.runs.evidence import incidents_of, labelled_rows, windows_of
+from service.runs.evidence import (
+    incidents_of,
+    labelled_rows,
+    where_lost,
+    windows_of,
+)
 from service.runs.request_schemas import (
     Evidence,
     EvidenceAlert,
@@ -96,7 +102,7 @@ def _documents(session: Session, requests: Sequence[RetrainingRequest]) -> list[
                 "version": versions[request.version_id].version,
                 "state": request.state,
                 "action": request.action,
-                "reason": request.reason,
+                "reason": with_where(request.reason, where_lost(windows[request.id])),
                 "opened_at": request.opened_at,
                 "closed_at": request.closed_at,
                 "handled_by": request.handled_by,

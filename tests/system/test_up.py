@@ -155,7 +155,9 @@ def test_the_demo_shows_a_request_and_the_next_start_finds_it(demo: Demo) -> Non
     assert set(demo.statuses.values()) == {200}, demo.statuses
     with up(demo.data_dir, "--demo", end=signal.SIGHUP) as second:
         second.wait_until_ready()
-        assert second.wait_for(r"Retraining request \d+ is open", 120) == demo.shown
+        again = second.wait_for(r"Retraining request \d+ is open", 120)
+        # Where the loss is may have been found since.
+        assert again.split(";")[0] == demo.shown.split(";")[0]
         assert not any(line.startswith("Replayed") for line in second.lines)
 
 

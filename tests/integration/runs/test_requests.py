@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.retraining.tables import RetrainingRequest
@@ -63,6 +63,34 @@ def test_a_revised_window_revises_the_evidence(client: TestClient, sessions: Ses
     (window,) = request["evidence"]["windows"]
     assert window["revision"] == 2
     assert [m["metric"] for m in window["measurements"]] == ["accuracy"]
+
+
+def test_a_request_says_where_the_loss_is_once_that_is_known(
+    client: TestClient, sessions: Sessions
+) -> None:
+    version = register(sessions, "7")
+    north = "region=north is 32.8 % of the rows and 100 % of the rise of the loss"
+
+    def explain(day: int, metric: str, reason: str, value: float | None = 1.0) -> None:
+        with sessions.begin() as session:
+            window = session.scalars(select(Window).where(Window.start == START + day * DAY)).one()
+            said = {"metric": metric, "reason": reason, "value": value, "verdict": None}
+            add_measurement(session, window, 100, **said)
+
+    def reason() -> str:
+        (request,) = client.get("/v1/retraining-requests").json()["requests"]
+        return str(request["reason"])
+
+    with sessions.begin() as session:
+        for day in range(3):
+            ask(session, version, add_window(session, version, day))
+    plain = reason()
+    explain(2, "loss_contribution", "no single feature or slice explains the loss", None)
+    assert reason() == plain
+    explain(1, "estimated_loss_contribution", "the shift of age explains 40 %")
+    assert reason() == f"{plain}; the shift of age explains 40 %"
+    explain(0, "loss_contribution", north)
+    assert reason() == f"{plain}; {north}"
 
 
 def test_a_bucket_counts_once_however_many_windows_and_binnings_hold_it(

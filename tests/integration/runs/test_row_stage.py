@@ -26,7 +26,9 @@ from service.runs.leases import LeaseKeeper
 from service.runs.queries import report_of
 from service.runs.row_stage import RowStage
 from service.runs.tables import Evaluation, Measurement, RowFinding, Window
+from service.webhooks.tables import Outbox
 from tests.integration.runs.bench import DAY, LEASE, ROWS, SCORE_OF_EVIDENTLY, Bench
+from tests.integration.webhooks.receiver import add_webhook
 
 FINE = Measured(
     metric="domain_classifier_auc",
@@ -142,13 +144,19 @@ def test_a_finding_that_alerts_makes_the_next_revision(bench: Bench, stage: Stag
 
 def test_what_is_found_may_ask_for_retraining(bench: Bench, stage: Stage) -> None:
     _put(bench, alert={"open": "2 of 3"})
-    stage.found = [CRITICAL]
+    add_webhook(bench.sessions, "pager")
+    where = "gold is 4.0 % of the rows and 100 % of the rise of the loss"
+    share = replace(FINE, metric="loss_contribution", subject=None, slice="gold", verdict=None)
+    stage.found, stage.of_labels = [CRITICAL], [replace(share, reason=where)]
     _insert_labelled(bench, DAY, 1)
     stage.work()
     assert bench.count(RetrainingRequest) == 0
     _insert_labelled(bench, DAY + timedelta(days=1), 2)
     stage.work()
-    assert bench.count(RetrainingRequest) == 1
+    with bench.sessions() as session:
+        request = session.scalars(select(RetrainingRequest)).one()
+        told = session.scalars(select(Outbox.event)).one()
+        assert told["data"]["reason"] == f"{request.reason}; {where}"
 
 
 def test_what_is_found_in_a_window_that_was_judged_silently_alerts_nobody(
