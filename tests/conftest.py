@@ -25,7 +25,7 @@ from service.db.migrate import upgrade
 from service.db.postmaster import clear_dead_owner
 from tests import patience
 
-# Two test processes that each use every core spend their time waiting for each other.  Read when
+# Test processes that each use every core spend their time waiting for each other.  Read when
 # the first library that has threads of its own is loaded, by tests and by what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
