@@ -25,8 +25,8 @@ PICTURES: dict[str, tuple[str, float, list[tuple[str, int, int]]]] = {
         [
             *(("Health", 5, 4), ("Unhealthy since", 4, 4), ("What to do", 6, 4)),
             *(("Open incidents", 3, 4), ("Retraining request", 3, 4), ("Newest result", 3, 4)),
-            ("Open incidents: where, since when, what to do", 14, 10),
-            ("Drift over its threshold, now", 10, 10),
+            ("Open incidents: where, since when, what to do", 14, 15),
+            ("Drift over its threshold, now", 10, 15),
             ("$metric on labelled rows, with its interval", 12, 8),
             ("$metric estimated before labels, with its interval", 12, 8),
         ],
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--modules", type=Path, required=True, help="where npm installed")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--mode", default="light")
-    parser.add_argument("--width", type=int, default=1400)
+    parser.add_argument("--width", type=int, default=1680)
     parser.add_argument("--choose", nargs="*", default=[], help="variables, as model=loans")
     given = parser.parse_args()
     values = {"job": ".+", "metric": "roc_auc", "feature": ".+", "slice": ".+"}
