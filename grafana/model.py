@@ -143,7 +143,7 @@ def _where() -> list[Panel]:
             "One row for each open cause. Subject is a feature, a class or a protected column; "
             "nothing is the model as a whole.",
             query(f"min by ({by}) ({since}) * 1000", table=True),
-            w=14,
+            w=15,
             names={
                 "severity": "Severity",
                 "action": "Action",
@@ -155,8 +155,10 @@ def _where() -> list[Panel]:
             },
             overrides={
                 "Severity": {**CELL, "mappings": severities(), "custom.width": 90},
-                "Action": {"mappings": texts(ACTIONS), "custom.width": 130},
-                "Since": {"unit": "dateTimeFromNow", "custom.width": 130},
+                "Action": {"mappings": texts(ACTIONS), "custom.width": 100},
+                "Kind": {"custom.width": 125},
+                "Check": {"custom.width": 110},
+                "Since": {"unit": "dateTimeFromNow", "custom.width": 110},
             },
             by=[("Severity", False), ("Since", False)],
             to=[INCIDENTS],
@@ -166,7 +168,7 @@ def _where() -> list[Panel]:
             "What each window said, by kind; not enough data is never ok. Performance follows its "
             "labels.",
             query(f"max by (kind) ({metric('verdict')})", "{{kind}}"),
-            w=10,
+            w=9,
             meaning=VERDICTS,
             to=[why.WINDOWS],
         ),
