@@ -25,7 +25,10 @@ BUDGET = 50_000
 # So many samples are a third of a millisecond's work.
 REST_AFTER = 32
 REST_SECONDS = 0.001
+# To free so many takes as long.
+FREE_AFTER = 512
 
+FAMILIES = ("data", "estimate", "performance")
 STATES = ("open", "acknowledged", "retraining", "resolved", "dismissed")
 QUEUES = (
     *("bucket_rows", "bucket_labels", "evaluation", "window", "evidently", "report"),
@@ -45,7 +48,7 @@ EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 
 
 
 def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
-    """Render the newest results of every live version; it takes its time.
+    """Render the newest results of every live version, using them up; it takes its time.
 
     The last value stays while the version is live, for a series that vanishes resolves its alert;
     the age of a result is a metric of its own.
@@ -59,6 +62,9 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
         slices.extend(_paced(_of_slices(read, version)))
         classes.extend(_paced(_of_classes(read, version)))
         features.extend(_paced(_of_features(read, version)))
+        for family in FAMILIES:
+            if (window := read.windows.get((version.id, family))) is not None:
+                _free(read.measured.pop(window.id, []), read.slices.pop(window.id, []))
     service = read.service
     # The four samples of the export itself are not there yet.
     kept, dropped = within_budget(
@@ -70,7 +76,17 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
         Sample("modelwatch_export_refresh_timestamp_seconds", (), read.at.timestamp()),
         Sample("modelwatch_export_refresh_duration_seconds", (), time.monotonic() - read.began),
     ]
-    return render(kept, _paced)
+    content = render(kept, _paced)
+    _free(features, essential, slices, classes, kept)
+    return content
+
+
+def _free(*lists: list[Any]) -> None:
+    """Let go of everything in pieces: all at once it would keep ingest from the interpreter."""
+    for found in lists:
+        while found:
+            del found[-FREE_AFTER:]
+            time.sleep(REST_SECONDS)
 
 
 def _paced(found: Iterable[T]) -> Iterator[T]:
@@ -93,8 +109,8 @@ class Results:
     service: Sequence[Sample]
     versions: Sequence[LiveVersion]
     windows: Mapping[tuple[int, str], Window]
-    measured: Mapping[int, Sequence[Any]]
-    slices: Mapping[int, Sequence[Any]]
+    measured: dict[int, list[Any]]
+    slices: dict[int, list[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
     incidents: Mapping[int, Sequence[tuple[datetime, tuple[str, ...]]]]
@@ -163,7 +179,7 @@ def _of_version(read: Results, version: LiveVersion) -> Iterator[Sample]:
         yield sample("incident_open", 1, *metric_labels)
         yield sample("incident_since_timestamp_seconds", since.timestamp(), *metric_labels)
     yield from _late_labels(read, version)
-    for family in ("data", "estimate", "performance"):
+    for family in FAMILIES:
         window = read.windows.get((version.id, family))
         if window is None:
             continue

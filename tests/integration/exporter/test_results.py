@@ -273,14 +273,18 @@ def test_a_fleet_is_within_the_budget_and_vanishes_from_its_least_important_end(
 ) -> None:
     models, features = sized(default=10, full=100), 50
     seed_fleet(sessions, models=models, features=features, slices=10)
-    with sessions() as session:
-        results = read_results(session)
-    everything = render_results(results)
+
+    def rendered(**given: int) -> bytes:
+        with sessions() as session:
+            results = read_results(session)
+        return render_results(results, **given)
+
+    everything = rendered()
     count = everything.decode().count("\nmodelwatch_")
     # The other figure: 100 models of this width.
     assert 100 * count / models < BUDGET
     assert b"modelwatch_export_series_dropped 0.0\n" in everything
-    cut = render_results(results, budget=count // 2).decode()
+    cut = rendered(budget=count // 2).decode()
     assert cut.count("\nmodelwatch_") == count // 2
     assert f"modelwatch_export_series_dropped {float(count - count // 2)}\n" in cut
     for name in ("modelwatch_slice_rows", "modelwatch_class_recall_ratio", "modelwatch_verdict"):
