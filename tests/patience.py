@@ -23,6 +23,7 @@ _OPTIONS = (
 LIFTED: dict[str, dict[str, Any]] = {
     "service.access.keyring": {"LOAD_SECONDS": SECONDS, "STOP_SECONDS": SECONDS},
     "service.db.engine": {"CONNECT_SECONDS": SECONDS},
+    "service.exporter.refresher": {"FIRST_SECONDS": SECONDS},
     "service.ingest.known": {"LOOKUP_SECONDS": SECONDS},
     "service.ingest.link": {
         "CONNECT_SECONDS": SECONDS,
@@ -32,7 +33,7 @@ LIFTED: dict[str, dict[str, Any]] = {
     "service.ingest.committer": {"DEADLINE_SECONDS": SECONDS},
     "service.ingest.specs": {"LOOKUP_SECONDS": SECONDS},
     "service.ingest.store": {"_SEARCH_SECONDS": SECONDS},
-    "service.parsing.room": {"WAIT_SECONDS": SECONDS},
+    "service.isolation.room": {"WAIT_SECONDS": SECONDS},
 }
 _production: dict[tuple[str, str], Any] = {}
 

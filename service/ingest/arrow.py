@@ -8,8 +8,8 @@ from starlette.requests import Request
 from service.errors import BadRequestError, BusyError, TooLargeError
 from service.ingest.arrow_messages import Asked, Told
 from service.ingest.intake import Sent
-from service.parsing.parser import Job, ParserDiedError, ParserGrownError, ParserLateError
-from service.parsing.room import ParserRoom, RoomFullError
+from service.isolation.process import Job, ProcessDiedError, ProcessGrownError, ProcessLateError
+from service.isolation.room import ProcessRoom, RoomFullError
 from service.settings import Settings
 from service.telemetry import PARSER_DEATHS
 
@@ -41,7 +41,7 @@ class ArrowReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._room = ParserRoom(JOB, parsers=PARSERS, most=MOST_WAITING)
+        self._room = ProcessRoom(JOB, processes=PARSERS, most=MOST_WAITING)
 
     def close(self) -> None:
         """End the processes."""
@@ -69,12 +69,12 @@ class ArrowReader:
         asked = Asked(kind, body, self._settings.max_batch_rows, most, _WRITTEN * most)
         try:
             return _told.decode(await self._room.ask(_encode(asked)))
-        except ParserGrownError:
+        except ProcessGrownError:
             raise _TOO_LARGE["body-too-large"](limit=most) from None
-        except ParserDiedError:
+        except ProcessDiedError:
             PARSER_DEATHS.inc()
             raise _malformed() from None
-        except (ParserLateError, RoomFullError):
+        except (ProcessLateError, RoomFullError):
             message = "too many Arrow streams wait to be read; send it again later"
             raise BusyError(message) from None
 

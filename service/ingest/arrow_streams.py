@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from service.ingest.arrow_messages import Asked, Told
-from service.parsing.arrow_sizes import MalformedStreamError, read_sizes
+from service.ingest.arrow_sizes import MalformedStreamError, read_sizes
 
 # Features and what each contributed, tags, scores of many classes, and the rest of a record.
 MOST_COLUMNS = 768

@@ -17,7 +17,7 @@ from service.ingest.specs import Specs
 from service.ingest.store import Store
 from service.ingest.times import Horizon
 from service.ingest.verdicts import BatchKey, Verdicts
-from service.parsing.memory import memory_limit
+from service.isolation.memory import memory_limit
 from service.registry.privacy import pseudonyms_of
 from service.settings import Settings
 from service.telemetry import INGEST_ROWS

@@ -1,7 +1,7 @@
 """Having a reference read and profiled by a process of its own.
 
-What crashes a parser does not take the API down, and neither the rows nor the work that they make
-are the API's: it gets what is stored of them, which is as small for millions as for thousands.
+What crashes its process does not take the API down, and neither the rows nor the work that they
+make are the API's: it gets what is stored of them, which is as small for millions as for thousands.
 """
 
 import pickle
@@ -21,15 +21,15 @@ from service.errors import (
     TooLargeError,
 )
 from service.ingest.room import Room, Share
-from service.parsing.memory import memory_limit
-from service.parsing.parser import (
+from service.isolation.memory import memory_limit
+from service.isolation.process import (
+    IsolatedProcess,
     Job,
-    Parser,
-    ParserDiedError,
-    ParserGrownError,
-    ParserKilledError,
-    ParserLateError,
-    ParserSlowError,
+    ProcessDiedError,
+    ProcessGrownError,
+    ProcessKilledError,
+    ProcessLateError,
+    ProcessSlowError,
 )
 from service.registry.privacy import Pseudonyms
 from service.registry.values import VersionSpec
@@ -194,17 +194,17 @@ def read_apart(asked: Asked) -> Work:
     memory, seconds = upload.limits.memory, upload.limits.seconds
     job = Job(_FUNCTION, memory, processor=seconds, seconds=_WAITED * seconds)
     try:
-        with Parser(job, upload.descriptors) as parser:
-            answer = parser.ask(pickle.dumps(replace(asked, memory=memory)))
-    except (ParserGrownError, ParserKilledError) as error:
-        killed = isinstance(error, ParserKilledError)
+        with IsolatedProcess(job, upload.descriptors) as process:
+            answer = process.ask(pickle.dumps(replace(asked, memory=memory)))
+    except (ProcessGrownError, ProcessKilledError) as error:
+        killed = isinstance(error, ProcessKilledError)
         raise OutOfMemoryError(memory, killed=killed) from None
-    except ParserSlowError:
+    except ProcessSlowError:
         message = "reading the reference takes too many seconds: send fewer rows or columns"
         raise TooLargeError(message, limit=seconds) from None
-    except ParserDiedError:
+    except ProcessDiedError:
         raise MalformedReferenceError(upload.media) from None
-    except ParserLateError:
+    except ProcessLateError:
         message = "the reference could not be read in time; send it again later"
         raise BusyError(message) from None
     found = msgspec.msgpack.decode(answer, type=Found)

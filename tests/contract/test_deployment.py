@@ -53,7 +53,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from service.processes.api import create_app
 from service.runs import references
-from service.parsing import child
+from service.isolation import child
 import numpy as np
 from service.detection.calibrator import fit_calibrator
 scores = np.linspace(0, 1, 500)

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from fastapi import FastAPI
 
-from service.parsing.parser import Job
+from service.isolation.process import Job
 from service.runs import (
     reference_endpoints,
     reference_files,

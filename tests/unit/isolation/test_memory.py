@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.parsing.memory import memory_limit
+from service.isolation.memory import memory_limit
 
 MACHINE = "MemTotal:       16777216 kB\nMemFree:         1000 kB\n"
 

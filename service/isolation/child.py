@@ -1,4 +1,6 @@
-"""Entry of a parser: ``python -m service.parsing.child MODULE:FUNCTION MEMORY SECONDS``.
+"""Entry of an isolated process.
+
+``python -m service.isolation.child MODULE:FUNCTION MEMORY SECONDS SHARE``
 
 It answers frame after frame on its standard input until that ends.  Whatever a hostile file makes
 of the libraries that read it stays in here: a crash, a loop, an allocation without end.
@@ -15,10 +17,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.parsing.frames import read_frame, write_frame
+from service.isolation.frames import read_frame, write_frame
 
 _STATUS = Path("/proc/self/statm")
 _LOOK_SECONDS = 1.0
+# Bursts so short that a quota of one processor, told off every 100 ms, is not used up by one.
+_BURST_SECONDS = 0.01
+_LAST = 19
 _FIRST_TO_GO = Path("/proc/self/oom_score_adj")
 
 
@@ -33,6 +38,20 @@ def _leave_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
     os._exit(1)
+
+
+def _take_turns(share: float) -> None:
+    """Use this part of a processor at most, and none that another process wants.
+
+    Standing back is not enough: a container's quota, once it is used up, stops who asks as well.
+    """
+    os.nice(_LAST)
+
+    def rest(*_: object) -> None:
+        time.sleep(_BURST_SECONDS * (1 / share - 1))
+
+    signal.signal(signal.SIGPROF, rest)
+    signal.setitimer(signal.ITIMER_PROF, _BURST_SECONDS, _BURST_SECONDS)
 
 
 def _limit_memory(more: int) -> None:
@@ -56,7 +75,7 @@ def _limit_processor(seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def main(job: str, memory: int, seconds: int) -> int:
+def main(job: str, memory: int, seconds: int, share: float) -> int:
     """Answer until the questions end."""
     # The keys of a terminal are meant for the process that asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -69,6 +88,8 @@ def main(job: str, memory: int, seconds: int) -> int:
     module, _, name = job.partition(":")
     work: Callable[[bytes], bytes] = getattr(importlib.import_module(module), name)
     _limit_memory(memory)
+    if share < 1:
+        _take_turns(share)
     with contextlib.suppress(BrokenPipeError):
         while (request := read_frame(0)) is not None:
             _limit_processor(seconds)
@@ -77,4 +98,5 @@ def main(job: str, memory: int, seconds: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    _, function, most, longest, part = sys.argv
+    sys.exit(main(function, int(most), int(longest), float(part)))

@@ -1,4 +1,4 @@
-"""Reading hostile files in a process that may die of them."""
+"""Work in a process of its own: it may die of it, and nobody else waits for the interpreter."""
 
 import contextlib
 import os
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from service.parsing.frames import read_frame, write_frame
-from service.parsing.memory import own_memory
+from service.isolation.frames import read_frame, write_frame
+from service.isolation.memory import own_memory
 
 _STOP_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
@@ -32,23 +32,23 @@ _FRUGAL = {
 }
 
 
-class ParserDiedError(Exception):
+class ProcessDiedError(Exception):
     """The file ended the process that read it, as a crash does."""
 
 
-class ParserGrownError(ParserDiedError):
+class ProcessGrownError(ProcessDiedError):
     """The file needs more memory than its process may have."""
 
 
-class ParserSlowError(ParserDiedError):
+class ProcessSlowError(ProcessDiedError):
     """The file needs more of the processor than its process may have."""
 
 
-class ParserLateError(Exception):
+class ProcessLateError(Exception):
     """There was no answer in time, or the process was told to stop; the file may be right."""
 
 
-class ParserKilledError(ParserLateError):
+class ProcessKilledError(ProcessLateError):
     """Somebody else ended the process at once: as a rule the kernel, which had no memory left."""
 
 
@@ -64,13 +64,17 @@ class Job:
     """Seconds of processor; who needs more is hostile."""
     seconds: float
     """Seconds until nobody waits any longer; a busy machine may need them for anything."""
+    share: float = 1.0
+    """Part of a processor that it may use; with less than 1 it stands back for everybody else."""
+    environment: tuple[str, ...] = ()
+    """Beginnings of further names of the environment that it may read."""
 
 
 class _Watch(threading.Thread):
     """Ends a process that takes too long or too much."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", job: Job) -> None:
-        super().__init__(name="parser-watch", daemon=True)
+        super().__init__(name="isolation-watch", daemon=True)
         self._process = process
         self._job = job
         self._answered = threading.Event()
@@ -97,17 +101,17 @@ class _Watch(threading.Thread):
 def reason_of(job: Job, code: int, largest: int) -> Exception:
     """Return what to tell of a process that ended like this, and was seen to be so large."""
     if largest > job.memory:
-        return ParserGrownError()
+        return ProcessGrownError()
     if code in _STOPPED:
-        return ParserLateError()
+        return ProcessLateError()
     if code == -signal.SIGKILL:
-        return ParserKilledError()
+        return ProcessKilledError()
     if code == -signal.SIGXCPU:
-        return ParserSlowError()
-    return ParserGrownError() if largest > job.memory * _MUCH else ParserDiedError()
+        return ProcessSlowError()
+    return ProcessGrownError() if largest > job.memory * _MUCH else ProcessDiedError()
 
 
-class Parser:
+class IsolatedProcess:
     """One process, started when it is asked and again after its death; for one thread."""
 
     def __init__(self, job: Job, files: Sequence[int] = ()) -> None:
@@ -144,7 +148,7 @@ class Parser:
             return answer
         code = process.wait()
         self.close()
-        raise ParserLateError if watch.late else reason_of(self._job, code, watch.largest)
+        raise ProcessLateError if watch.late else reason_of(self._job, code, watch.largest)
 
     def kill(self) -> None:
         """End an answer that is under way; called from another thread."""
@@ -177,20 +181,21 @@ class Parser:
             return self._process
         self.close()
         job = self._job
-        limits = [str(job.memory), str(job.processor)]
+        limits = [str(job.memory), str(job.processor), str(job.share)]
         self._process = subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-m", "service.parsing.child", job.function, *limits],
+            [sys.executable, "-m", "service.isolation.child", job.function, *limits],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
             pass_fds=self._files,
-            env=_environment(),
+            env=_environment(job.environment),
         )
         return self._process
 
 
-def _environment() -> dict[str, str]:
+def _environment(further: tuple[str, ...]) -> dict[str, str]:
     own = os.environ  # noqa: TID251  it is handed on, not read
-    passed_on = (n for n in own if n in _PASSED_ON or n.startswith(_PASSED_ON_TOO))
+    beginnings = (*_PASSED_ON_TOO, *further)
+    passed_on = (n for n in own if n in _PASSED_ON or n.startswith(beginnings))
     return {**{name: own[name] for name in passed_on}, **_FRUGAL}

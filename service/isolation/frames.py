@@ -1,4 +1,4 @@
-"""Messages between a process and its parser: eight bytes of length, then the content."""
+"""Messages to an isolated process and back: eight bytes of length, then the content."""
 
 import os
 import struct

@@ -1,0 +1,245 @@
+"""An isolated process may die, or may have to stand back; who asks it never does."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.isolation.memory import own_memory
+from service.isolation.process import (
+    IsolatedProcess,
+    Job,
+    ProcessDiedError,
+    ProcessGrownError,
+    ProcessKilledError,
+    ProcessLateError,
+    ProcessSlowError,
+    reason_of,
+)
+from service.isolation.room import ProcessRoom, RoomFullError
+
+
+def answer(request: bytes) -> bytes:
+    """Do what a hostile file could make a library do."""
+    deeds: dict[bytes, Callable[[], object]] = {
+        b"abort": os.abort,
+        b"crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        b"leave": lambda: os._exit(0),
+        b"spin": _spin,
+        b"sleep": lambda: time.sleep(60),
+        b"grow": lambda: bytearray(1 << 40),
+        b"talk": lambda: os.write(1, b"not an answer"),
+        b"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        b"stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        b"fill": _fill,
+    }
+    if request == b"priority":
+        return str(os.getpriority(os.PRIO_PROCESS, 0)).encode()
+    if request == b"work":
+        return " ".join(map(str, _work())).encode()
+    if request == b"environment":
+        return " ".join(os.environ).encode()
+    if request.startswith(b"/"):
+        return Path(request.decode()).read_bytes()
+    try:
+        deeds.get(request, lambda: None)()
+    except MemoryError:
+        return b"no memory"
+    return request[::-1]
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _work() -> tuple[float, float]:
+    """Return how long half a second's work takes, of the processor and of the clock."""
+    began, since = time.monotonic(), time.process_time()
+    while (used := time.process_time() - since) < 0.5:
+        pass
+    return used, time.monotonic() - began
+
+
+def _fill() -> None:
+    filled = b"x" * (JOB.memory * 5 // 4)
+    while filled:
+        time.sleep(1)
+
+
+JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=50.0)
+
+
+@pytest.fixture
+def process() -> Iterator[IsolatedProcess]:
+    with IsolatedProcess(JOB) as process:
+        yield process
+
+
+@pytest.mark.parametrize("deed", [b"abort", b"crash", b"leave", b"spin"])
+def test_after_a_death_there_is_another_process(process: IsolatedProcess, deed: bytes) -> None:
+    assert process.ask(b"abc") == b"cba"
+    before = process.pid
+    with pytest.raises(ProcessDiedError):
+        process.ask(deed)
+    assert process.ask(b"abc") == b"cba"
+    assert process.pid not in {None, before}
+
+
+def test_memory_is_bounded_and_nothing_is_said_but_answers(process: IsolatedProcess) -> None:
+    assert process.ask(b"grow") == b"no memory"
+    assert process.ask(b"talk") == b"klat"
+    large = os.urandom(5 << 20)
+    assert process.ask(large) == large[::-1]
+
+
+def test_who_takes_too_much_memory_is_ended(process: IsolatedProcess) -> None:
+    with pytest.raises(ProcessGrownError):
+        process.ask(b"fill")
+    assert process.ask(b"abc") == b"cba"
+
+
+@pytest.mark.parametrize(
+    ("largest", "code", "expected"),
+    [
+        (JOB.memory + 1, signal.SIGKILL, ProcessGrownError),
+        # An allocation failed, and a library gave up.
+        (JOB.memory - 1, signal.SIGABRT, ProcessGrownError),
+        (JOB.memory // 4, signal.SIGABRT, ProcessDiedError),
+        (JOB.memory - 1, signal.SIGXCPU, ProcessSlowError),
+        (JOB.memory - 1, signal.SIGKILL, ProcessKilledError),
+        (JOB.memory - 1, signal.SIGTERM, ProcessLateError),
+    ],
+)
+def test_why_a_process_ended_is_told(
+    largest: int, code: signal.Signals, expected: type[Exception]
+) -> None:
+    assert type(reason_of(JOB, -code, largest)) is expected
+
+
+def test_it_is_the_first_to_go_where_there_is_no_memory_left(process: IsolatedProcess) -> None:
+    assert process.ask(b"/proc/self/oom_score_adj") == b"1000\n"
+
+
+def test_a_process_has_no_secret_of_the_environment(
+    process: IsolatedProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MODELWATCH_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    found = set(process.ask(b"environment").decode().split())
+    assert "LC_ALL" in found
+    assert not {name for name in found if "secret" in os.environ.get(name, "")}
+
+
+def test_what_a_job_needs_of_the_environment_it_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLROOTCERT", "/certificate")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with IsolatedProcess(replace(JOB, environment=("PG",))) as process:
+        found = set(process.ask(b"environment").decode().split())
+    assert "PGSSLROOTCERT" in found
+    assert "AWS_SECRET_ACCESS_KEY" not in found
+
+
+def test_a_job_with_a_share_of_the_processor_takes_no_more_and_is_the_last_to_get_it(
+    process: IsolatedProcess,
+) -> None:
+    assert process.ask(b"priority") == b"0"
+    with IsolatedProcess(replace(JOB, processor=60, share=0.25)) as other:
+        assert other.ask(b"priority") == b"19"
+        used, taken = map(float, other.ask(b"work").split())
+    assert used / taken < 0.4
+
+
+def test_a_process_reads_a_file_that_has_no_name() -> None:
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b"content")
+        with IsolatedProcess(JOB, [file.fileno()]) as process:
+            assert process.ask(f"/dev/fd/{file.fileno()}".encode()) == b"content"
+
+
+def test_who_takes_too_long_or_is_ended_from_outside_may_be_right(process: IsolatedProcess) -> None:
+    with pytest.raises(ProcessKilledError):
+        process.ask(b"killed")
+    with pytest.raises(ProcessLateError):
+        process.ask(b"stopped")
+    hurried = Job(JOB.function, JOB.memory, 1, seconds=0.5)
+    with IsolatedProcess(hurried) as other, pytest.raises(ProcessLateError):
+        other.ask(b"sleep")
+
+
+def test_a_process_leaves_no_process_behind() -> None:
+    with IsolatedProcess(JOB) as process:
+        process.ask(b"a")
+        pid = process.pid
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+_ASKER = f"""
+from service.isolation.process import Job, IsolatedProcess
+job = Job({f"{__name__}:answer"!r}, memory=256 << 20, processor=600, seconds=600.0)
+process = IsolatedProcess(job)
+process.ask(b"started")
+print(process.pid, flush=True)
+process.ask(b"spin")
+"""
+
+
+def test_a_process_whose_asker_was_killed_ends_with_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _ASKER], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    ) as asker:
+        assert asker.stdout is not None
+        pid = int(asker.stdout.readline())
+        asker.kill()
+    for _ in range(600):
+        if not own_memory(pid):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("it went on, with the file that it read")
+
+
+def test_a_room_serves_many_and_turns_away_too_many() -> None:
+    async def body() -> None:
+        room = ProcessRoom(JOB, processes=2, most=6)
+        try:
+            questions = [b"a", b"crash", b"bc", b"abort", b"de", b"fg"]
+            answers = [asyncio.ensure_future(room.ask(each)) for each in questions]
+            await asyncio.sleep(0)
+            with pytest.raises(RoomFullError):
+                await room.ask(b"one too many")
+            found = await asyncio.gather(*answers, return_exceptions=True)
+            assert [each if isinstance(each, bytes) else type(each) for each in found] == [
+                *(b"a", ProcessDiedError, b"cb", ProcessDiedError, b"ed", b"gf")
+            ]
+        finally:
+            room.close()
+
+    asyncio.run(body())
+
+
+def test_a_room_that_closes_waits_for_no_hostile_file() -> None:
+    async def body() -> None:
+        room = ProcessRoom(JOB, processes=1, most=2)
+        await room.ask(b"started")
+        asleep = asyncio.ensure_future(room.ask(b"sleep"))
+        while not room._free.empty():  # noqa: ASYNC110  a thread takes it
+            await asyncio.sleep(0)
+        began = time.monotonic()
+        room.close()
+        assert time.monotonic() - began < 30
+        with pytest.raises(ProcessLateError):
+            await asleep
+
+    asyncio.run(body())
