@@ -1,10 +1,10 @@
 """Recorded results as samples: rows of the database in, one exposition out."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -19,14 +19,9 @@ from service.registry.documents import read_stored
 from service.registry.monitor import MonitorDocument
 from service.runs.tables import Window
 
-T = TypeVar("T")
-
 BUDGET = 50_000
-# So many samples are a third of a millisecond's work.
-REST_AFTER = 32
-REST_SECONDS = 0.001
-# To free so many takes as long.
-FREE_AFTER = 512
+# Samples of the export itself.
+_OWN = 4
 
 FAMILIES = ("data", "estimate", "performance")
 STATES = ("open", "acknowledged", "retraining", "resolved", "dismissed")
@@ -48,7 +43,7 @@ EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 
 
 
 def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
-    """Render the newest results of every live version, using them up; it takes its time.
+    """Render the newest results of every live version.
 
     The last value stays while the version is live, for a series that vanishes resolves its alert;
     the age of a result is a metric of its own.
@@ -58,15 +53,11 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
     classes: list[Sample] = []
     features: list[tuple[float, Sample]] = []
     for version in read.versions:
-        essential.extend(_paced(_of_version(read, version)))
-        slices.extend(_paced(_of_slices(read, version)))
-        classes.extend(_paced(_of_classes(read, version)))
-        features.extend(_paced(_of_features(read, version)))
-        for family in FAMILIES:
-            if (window := read.windows.get((version.id, family))) is not None:
-                _free(read.measured.pop(window.id, []), read.slices.pop(window.id, []))
+        essential.extend(_of_version(read, version))
+        slices.extend(_of_slices(read, version))
+        classes.extend(_of_classes(read, version))
+        features.extend(_of_features(read, version))
     service = read.service
-    # The four samples of the export itself are not there yet.
     kept, dropped = within_budget(
         [*service, *essential, *slices, *classes], features, max(budget - _OWN, len(service))
     )
@@ -76,28 +67,7 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
         Sample("modelwatch_export_refresh_timestamp_seconds", (), read.at.timestamp()),
         Sample("modelwatch_export_refresh_duration_seconds", (), time.monotonic() - read.began),
     ]
-    content = render(kept, _paced)
-    _free(features, essential, slices, classes, kept)
-    return content
-
-
-def _free(*lists: list[Any]) -> None:
-    """Let go of everything in pieces: all at once it would keep ingest from the interpreter."""
-    for found in lists:
-        while found:
-            del found[-FREE_AFTER:]
-            time.sleep(REST_SECONDS)
-
-
-def _paced(found: Iterable[T]) -> Iterator[T]:
-    """Yield everything, and rest now and then: ingest waits for the interpreter meanwhile."""
-    for count, one in enumerate(found):
-        if count % REST_AFTER == 0:
-            time.sleep(REST_SECONDS)
-        yield one
-
-
-_OWN = 4
+    return render(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +79,8 @@ class Results:
     service: Sequence[Sample]
     versions: Sequence[LiveVersion]
     windows: Mapping[tuple[int, str], Window]
-    measured: dict[int, list[Any]]
-    slices: dict[int, list[Any]]
+    measured: Mapping[int, Sequence[Any]]
+    slices: Mapping[int, Sequence[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
     incidents: Mapping[int, Sequence[tuple[datetime, tuple[str, ...]]]]

@@ -27,7 +27,7 @@ async def model_metrics(request: Request) -> Response:
 
     A key that is bound to models gets their series alone.
     """
-    content = request.app.state.results.content()
+    content = await request.app.state.results.content()
     if content is None:
         raise DatabaseAwayError
     models = visible_models()

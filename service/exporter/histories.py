@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from service.alerts.tables import Signal
 from service.evaluation.hysteresis import State
-from service.exporter.repository import FEW
 from service.registry.tables import Version
 from service.runs.tables import Window
 
@@ -52,7 +51,6 @@ def drifting_in_a_row(session: Session, version_ids: Sequence[int]) -> dict[int,
             Signal.state.in_((State.ALERT.value, State.UNKNOWN.value)),
         )
         .order_by(Signal.version_id, Signal.subject, recent.c.place),
-        execution_options=FEW,
     )
     windows: defaultdict[int, dict[str, int]] = defaultdict(dict)
     reached: defaultdict[tuple[int, str], int] = defaultdict(int)

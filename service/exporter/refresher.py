@@ -1,76 +1,80 @@
-"""A thread that keeps the exposition fresh, so that a scrape never waits for the database."""
+"""The newest exposition, kept fresh by a process of its own.
 
+A scrape never waits for the database, and ingest never for the interpreter: rendering a large
+fleet takes most of a second of it.
+"""
+
+import asyncio
 import logging
 import threading
 import time
 
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
-
-from service.exporter.collector import BUDGET, read_results, render_results
+from service.exporter.rendering import RENDER, Asked, Told, encode, told_by
+from service.isolation.process import IsolatedProcess, ProcessDiedError, ProcessLateError
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 5.0
 # A large fleet is read less often: at most a fifth of the time.
 REST = 4.0
+# Prometheus waits for ten seconds unless it is told otherwise.
+FIRST_SECONDS = 8.0
+_LOOK_SECONDS = 0.05
 
 
 class ResultsRefresher:
-    """Renders ``/metrics/models`` at once after ``start``, and again every few seconds."""
+    """Renders ``/metrics/models`` as soon as somebody wants it, and then every few seconds.
 
-    def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        *,
-        interval: float = INTERVAL_SECONDS,
-        budget: int = BUDGET,
-    ) -> None:
-        self._sessions = sessions
+    Its thread waits for the process; an event loop that wants the first one looks now and then.
+    """
+
+    def __init__(self, url: str, *, interval: float = INTERVAL_SECONDS) -> None:
+        self._request = encode(Asked(url))
         self._interval = interval
-        self._budget = budget
-        self._content: bytes | None = None
+        self._renderer = IsolatedProcess(RENDER)
+        self.newest: bytes | None = None
         self._failing = False
-        self._stopping = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def content(self) -> bytes | None:
-        """Return the newest exposition, or None before the first."""
-        return self._content
+    async def content(self) -> bytes | None:
+        """Return the newest exposition; the first one is waited for, and None if there is none."""
+        self.start()
+        until = time.monotonic() + FIRST_SECONDS
+        while not (self.newest or self._failing or time.monotonic() > until):  # noqa: ASYNC110  as said
+            await asyncio.sleep(_LOOK_SECONDS)
+        return self.newest
 
     def start(self) -> None:
-        """Start the thread; the first rendering does not hold up the caller."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="export-refresh", daemon=True)
-        self._thread.start()
+        """Start to render, unless that has been done: who is not scraped has no such process."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="export-refresh", daemon=True)
+            self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the thread, within what one refresh takes."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout=self._interval)
-            self._thread = None
+    def close(self) -> None:
+        """End the thread and its process."""
+        self._closing.set()
+        while self._thread is not None and self._thread.is_alive():
+            # Again, for it may just be starting one.
+            self._renderer.kill()
+            self._thread.join(_LOOK_SECONDS)
+        self._renderer.close()
 
     def refresh(self) -> None:
         """Render once, now; what was rendered before stays if that fails."""
         try:
-            with self._sessions() as session:
-                session.execute(text("SET TRANSACTION READ ONLY"))
-                session.execute(text("SET LOCAL statement_timeout = '30s'"))
-                results = read_results(session)
-            # The database waits for no rendering.
-            self._content = render_results(results, budget=self._budget)
-        except SQLAlchemyError as error:
-            # Said once: the log of an outage should not be a line every few seconds.
-            if not self._failing:
-                logger.warning("results cannot be exported: %s", type(error).__name__)
-            self._failing = True
-        else:
-            self._failing = False
+            told = told_by(self._renderer.ask(self._request))
+        except (ProcessDiedError, ProcessLateError) as error:
+            told = Told(error=type(error).__name__)
+        if told.content is not None:
+            self.newest = told.content
+        # Said once: the log of an outage should not be a line every few seconds.
+        elif not self._failing and not self._closing.is_set():
+            logger.warning("results cannot be exported: %s", told.error)
+        self._failing = told.content is None
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._closing.is_set():
             began = time.monotonic()
             try:
                 self.refresh()
@@ -78,4 +82,4 @@ class ResultsRefresher:
                 # The thread must outlive what it did not expect; the timestamp shows its age.
                 logger.exception("results cannot be exported")
             taken = time.monotonic() - began
-            self._stopping.wait(max(self._interval, REST * taken))
+            self._closing.wait(max(self._interval, REST * taken))

@@ -88,9 +88,6 @@ def latest_windows(session: Session, version_ids: Sequence[int]) -> dict[tuple[i
     return {(window.version_id, family): window for family, window in found}
 
 
-# All at once they would keep the interpreter from whoever else is waiting for it.
-FEW = {"yield_per": 200}
-
 # Plain rows: 20,000 ORM objects would cost more than the query.
 MEASURED = (
     Measurement.window_id,
@@ -120,7 +117,6 @@ def measurements_of(session: Session, window_ids: Sequence[int]) -> dict[int, li
             Measurement.value.is_not(None),
         )
         .order_by(Measurement.window_id, Measurement.position),
-        execution_options=FEW,
     )
     for row in rows:
         found[row.window_id].append(row)
@@ -143,7 +139,6 @@ def slices_of(session: Session, window_ids: Sequence[int]) -> dict[int, list[Any
             Measurement.direction != "information",
         )
         .order_by(Measurement.window_id, Measurement.position),
-        execution_options=FEW,
     )
     for row in rows:
         found[row.window_id].append(row)

@@ -82,7 +82,7 @@ _ROUTERS = (
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    for each in (state.ingest, state.foreign, state.results, state.keys):
+    for each in (state.ingest, state.foreign, state.keys):
         each.start()
     try:
         yield
@@ -91,7 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.foreign.stop()
         await state.ingest.stop()
         await state.keys.stop()
-        await to_thread.run_sync(state.results.stop)
+        await to_thread.run_sync(state.results.close)
         state.engine.dispose()
         await to_thread.run_sync(state.tracing.end)
 
@@ -129,7 +129,7 @@ def create_app(settings: Settings, *, keyless: bool = False) -> FastAPI:
     app.state.sessions = sessions
     app.state.ingest = ingest
     app.state.foreign = create_foreign(settings, url, ingest)
-    app.state.results = ResultsRefresher(sessions)
+    app.state.results = ResultsRefresher(url)
     app.state.keys = keys
     app.state.references = ReferenceRoom(settings.max_reference_bytes)
     app.add_middleware(Gate, keys=keys, keyless=keyless)

@@ -47,10 +47,10 @@ def get(url: str) -> Any:
 
 
 @pytest.fixture
-def service_port(sessions: sessionmaker[Session]) -> Iterator[int]:
+def service_port(sessions: sessionmaker[Session], database_url: str) -> Iterator[int]:
     seed(sessions)
     app = FastAPI()
-    app.state.results = ResultsRefresher(sessions, interval=0.5)
+    app.state.results = ResultsRefresher(database_url, interval=0.5)
     app.include_router(router)
     install_problems(app)
     app.state.results.start()
@@ -63,7 +63,7 @@ def service_port(sessions: sessionmaker[Session]) -> Iterator[int]:
     server.should_exit = True
     thread.join(timeout=60)
     listener.close()
-    app.state.results.stop()
+    app.state.results.close()
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """Recorded results are exported as they are; a scrape neither waits nor forgets."""
 
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from shutil import which
 from typing import Any
@@ -12,10 +16,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Engine, delete, text, update
+from sqlalchemy import Connection, Engine, delete, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import telemetry
+from service.exporter import refresher
 from service.exporter.catalogue import CATALOGUE
 from service.exporter.collector import BUDGET, read_results, render_results
 from service.exporter.endpoints import router
@@ -305,13 +310,14 @@ def test_the_budget_is_kept_and_what_is_left_out_is_counted(sessions: Sessions) 
 
 
 @pytest.fixture
-def app(sessions: Sessions) -> FastAPI:
+def app(sessions: Sessions, database_url: str) -> Iterator[FastAPI]:
     app = FastAPI()
     app.state.sessions = sessions
-    app.state.results = ResultsRefresher(sessions, interval=60)
+    app.state.results = ResultsRefresher(database_url, interval=0.05)
     app.include_router(router)
     install_problems(app)
-    return app
+    yield app
+    app.state.results.close()
 
 
 def test_both_endpoints_pass_the_lint_of_prometheus(app: FastAPI, sessions: Sessions) -> None:
@@ -319,7 +325,6 @@ def test_both_endpoints_pass_the_lint_of_prometheus(app: FastAPI, sessions: Sess
     if promtool is None:
         pytest.skip("promtool is not installed")
     seed(sessions)
-    app.state.results.refresh()
     telemetry.WEBHOOK_DELIVERIES.labels("webhook", "delivered")
     telemetry.JOB_DURATION.labels("window").observe(0.1)
     with TestClient(app) as client:
@@ -335,63 +340,99 @@ def test_both_endpoints_pass_the_lint_of_prometheus(app: FastAPI, sessions: Sess
             assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
 
 
-def test_before_the_first_rendering_the_scrape_fails_instead_of_showing_nothing(
-    app: FastAPI,
+def rendered(content: bytes) -> float:
+    return exported(content)["export_refresh_timestamp_seconds",]
+
+
+def test_the_first_scrape_waits_for_a_rendering_and_the_next_ones_get_newer_ones(
+    app: FastAPI, sessions: Sessions
 ) -> None:
+    seed(sessions)
     with TestClient(app) as client:
-        assert client.get("/metrics/models").status_code == 503
+        first = client.get("/metrics/models")
+        assert first.status_code == 200
+        until = time.monotonic() + 60
+        while rendered(client.get("/metrics/models").content) == rendered(first.content):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_without_a_first_rendering_the_scrape_fails_instead_of_showing_nothing(
+    app: FastAPI, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
+    with TestClient(app) as client:
+        answer = client.get("/metrics/models")
+        assert (answer.status_code, answer.json()["code"]) == (503, "database-away")
         assert client.get("/metrics").status_code == 200
+    assert "results cannot be exported: ProgrammingError" in caplog.text
+
+
+def test_a_first_rendering_that_takes_too_long_is_not_waited_for(
+    app: FastAPI, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresher, "FIRST_SECONDS", 0.1)
+    with engine.begin() as connection, TestClient(app) as client:
+        connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
+        assert client.get("/metrics/models").status_code == 503
 
 
 def test_an_outage_leaves_the_last_rendering(
-    app: FastAPI, sessions: Sessions, engine: Engine
+    sessions: Sessions, database_url: str, engine: Engine
 ) -> None:
     seed(sessions)
-    results = app.state.results
-    results.refresh()
-    before = results.content()
-    with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
-    results.refresh()
-    assert results.content() is before
-    with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
-    results.refresh()
-    assert results.content() is not before
+    with closing(ResultsRefresher(database_url)) as results:
+        results.refresh()
+        before = results.newest
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
+        results.refresh()
+        assert results.newest is before
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
+        results.refresh()
+        assert results.newest is not before
+
+
+def test_what_ends_the_process_that_renders_costs_one_rendering(
+    sessions: Sessions, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed(sessions)
+    with closing(ResultsRefresher(database_url)) as results:
+        results.refresh()
+        before, pid = results.newest, results._renderer.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        refreshing = threading.Thread(target=results.refresh)
+        refreshing.start()
+        os.kill(pid, signal.SIGKILL)
+        refreshing.join(timeout=60)
+        assert results.newest is before
+        assert "results cannot be exported: ProcessKilledError" in caplog.text
+        results.refresh()
+        assert results.newest is not before
+        last = results._renderer.pid
+    assert last not in {None, pid}
+    with pytest.raises(ProcessLookupError):
+        os.kill(last, 0)
 
 
 def test_a_scrape_does_not_wait_for_a_refresh(
     app: FastAPI, sessions: Sessions, engine: Engine
 ) -> None:
     seed(sessions)
-    results = app.state.results
-    results.refresh()
-    with engine.begin() as connection:
-        connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
-        refreshing = threading.Thread(target=results.refresh)
-        refreshing.start()
-        with TestClient(app) as client:
-            assert client.get("/metrics/models").status_code == 200
-        assert refreshing.is_alive()
-    refreshing.join(timeout=60)
-    assert not refreshing.is_alive()
+    with TestClient(app) as client:
+        first = client.get("/metrics/models")
+        with engine.begin() as connection:
+            connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
+            while not waiting_for_a_lock(connection):
+                time.sleep(0.01)
+            assert client.get("/metrics/models").status_code == first.status_code == 200
 
 
-def test_the_thread_renders_at_once_and_again(sessions: Sessions) -> None:
-    seed(sessions)
-    results = ResultsRefresher(sessions, interval=0.05)
-    results.start()
-    try:
-        seen: set[bytes] = set()
-        deadline = time.monotonic() + 60
-        while len(seen) < 2 and time.monotonic() < deadline:
-            content = results.content()
-            if content is not None:
-                seen.add(content)
-            time.sleep(0.01)
-        assert len(seen) == 2
-    finally:
-        results.stop()
+def waiting_for_a_lock(connection: Connection) -> bool:
+    return bool(connection.scalar(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")))
 
 
 def test_without_any_model_the_service_still_speaks_of_itself(sessions: Sessions) -> None:
