@@ -1,37 +1,19 @@
-"""Recorded results are exported as they are; a scrape neither waits nor forgets."""
+"""Recorded results are exported as they are, and nothing else is."""
 
-import os
-import re
-import signal
-import subprocess
-import threading
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
-from shutil import which
-from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection, Engine, delete, text, update
+from sqlalchemy import delete, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from service import telemetry
-from service.exporter import refresher
 from service.exporter.catalogue import CATALOGUE
-from service.exporter.collector import BUDGET, read_results, render_results
-from service.exporter.endpoints import router
-from service.exporter.refresher import ResultsRefresher
+from service.exporter.collector import read_results, render_results
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.registry.tables import Version
 from service.runs.tables import LatestWindow, Window
-from service.web import install_problems
-from tests.conftest import sized
-from tests.integration.fleet import seed_fleet
+from tests.integration.exporter.reading import collected
 from tests.integration.seeded import (
     DAY,
     HOSTILE,
@@ -46,29 +28,9 @@ from tests.integration.seeded import (
     seed,
 )
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from fastapi.testclient import TestClient
-
 Sessions = sessionmaker[Session]
 # The clock of whoever runs this need not have come to the seeded days.
 YEARS = timedelta(days=800)
-
-
-def exported(content: bytes) -> dict[tuple[Any, ...], float]:
-    return {
-        (
-            sample.name.removeprefix("modelwatch_"),
-            *(v for k, v in sample.labels.items() if k not in {"model", "model_version"}),
-        ): sample.value
-        for family in text_string_to_metric_families(content.decode())
-        for sample in family.samples
-    }
-
-
-def collected(sessions: Sessions, **options: Any) -> dict[tuple[Any, ...], float]:
-    with sessions() as session:
-        return exported(render_results(read_results(session), **options))
 
 
 def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_are_not(
@@ -271,168 +233,6 @@ def test_the_time_of_the_newest_prediction_is_read_across_partitions(sessions: S
                 )
             )
     assert collected(sessions)["last_prediction_timestamp_seconds",] == START.timestamp()
-
-
-def test_a_fleet_is_within_the_budget_and_vanishes_from_its_least_important_end(
-    sessions: Sessions,
-) -> None:
-    models, features = sized(default=10, full=100), 50
-    seed_fleet(sessions, models=models, features=features, slices=10)
-
-    def rendered(**given: int) -> bytes:
-        with sessions() as session:
-            results = read_results(session)
-        return render_results(results, **given)
-
-    everything = rendered()
-    count = everything.decode().count("\nmodelwatch_")
-    # The other figure: 100 models of this width.
-    assert 100 * count / models < BUDGET
-    assert b"modelwatch_export_series_dropped 0.0\n" in everything
-    cut = rendered(budget=count // 2).decode()
-    assert cut.count("\nmodelwatch_") == count // 2
-    assert f"modelwatch_export_series_dropped {float(count - count // 2)}\n" in cut
-    for name in ("modelwatch_slice_rows", "modelwatch_class_recall_ratio", "modelwatch_verdict"):
-        assert cut.count(f"\n{name}{{") == everything.decode().count(f"\n{name}{{")
-    scores = re.findall(r'\nmodelwatch_feature_drift_score\{.*?feature="(\w+)"', cut)
-    assert set(scores) == {f"feature_{n:02}" for n in range(len(set(scores)))}
-    assert 0 < len(set(scores)) < features
-
-
-def test_the_budget_is_kept_and_what_is_left_out_is_counted(sessions: Sessions) -> None:
-    seed(sessions)
-    everything = collected(sessions)
-    found = collected(sessions, budget=len(everything) - 3)
-    assert len(found) == len(everything) - 3
-    assert found["export_series_dropped",] == 3
-    assert ("feature_drift_score", HOSTILE, "jensen_shannon") not in found
-    assert ("feature_drift_score", "income", "jensen_shannon") in found
-
-
-@pytest.fixture
-def app(sessions: Sessions, database_url: str) -> Iterator[FastAPI]:
-    app = FastAPI()
-    app.state.sessions = sessions
-    app.state.results = ResultsRefresher(database_url, interval=0.05)
-    app.include_router(router)
-    install_problems(app)
-    yield app
-    app.state.results.close()
-
-
-def test_both_endpoints_pass_the_lint_of_prometheus(app: FastAPI, sessions: Sessions) -> None:
-    promtool = which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    seed(sessions)
-    telemetry.WEBHOOK_DELIVERIES.labels("webhook", "delivered")
-    telemetry.JOB_DURATION.labels("window").observe(0.1)
-    with TestClient(app) as client:
-        for path in ("/metrics", "/metrics/models"):
-            answer = client.get(path)
-            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-            lint = subprocess.run(
-                [promtool, "check", "metrics"],
-                input=answer.content,
-                capture_output=True,
-                check=False,
-            )
-            assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
-
-
-def rendered(content: bytes) -> float:
-    return exported(content)["export_refresh_timestamp_seconds",]
-
-
-def test_the_first_scrape_waits_for_a_rendering_and_the_next_ones_get_newer_ones(
-    app: FastAPI, sessions: Sessions
-) -> None:
-    seed(sessions)
-    with TestClient(app) as client:
-        first = client.get("/metrics/models")
-        assert first.status_code == 200
-        until = time.monotonic() + 60
-        while rendered(client.get("/metrics/models").content) == rendered(first.content):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-
-
-def test_without_a_first_rendering_the_scrape_fails_instead_of_showing_nothing(
-    app: FastAPI, engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
-    with TestClient(app) as client:
-        answer = client.get("/metrics/models")
-        assert (answer.status_code, answer.json()["code"]) == (503, "database-away")
-        assert client.get("/metrics").status_code == 200
-    assert "results cannot be exported: ProgrammingError" in caplog.text
-
-
-def test_a_first_rendering_that_takes_too_long_is_not_waited_for(
-    app: FastAPI, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresher, "FIRST_SECONDS", 0.1)
-    with engine.begin() as connection, TestClient(app) as client:
-        connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
-        assert client.get("/metrics/models").status_code == 503
-
-
-def test_an_outage_leaves_the_last_rendering(
-    sessions: Sessions, database_url: str, engine: Engine
-) -> None:
-    seed(sessions)
-    with closing(ResultsRefresher(database_url)) as results:
-        results.refresh()
-        before = results.newest
-        with engine.begin() as connection:
-            connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
-        results.refresh()
-        assert results.newest is before
-        with engine.begin() as connection:
-            connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
-        results.refresh()
-        assert results.newest is not before
-
-
-def test_what_ends_the_process_that_renders_costs_one_rendering(
-    sessions: Sessions, database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    seed(sessions)
-    with closing(ResultsRefresher(database_url)) as results:
-        results.refresh()
-        before, pid = results.newest, results._renderer.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        refreshing = threading.Thread(target=results.refresh)
-        refreshing.start()
-        os.kill(pid, signal.SIGKILL)
-        refreshing.join(timeout=60)
-        assert results.newest is before
-        assert "results cannot be exported: ProcessKilledError" in caplog.text
-        results.refresh()
-        assert results.newest is not before
-        last = results._renderer.pid
-    assert last not in {None, pid}
-    with pytest.raises(ProcessLookupError):
-        os.kill(last, 0)
-
-
-def test_a_scrape_does_not_wait_for_a_refresh(
-    app: FastAPI, sessions: Sessions, engine: Engine
-) -> None:
-    seed(sessions)
-    with TestClient(app) as client:
-        first = client.get("/metrics/models")
-        with engine.begin() as connection:
-            connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
-            while not waiting_for_a_lock(connection):
-                time.sleep(0.01)
-            assert client.get("/metrics/models").status_code == first.status_code == 200
-
-
-def waiting_for_a_lock(connection: Connection) -> bool:
-    return bool(connection.scalar(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")))
 
 
 def test_without_any_model_the_service_still_speaks_of_itself(sessions: Sessions) -> None:
