@@ -58,7 +58,10 @@ EXAMPLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert about a version; a muted one is silenced or inhibited, and asks for nothing."""
+    """One alert about a version; a muted one is silenced or inhibited, and asks for nothing.
+
+    ``as_of`` is when Alertmanager was asked; None if it told on its own, which says no time.
+    """
 
     fingerprint: str
     status: Status
@@ -72,6 +75,7 @@ class Alert:
     starts_at: datetime
     ends_at: datetime | None
     muted: bool = False
+    as_of: datetime | None = None
 
 
 class AlertDocument(BaseModel):
@@ -95,7 +99,7 @@ class AlertDocument(BaseModel):
             raise ValueError(message)
         return value
 
-    def alert(self, *, muted: bool = False) -> Alert:
+    def alert(self, *, muted: bool = False, as_of: datetime | None = None) -> Alert:
         """Return what is kept of it: bounded, and printable."""
         # A firing alert ends in the year 1.
         ended = self.endsAt is not None and _EARLIEST < self.endsAt < _LATEST
@@ -113,6 +117,7 @@ class AlertDocument(BaseModel):
             starts_at=self.startsAt,
             ends_at=self.endsAt if ended and self.status == "resolved" else None,
             muted=muted,
+            as_of=as_of,
         )
 
     def _said(self) -> dict[str, str]:
@@ -135,7 +140,7 @@ class Notification(BaseModel):
     alerts: list[AlertDocument]
 
 
-def polled(found: object) -> Alert | None:
+def polled(found: object, as_of: datetime) -> Alert | None:
     """Return an alert of ``GET /api/v2/alerts``; None if it is none that could be kept."""
     if not isinstance(found, Mapping):
         return None
@@ -146,7 +151,7 @@ def polled(found: object) -> Alert | None:
         document = AlertDocument.model_validate({**found, "status": "firing"})
     except ValueError:
         return None
-    return document.alert(muted=muted)
+    return document.alert(muted=muted, as_of=as_of)
 
 
 def _name(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
@@ -21,8 +22,10 @@ MOST_BYTES = 16 << 20
 NO_ANSWER = (OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
-def firing_alerts(base: str, *, seconds: float = SECONDS) -> list[Alert]:
+def firing_alerts(base: str, as_of: datetime, *, seconds: float = SECONDS) -> list[Alert]:
     """Return the alerts of which Alertmanager says that they fire, and that name a version.
+
+    ``as_of`` is the database's time, before it is asked.
 
     Raises
     ------
@@ -35,7 +38,7 @@ def firing_alerts(base: str, *, seconds: float = SECONDS) -> list[Alert]:
     if not isinstance(found, list):
         message = "the answer is no list"
         raise ValueError(message)  # noqa: TRY004  what came is wrong, not how it was asked for
-    alerts = [polled(each) for each in found]
+    alerts = [polled(each, as_of) for each in found]
     return [alert for alert in alerts if alert is not None and alert.model and alert.version]
 
 

@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -24,6 +24,8 @@ Outcome = Literal["opened", "attached", "updated", "left_out", "ignored"]
 
 # By how much a clock may be ahead of ours before it is not believed.
 SKEW = timedelta(hours=1)
+# Alertmanager gives a message up after its `group_interval`, of which five minutes are shipped.
+LATE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,7 @@ def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
     by_name: defaultdict[tuple[str, str], dict[str, Alert]] = defaultdict(dict)
     latest = now()
     for alert in alerts:
-        # One from the future would be newer than all that is told after it, for good.
-        known = alert if alert.starts_at <= latest + SKEW else replace(alert, starts_at=latest)
-        by_name[alert.model, alert.version][alert.fingerprint] = known
+        by_name[alert.model, alert.version][alert.fingerprint] = _believed(alert, latest)
     versions = repository.versions_named(session, list(by_name))
     outcomes: dict[tuple[str, str, str], Received] = {}
     # In one order: two that are told of the same versions at once do not wait for each other.
@@ -61,6 +61,15 @@ def receive_alerts(session: Session, alerts: Sequence[Alert]) -> list[Received]:
         )
         for alert in alerts
     ]
+
+
+def _believed(alert: Alert, latest: datetime) -> Alert:
+    # One from the future would be newer than all that is told after it, for good.
+    if alert.starts_at > latest + SKEW:
+        alert = replace(alert, starts_at=latest)
+    if alert.ends_at is not None and alert.ends_at > latest + SKEW:
+        alert = replace(alert, ends_at=latest)
+    return alert
 
 
 def audit_opened(session: Session, actor: str, received: Sequence[Received]) -> None:
@@ -78,7 +87,12 @@ def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) ->
     firing: list[Alert] = []
     ongoing: list[Alert] = []
     received: list[Received] = []
+    told_since = repository.read_clock(session) - LATE
     for alert in alerts:
+        ended = _ended_since(known[alert.fingerprint], alert, alert.as_of or told_since)
+        if ended is not None:
+            received.append(Received(alert.fingerprint, "updated", ended))
+            continue
         evidence = _evidence_of(known[alert.fingerprint], alert, live)
         for row in known[alert.fingerprint]:
             if row.request_id == live or row.state == "firing":
@@ -95,6 +109,21 @@ def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) ->
         return received
     # What goes on since a request that is closed does not ask for another, but is evidence of it.
     return received + _attach(session, request_id, firing + ongoing, opened=live is None)
+
+
+def _ended_since(rows: Sequence[RequestAlert], alert: Alert, told_since: datetime) -> int | None:
+    """Return the request that knows, from a message since then, that the firing alert has ended.
+
+    Times of an alert put its episodes in order, not the messages of one: an alert that Prometheus
+    could not tell of for a while goes on under the start of the episode that Alertmanager ended.
+    So a message about what has just ended is taken for a late one, unless Alertmanager was asked.
+    """
+    for row in rows:
+        end = row.ends_at or row.starts_at
+        just_told = row.state == "resolved" and row.received_at >= told_since
+        if alert.status == "firing" and just_told and alert.starts_at <= max(row.starts_at, end):
+            return row.request_id
+    return None
 
 
 def _evidence_of(rows: Sequence[RequestAlert], alert: Alert, live: int | None) -> int | None:

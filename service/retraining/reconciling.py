@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.retraining.polling import NO_ANSWER, SECONDS, firing_alerts
 from service.retraining.receiving import audit_opened, receive_alerts
-from service.retraining.repository import end_forgotten_alerts
+from service.retraining.repository import end_forgotten_alerts, read_clock
 from service.settings import Settings
 from service.telemetry import JOB_INTERVAL, JOB_LAST_SUCCESS, JOB_RUNS
 
@@ -53,7 +53,9 @@ class Reconciler:
 
     def reconcile(self) -> None:
         """Take over which alerts fire now; ``firing_alerts`` says what it raises."""
-        alerts = firing_alerts(self._url, seconds=self._seconds)
+        with self._sessions() as session:
+            as_of = read_clock(session)
+        alerts = firing_alerts(self._url, as_of, seconds=self._seconds)
         with self._sessions.begin() as session:
             received = receive_alerts(session, alerts)
             end_forgotten_alerts(session, FORGOTTEN_AFTER)

@@ -195,6 +195,11 @@ def end_forgotten_alerts(session: Session, span: timedelta) -> int:
     return len(ended.all())
 
 
+def read_clock(session: Session) -> datetime:
+    """Return what the database's clock says."""
+    return session.scalars(select(database_now())).one()
+
+
 def database_now() -> ColumnElement[datetime]:
     """Return the database's clock, for a row that is written."""
     return func.clock_timestamp()

@@ -82,6 +82,7 @@ class Alertmanager:
     def __init__(self) -> None:
         self.answer: Callable[[BaseHTTPRequestHandler], None] | None = None
         self.asked: list[dict[str, str]] = []
+        self.before_it_answers: Callable[[], object] = lambda: None
         self.gone = threading.Event()
         self.say([])
         alertmanager = self
@@ -106,6 +107,7 @@ class Alertmanager:
         body = found if isinstance(found, bytes) else orjson.dumps(found)
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
+            self.before_it_answers()
             handler.send_response(200 if handler.path == "/api/v2/alerts" else 404)
             for name, value in headers.items():
                 handler.send_header(name.replace("_", "-"), value)

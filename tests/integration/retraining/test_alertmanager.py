@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -35,20 +34,6 @@ from tests.integration.retraining.alertmanager import (
     without_cooldown,
 )
 from tests.integration.seeded import add_request, register
-
-
-def test_an_alert_from_the_future_mutes_nothing_that_comes_after_it(
-    client: TestClient, sessions: Sessions
-) -> None:
-    without_cooldown(sessions)
-    ((_, first),) = tell(client, an_alert(startsAt="9990-01-01T00:00:00Z"))
-    assert first is not None
-    tell(client, an_alert(status="resolved", startsAt="9990-01-01T00:00:00Z"))
-    close(client, first)
-    # Its own clock has gone on since.
-    after = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
-    ((outcome, second),) = tell(client, an_alert(startsAt=after))
-    assert (outcome, second) == ("opened", first + 1)
 
 
 def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
@@ -200,13 +185,6 @@ def test_what_goes_on_is_evidence_of_the_request_that_the_same_message_opens(
     assert told == [("opened", first + 1)] * 2
     evidence = [len(request["evidence"]["alerts"]) for request in requests(client)]
     assert evidence == [1, 2]
-
-
-def test_an_older_message_changes_nothing(client: TestClient) -> None:
-    tell(client, an_alert(startsAt=LATER))
-    tell(client, an_alert(status="resolved", endsAt="2025-11-21T08:30:00Z"))
-    (request,) = requests(client)
-    assert request["evidence"]["alerts"][0]["state"] == "firing"
 
 
 def test_the_evidence_of_a_request_is_bounded(client: TestClient, sessions: Sessions) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -52,10 +52,14 @@ ALERTS = st.lists(
 
 @dataclass
 class Ticket:
-    """A request as it must be: its state, and what each of its alerts was last told to be."""
+    """A request as it must be: its state, and what each of its alerts was last told to be.
+
+    ``lately`` are those that a message was about since Alertmanager forgot all.
+    """
 
     live: bool = True
     alerts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    lately: set[str] = field(default_factory=set, compare=False)
 
 
 class History(RuleBasedStateMachine):
@@ -87,10 +91,19 @@ class History(RuleBasedStateMachine):
         self.sent.append(told)
         self.receive(told)
         # Of what is told twice in one message, the last counts.
-        self.expect(list({one[0]: one for one in told}.values()))
+        self.expect(list({one[0]: one for one in told}.values()), late=True)
         before = self.stored()
         self.receive(told)
         assert self.stored() == before, "a message that comes twice"
+
+    @rule(told=ALERTS)
+    def ask(self, told: list[Told]) -> None:
+        """Alertmanager says what fires now, so that none of it is late."""
+        firing: list[Told] = [
+            (name, "firing", start, retrain, muted) for name, _, start, retrain, muted in told
+        ]
+        self.receive(firing, asked=True)
+        self.expect(list({one[0]: one for one in firing}.values()), late=False)
 
     @rule(which=st.integers(0, 20))
     def tell_of_old(self, which: int) -> None:
@@ -128,6 +141,7 @@ class History(RuleBasedStateMachine):
             ticket.alerts = {
                 name: ("resolved", start) for name, (_, start) in ticket.alerts.items()
             }
+            ticket.lately.clear()
 
     @rule(cooling=st.sampled_from([False, False, True]))
     def configure(self, cooling: bool) -> None:
@@ -147,23 +161,33 @@ class History(RuleBasedStateMachine):
     def cooldown(self) -> timedelta:
         return timedelta(days=self.cooling)
 
-    def receive(self, told: list[Told]) -> None:
+    def receive(self, told: list[Told], *, asked: bool = False) -> None:
         with self.sessions.begin() as session:
-            received = receive_alerts(session, [self.alert(*one) for one in told])
+            as_of = repository.read_clock(session) if asked else None
+            alerts = [replace(self.alert(*one), as_of=as_of) for one in told]
+            received = receive_alerts(session, alerts)
             audit_opened(session, self.model, received)
         assert len(received) == len(told)
 
     def alert(self, name: str, status: Status, start: int, retrain: bool, muted: bool) -> Alert:
         return an_alert(self.version, name, status, start, retrain=retrain, muted=muted)
 
-    def expect(self, told: list[Told]) -> None:
+    def has_just_ended(self, name: str, start: int) -> bool:
+        ended = [one.alerts[name] for one in self.tickets if name in one.lately & one.alerts.keys()]
+        return any(state == "resolved" and start <= since for state, since in ended)
+
+    def expect(self, told: list[Told], *, late: bool) -> None:
         live, fresh, ongoing = self.live, [], []
         for name, status, start, retrain, muted in told:
+            if late and status == "firing" and self.has_just_ended(name, start):
+                continue
             known = {id(one): one.alerts[name] for one in self.tickets if name in one.alerts}
             for ticket in self.tickets:
                 state, since = ticket.alerts.get(name, ("", start + 1))
-                if start >= since and (ticket is live or state == "firing"):
-                    ticket.alerts[name] = (status, start)
+                if name in ticket.alerts and (ticket is live or state == "firing"):
+                    ticket.lately.add(name)
+                    if start >= since:
+                        ticket.alerts[name] = (status, start)
             goes_on = any(state == "firing" or start <= since for state, since in known.values())
             of_the_live = live is not None and name in live.alerts
             if status == "firing" and not of_the_live:
@@ -176,6 +200,7 @@ class History(RuleBasedStateMachine):
             self.openings += 1
         if live is not None:
             live.alerts.update({name: ("firing", start) for name, start in ongoing})
+            live.lately.update(name for name, _ in ongoing)
 
     def stored(self) -> list[Ticket]:
         with self.sessions() as session:

@@ -55,6 +55,26 @@ def test_reconciling_attaches_what_was_told_too_early_and_ends_what_is_gone(
     assert request["state"] == "open"
 
 
+def test_what_was_told_to_have_ended_fires_if_alertmanager_says_so_when_it_is_asked(
+    client: TestClient, sessions: Sessions, alertmanager: Alertmanager
+) -> None:
+    tell(client, an_alert())
+    tell(client, an_alert(status="resolved"))
+    alertmanager.say([as_polled(an_alert())])
+    Reconciler(sessions, alertmanager.url).reconcile()
+    assert requests(client)[0]["evidence"]["alerts"][0]["state"] == "firing"
+
+
+def test_an_answer_that_was_on_its_way_when_the_end_was_told_is_old(
+    client: TestClient, sessions: Sessions, alertmanager: Alertmanager
+) -> None:
+    tell(client, an_alert())
+    alertmanager.say([as_polled(an_alert())])
+    alertmanager.before_it_answers = lambda: tell(client, an_alert(status="resolved"))
+    Reconciler(sessions, alertmanager.url).reconcile()
+    assert requests(client)[0]["evidence"]["alerts"][0]["state"] == "resolved"
+
+
 def test_a_silenced_alert_asks_for_nothing(
     client: TestClient, sessions: Sessions, alertmanager: Alertmanager
 ) -> None:
