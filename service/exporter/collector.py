@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service import clock
 from service.exporter import repository
-from service.exporter.exposition import Sample, render, within_budget
+from service.exporter.exposition import Exposition, Sample, render, within_budget
 from service.exporter.groups import class_samples, slice_samples
 from service.exporter.histories import drifting_in_a_row, mature_coverages
 from service.exporter.measured import feature_samples, model_samples, share_samples
@@ -42,7 +42,7 @@ FAMILY_OF_VERDICT = {
 EVERY_SECONDS = {"1h": 3_600, "6h": 21_600, "1d": 86_400, "1w": 604_800, "1mo": 2_678_400}
 
 
-def render_results(read: "Results", *, budget: int = BUDGET) -> bytes:
+def render_results(read: "Results", *, budget: int = BUDGET) -> Exposition:
     """Render the newest results of every live version.
 
     The last value stays while the version is live, for a series that vanishes resolves its alert;

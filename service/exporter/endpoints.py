@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from starlette.concurrency import run_in_threadpool
 
 from service import telemetry
 from service.db.visibility import visible_models
@@ -27,10 +26,9 @@ async def model_metrics(request: Request) -> Response:
 
     A key that is bound to models gets their series alone.
     """
-    content = await request.app.state.results.content()
-    if content is None:
+    exposition = await request.app.state.results.exposition()
+    if exposition is None:
         raise DatabaseAwayError
     models = visible_models()
-    if models is not None:
-        content = await run_in_threadpool(only_of, content, models)
+    content = exposition.content if models is None else only_of(exposition, models)
     return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)

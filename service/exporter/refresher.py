@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 
+from service.exporter.exposition import Exposition
 from service.exporter.rendering import RENDER, Asked, Told, encode, told_by
 from service.isolation.process import IsolatedProcess, ProcessDiedError, ProcessLateError
 
@@ -32,12 +33,12 @@ class ResultsRefresher:
         self._request = encode(Asked(url))
         self._interval = interval
         self._renderer = IsolatedProcess(RENDER)
-        self.newest: bytes | None = None
+        self.newest: Exposition | None = None
         self._failing = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    async def content(self) -> bytes | None:
+    async def exposition(self) -> Exposition | None:
         """Return the newest exposition; the first one is waited for, and None if there is none."""
         self.start()
         until = time.monotonic() + FIRST_SECONDS
@@ -66,12 +67,12 @@ class ResultsRefresher:
             told = told_by(self._renderer.ask(self._request))
         except (ProcessDiedError, ProcessLateError) as error:
             told = Told(error=type(error).__name__)
-        if told.content is not None:
-            self.newest = told.content
+        if told.exposition is not None:
+            self.newest = told.exposition
         # Said once: the log of an outage should not be a line every few seconds.
         elif not self._failing and not self._closing.is_set():
             logger.warning("results cannot be exported: %s", told.error)
-        self._failing = told.content is None
+        self._failing = told.exposition is None
 
     def _run(self) -> None:
         while not self._closing.is_set():

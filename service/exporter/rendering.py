@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.db.engine import make_engine, make_sessions
 from service.exporter.collector import read_results, render_results
+from service.exporter.exposition import Exposition
 from service.isolation.process import Job
 
 RENDER = Job(
@@ -32,7 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Told(msgspec.Struct, frozen=True):
     """The exposition, or why there is none."""
 
-    content: bytes | None = None
+    exposition: Exposition | None = None
     error: str | None = None
 
 

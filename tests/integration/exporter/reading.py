@@ -21,4 +21,4 @@ def exported(content: bytes) -> dict[tuple[Any, ...], float]:
 
 def collected(sessions: sessionmaker[Session], **options: Any) -> dict[tuple[Any, ...], float]:
     with sessions() as session:
-        return exported(render_results(read_results(session), **options))
+        return exported(render_results(read_results(session), **options).content)

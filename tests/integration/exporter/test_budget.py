@@ -22,7 +22,7 @@ def test_a_fleet_is_within_the_budget_and_vanishes_from_its_least_important_end(
     def rendered(**given: int) -> bytes:
         with sessions() as session:
             results = read_results(session)
-        return render_results(results, **given)
+        return render_results(results, **given).content
 
     everything = rendered()
     count = everything.decode().count("\nmodelwatch_")

@@ -55,7 +55,7 @@ def exported_at(sessions: sessionmaker[Session], at: datetime, delay: timedelta)
     """Return the exposition of a past moment; nothing of the winding back stays."""
     with sessions() as session:
         _wind_back(session, at, delay)
-        content = render_results(read_results(session))
+        content = render_results(read_results(session)).content
         # It expires what was read.
         session.rollback()
     return content

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -46,7 +46,7 @@ def test_the_client_library_reads_back_what_was_rendered(scores: dict[str, float
     samples = [Sample(SCORE, (*OWN, name, "psi"), value) for name, value in scores.items()]
     read = {
         sample.labels["feature"]: sample.value
-        for family in text_string_to_metric_families(render(samples).decode())
+        for family in text_string_to_metric_families(render(samples).content.decode())
         for sample in family.samples
     }
     assert read == scores
@@ -193,6 +193,25 @@ def test_only_the_series_of_the_wanted_models_are_left() -> None:
         Sample("modelwatch_verdict", ("loans-2", "1", "drift"), 1.0),
         Sample("modelwatch_jobs_pending", ("window",), 3.0),
     ]
-    text = only_of(render(samples), ["loans"]).decode()
+    text = only_of(render(samples), ["loans", "unheard"]).decode()
     (series,) = [line for line in text.splitlines() if not line.startswith("#")]
     assert 'model="loans"' in series
+
+
+# Rows bring the values of a slice: what some call an end of a line is none of the format's.
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["loans", "fraud", "churn"]), any_text), unique=True))
+@example([("loans", "a\u2028# TYPE modelwatch_verdict none"), ("fraud", "a\x85b"), ("loans", "b")])
+def test_whoever_sees_one_model_reads_it_as_if_there_were_no_other(
+    found: list[tuple[str, str]],
+) -> None:
+    samples = [Sample(SCORE, (model, "7", name, "psi"), 0.5) for model, name in found]
+    exposition = render(samples)
+    for seen in (["loans"], ["churn", "loans"]):
+        own = [sample for sample in samples if sample.label_values[0] in seen]
+        if own:
+            assert sorted(only_of(exposition, seen).split(b"\n")) == sorted(
+                render(own).content.split(b"\n")
+            )
