@@ -55,10 +55,9 @@ class ResultsRefresher:
     def close(self) -> None:
         """End the thread and its process."""
         self._closing.set()
-        while self._thread is not None and self._thread.is_alive():
-            # Again, for it may just be starting one.
-            self._renderer.kill()
-            self._thread.join(_LOOK_SECONDS)
+        self._renderer.kill()
+        if self._thread is not None:
+            self._thread.join()
         self._renderer.close()
 
     def refresh(self) -> None:

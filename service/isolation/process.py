@@ -48,6 +48,10 @@ class ProcessLateError(Exception):
     """There was no answer in time, or the process was told to stop; the file may be right."""
 
 
+class ProcessNotStartedError(ProcessLateError):
+    """The machine cannot start another process now."""
+
+
 class ProcessKilledError(ProcessLateError):
     """Somebody else ended the process at once: as a rule the kernel, which had no memory left."""
 
@@ -119,6 +123,8 @@ class IsolatedProcess:
         self._job = job
         self._files = tuple(files)
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self._killed = False
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +148,11 @@ class IsolatedProcess:
             with contextlib.suppress(BrokenPipeError):
                 write_frame(process.stdin.fileno(), request)
             answer = read_frame(process.stdout.fileno())
+        except BaseException:
+            # What was not read of an answer would be taken for the next one.
+            process.kill()
+            self.close()
+            raise
         finally:
             watch.end()
         if answer is not None:
@@ -151,8 +162,10 @@ class IsolatedProcess:
         raise ProcessLateError if watch.late else reason_of(self._job, code, watch.largest)
 
     def kill(self) -> None:
-        """End an answer that is under way; called from another thread."""
-        process = self._process
+        """End an answer that is under way, and give no other; called from another thread."""
+        with self._starting:
+            self._killed = True
+            process = self._process
         if process is not None:
             process.kill()
 
@@ -180,9 +193,19 @@ class IsolatedProcess:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
+        with self._starting:
+            if self._killed:
+                raise ProcessLateError
+            try:
+                self._process = self._start()
+            except OSError as error:
+                raise ProcessNotStartedError from error
+        return self._process
+
+    def _start(self) -> "subprocess.Popen[bytes]":
         job = self._job
         limits = [str(job.memory), str(job.processor), str(job.share)]
-        self._process = subprocess.Popen(  # noqa: S603  our own module
+        return subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-m", "service.isolation.child", job.function, *limits],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -191,7 +214,6 @@ class IsolatedProcess:
             pass_fds=self._files,
             env=_environment(job.environment),
         )
-        return self._process
 
 
 def _environment(further: tuple[str, ...]) -> dict[str, str]:

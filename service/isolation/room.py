@@ -16,7 +16,7 @@ class RoomFullError(Exception):
 
 
 class ProcessRoom:
-    """Parsers that answer one request each at a time; they start with the first request."""
+    """Processes that answer one request each at a time; they start with the first request."""
 
     def __init__(self, job: Job, *, processes: int, most: int) -> None:
         self._most = most
@@ -43,10 +43,9 @@ class ProcessRoom:
 
     def close(self) -> None:
         """End the processes; whoever waits for one is told to come back."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown()
         for process in self._processes:
             process.close()
 

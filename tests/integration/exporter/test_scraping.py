@@ -157,5 +157,21 @@ def test_a_scrape_does_not_wait_for_a_refresh(
             assert client.get("/metrics/models").status_code == first.status_code == 200
 
 
+def test_closing_waits_for_no_rendering_and_says_nothing(
+    app: FastAPI, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = app.state.results
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
+        results.start()
+        while not waiting_for_a_lock(connection):
+            time.sleep(0.01)
+        pid = results._renderer.pid
+        results.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert caplog.text == ""
+
+
 def waiting_for_a_lock(connection: Connection) -> bool:
     return bool(connection.scalar(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")))

@@ -176,6 +176,37 @@ def test_who_takes_too_long_or_is_ended_from_outside_may_be_right(process: Isola
         other.ask(b"sleep")
 
 
+def test_a_machine_that_can_start_no_process_is_no_fault_of_the_file(
+    process: IsolatedProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere")
+        with pytest.raises(ProcessLateError):
+            process.ask(b"abc")
+    assert process.ask(b"abc") == b"cba"
+
+
+def test_an_answer_that_nobody_could_read_to_its_end_is_not_the_next_one(
+    process: IsolatedProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_a_little(descriptor: int) -> bytes:
+        os.read(descriptor, 3)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.isolation.process.read_frame", read_a_little)
+        with pytest.raises(MemoryError):
+            process.ask(b"abc")
+    assert process.ask(b"de") == b"ed"
+
+
+def test_who_was_told_to_stop_starts_no_other_process(process: IsolatedProcess) -> None:
+    process.kill()
+    with pytest.raises(ProcessLateError):
+        process.ask(b"abc")
+    assert process.pid is None
+
+
 def test_a_process_leaves_no_process_behind() -> None:
     with IsolatedProcess(JOB) as process:
         process.ask(b"a")
@@ -229,17 +260,17 @@ def test_a_room_serves_many_and_turns_away_too_many() -> None:
     asyncio.run(body())
 
 
-def test_a_room_that_closes_waits_for_no_hostile_file() -> None:
+def test_a_room_that_closes_waits_for_no_hostile_file_and_tells_all_who_wait() -> None:
     async def body() -> None:
         room = ProcessRoom(JOB, processes=1, most=2)
         await room.ask(b"started")
-        asleep = asyncio.ensure_future(room.ask(b"sleep"))
+        waiting = [asyncio.ensure_future(room.ask(each)) for each in (b"sleep", b"abc")]
         while not room._free.empty():  # noqa: ASYNC110  a thread takes it
             await asyncio.sleep(0)
         began = time.monotonic()
         room.close()
         assert time.monotonic() - began < 30
-        with pytest.raises(ProcessLateError):
-            await asleep
+        for each in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(each, ProcessLateError)
 
     asyncio.run(body())
