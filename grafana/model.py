@@ -9,10 +9,10 @@ from grafana.palette import (
     ACTIONS,
     GOOD,
     HEALTH,
+    RANKS,
     REQUESTS,
     VERDICTS,
     WARN,
-    severities,
     steps,
     texts,
     words,
@@ -25,7 +25,7 @@ from grafana.panels import (
     tile,
     timeline,
 )
-from grafana.sources import health, metric, query
+from grafana.sources import MODEL, SILENT, health, metric, query, silence
 
 NAME = BigValueTextMode.NAME
 INCIDENTS = ("Incidents, with their windows", frame.MODEL_INCIDENTS)
@@ -34,7 +34,7 @@ REQUESTS_LINK = ("Retraining requests, with their evidence", frame.MODEL_REQUEST
 
 def document() -> dict[str, Any]:
     """Return the dashboard."""
-    measured = frame.named("performance_(ratio|error)")
+    measured = frame.named("(estimated_)?performance_(ratio|error)")
     drifting = metric("feature_drift_score")
     return frame.drawn(
         "model",
@@ -69,9 +69,10 @@ def _now() -> list[Panel]:
     end = metric("evaluation_window_end_timestamp_seconds", 'kind="data"')
     doing = tile(
         "What to do",
-        "What the open incidents ask for. Data is fixed before anything is retrained; drift that "
-        "harms nobody asks for no more than watching.",
-        query(f"sum by (action) ({asks})", "{{action}}", now=True),
+        "What the open incidents ask for, and alerts that rows, labels or results do not come. "
+        "Data is fixed before anything is retrained; drift that harms nobody asks for no more "
+        "than watching.",
+        query(f"sum by (action) ({asks}) or sum by (action) ({silence()})", "{{action}}", now=True),
         w=6,
         show=NAME,
         nothing="Nothing",
@@ -94,11 +95,13 @@ def _now() -> list[Panel]:
     return [
         tile(
             "Health",
-            "The worst of what is open. An incident opens when k of n windows alert; one window "
-            "alone shows as yellow. No new results: none for three intervals.",
+            "The worst of what is open. An incident opens when k of n windows alert; what the "
+            "newest window alone says shows as yellow. No new results: none for three intervals. "
+            "That rows or labels do not come is a warning.",
             query(health("model"), now=True),
             w=5,
             mappings=words(HEALTH),
+            nothing="Not live",
             to=[INCIDENTS],
         ),
         tile(
@@ -109,7 +112,7 @@ def _now() -> list[Panel]:
             w=4,
             unit="dateTimeFromNow",
             filled=False,
-            nothing="Not at all",
+            nothing="No incident",
         ),
         doing,
         tile(
@@ -129,38 +132,70 @@ def _now() -> list[Panel]:
             w=3,
             unit="dateTimeFromNow",
             filled=False,
+            nothing="None yet",
             to=[why.WINDOWS],
         ),
     ]
 
 
-def _where() -> list[Panel]:
-    by = "severity, action, kind, check, subject, slice"
+BY = "severity, action, kind, check, subject, slice"
+
+
+def _rank() -> str:
+    ranked = (
+        f"{rank} * max by ({BY}) ({metric('incident_open', severity=name)})"
+        for rank, (name, _) in RANKS.items()
+    )
+    return " or ".join((*ranked, f"2 * max by ({BY}) ({_told(silence())})"))
+
+
+def _since() -> str:
     since = metric("incident_since_timestamp_seconds")
+    active = f"ALERTS_FOR_STATE{{{MODEL},{SILENT}}} and ignoring (alertstate) {silence()}"
+    return f"min by ({BY}) ({since} or {_told(active)}) * 1000"
+
+
+def _told(alerts: str) -> str:
+    """Name what an alert is about as an incident does."""
+    named = f'label_join({alerts}, "kind", "", "category")'
+    return f'label_join({named}, "check", "", "alertname")'
+
+
+def _where() -> list[Panel]:
     return [
         rows(
             "Open incidents: where, since when, what to do",
-            "One row for each open cause. Subject is a feature, a class or a protected column; "
-            "nothing is the model as a whole.",
-            query(f"min by ({by}) ({since}) * 1000", table=True),
+            "One row for each open cause, the worst first; that rows, labels or results do not "
+            "come is one. Subject is a feature, a class or a protected column; nothing is the "
+            "model as a whole.",
+            query(_rank(), ref="A", table=True),
+            query(_since(), ref="B", table=True),
             w=15,
+            h=13,
             names={
-                "severity": "Severity",
+                "Value #A": "Severity",
                 "action": "Action",
                 "kind": "Kind",
                 "check": "Check",
                 "subject": "Subject",
                 "slice": "Slice",
-                "Value": "Since",
+                "Value #B": "Since",
             },
+            hidden=["severity"],
             overrides={
-                "Severity": {**CELL, "mappings": severities(), "custom.width": 90},
+                "Severity": {
+                    **CELL,
+                    "mappings": words(RANKS),
+                    "custom.width": 90,
+                    "custom.align": "left",
+                },
                 "Action": {"mappings": texts(ACTIONS), "custom.width": 100},
-                "Kind": {"custom.width": 125},
+                "Kind": {"custom.width": 135},
                 "Check": {"custom.width": 110},
                 "Since": {"unit": "dateTimeFromNow", "custom.width": 110},
             },
-            by=[("Severity", False), ("Since", False)],
+            by=[("Severity", True), ("Since", False)],
+            nothing="No open incident",
             to=[INCIDENTS],
         ),
         timeline(
@@ -169,7 +204,9 @@ def _where() -> list[Panel]:
             "labels.",
             query(f"max by (kind) ({metric('verdict')})", "{{kind}}"),
             w=9,
+            h=13,
             meaning=VERDICTS,
+            nothing="No judged window in this time",
             to=[why.WINDOWS],
         ),
     ]

@@ -11,7 +11,7 @@ UNKNOWN, STALE, NEUTRAL = "#7b8087", "purple", "blue"
 HEALTH = {
     0: ("Healthy", GOOD),
     1: ("Not enough data", UNKNOWN),
-    2: ("One window alerts", WATCH),
+    2: ("Newest window alerts", WATCH),
     3: ("No new results", STALE),
     4: ("Warning", WARN),
     5: ("Critical", BAD),
@@ -19,6 +19,7 @@ HEALTH = {
 VERDICTS = {0: ("ok", GOOD), 1: ("alert", BAD), 2: ("not enough data", UNKNOWN)}
 CHECKS = {0: ("passes", GOOD), 1: ("fails", BAD)}
 SEVERITIES = {"critical": BAD, "warning": WARN, "info": NEUTRAL}
+RANKS = {3: ("critical", BAD), 2: ("warning", WARN), 1: ("info", NEUTRAL)}
 ACTIONS = {
     "fix_data": ("Fix the data", BAD),
     "retrain": ("Retrain", WARN),

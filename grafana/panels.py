@@ -53,11 +53,18 @@ def field_links(*found: Link) -> model.DynamicConfigValue:
 
 
 def _said(
-    panel: Kind, title: str, description: str, queries: Queries, w: int, h: int, unit: str
+    panel: Kind,
+    title: str,
+    description: str,
+    queries: Queries,
+    w: int,
+    h: int,
+    unit: str,
+    nothing: str = "No data",
 ) -> Kind:
-    """Give a panel what every panel has."""
+    """Give a panel what every panel has; ``nothing`` is what it says without any data."""
     of_postgres = isinstance(queries[0], Sql)
-    panel.title(title).description(description).span(w).height(h).unit(unit)
+    panel.title(title).description(description).span(w).height(h).unit(unit).no_value(nothing)
     return panel.datasource(POSTGRES if of_postgres else PROMETHEUS).targets(list(queries))
 
 
@@ -87,9 +94,11 @@ def tile(
 ) -> stat.Panel:
     """Return one or few figures of now, as large as they fit."""
     mode = c.BigValueColorMode.BACKGROUND_SOLID if filled else c.BigValueColorMode.VALUE
-    panel = _said(stat.Panel(), title, description, queries, w, h, unit)
-    panel.color_scheme(by_thresholds()).thresholds(colors or steps("text"))
-    panel.mappings(list(mappings)).no_value(nothing).links(links(*to))
+    panel = _said(stat.Panel(), title, description, queries, w, h, unit, nothing)
+    # Without a value a tile has the first colour.
+    plain = steps("transparent" if filled else "text")
+    panel.color_scheme(by_thresholds()).thresholds(colors or plain)
+    panel.mappings(list(mappings)).links(links(*to))
     panel.color_mode(mode).graph_mode(c.BigValueGraphMode.NONE).text_mode(show)
     panel.justify_mode(c.BigValueJustifyMode.CENTER)
     return panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -107,10 +116,11 @@ def lines(
     stacked: bool = False,
     zero: bool = False,
     mappings: Sequence[model.ValueMapping] = (),
+    nothing: str = "No data",
     to: Sequence[Link] = (),
 ) -> timeseries.Panel:
     """Return lines over time; a result holds until the next one, hence the steps."""
-    panel = _said(timeseries.Panel(), title, description, queries, w, h, unit)
+    panel = _said(timeseries.Panel(), title, description, queries, w, h, unit, nothing)
     panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
     panel.line_width(2).fill_opacity(25 if stacked else 0).show_points(c.VisibilityMode.NEVER)
     panel.line_interpolation(
@@ -162,10 +172,11 @@ def timeline(
     unit: str = "none",
     meaning: Mapping[int, tuple[str, str]] | None = None,
     colors: build.ThresholdsConfig | None = None,
+    nothing: str = "No data",
     to: Sequence[Link] = (),
 ) -> statetimeline.Panel:
     """Return states over time, a row each."""
-    panel = _said(statetimeline.Panel(), title, description, queries, w, h, unit)
+    panel = _said(statetimeline.Panel(), title, description, queries, w, h, unit, nothing)
     panel.color_scheme(by_thresholds()).thresholds(colors or steps("text"))
     panel.mappings(words(dict(meaning)) if meaning else []).links(links(*to))
     panel.show_value(c.VisibilityMode.AUTO if colors else c.VisibilityMode.NEVER)
@@ -184,10 +195,11 @@ def heat_rows(
     top: float | None = None,
     buckets: bool = False,
     interval: str = "1h",
+    nothing: str = "No data",
     to: Sequence[Link] = (),
 ) -> heatmap.Panel:
     """Return a row for each series, coloured by its value; or buckets of a histogram."""
-    panel = _said(heatmap.Panel(), title, description, queries, w, h, unit)
+    panel = _said(heatmap.Panel(), title, description, queries, w, h, unit, nothing)
     color = (
         heatmap.HeatmapColorOptions()
         .mode(heat.HeatmapColorMode.SCHEME)
@@ -215,16 +227,20 @@ def bars(
     w: int,
     h: int = 8,
     unit: str = "short",
+    decimals: float | None = None,
     colors: build.ThresholdsConfig | None = None,
     top: float | None = None,
+    nothing: str = "No data",
     to: Sequence[Link] = (),
 ) -> bargauge.Panel:
     """Return figures of now side by side, as bars."""
-    panel = _said(bargauge.Panel(), title, description, queries, w, h, unit)
+    panel = _said(bargauge.Panel(), title, description, queries, w, h, unit, nothing)
     panel.color_scheme(by_thresholds() if colors else fixed(NEUTRAL)).min(0)
     panel.thresholds(colors or steps(NEUTRAL)).links(links(*to))
     if top is not None:
         panel.max(top)
+    if decimals is not None:
+        panel.decimals(decimals)
     panel.display_mode(c.BarGaugeDisplayMode.BASIC).orientation(c.VizOrientation.HORIZONTAL)
     panel.value_mode(c.BarGaugeValueMode.COLOR).name_placement(c.BarGaugeNamePlacement.LEFT)
     panel.show_unfilled(True).sizing(c.BarGaugeSizing.AUTO).min_viz_height(14).min_viz_width(8)
@@ -268,14 +284,16 @@ def rows(
     hidden: Sequence[str] = (),
     overrides: Mapping[str, Properties] | None = None,
     by: Sequence[tuple[str, bool]] = (),
+    nothing: str = "No data",
     to: Sequence[Link] = (),
 ) -> table.Panel:
     """Return a table; ``names`` are its columns in order, under the names that people read.
 
-    It is sorted ``by`` columns, each with whether it descends.  No value is an empty cell's.
+    It is sorted ``by`` columns, each with whether it descends.
     """
-    panel = _said(table.Panel(), title, description, queries, w, h, unit)
-    panel.color_scheme(fixed("text")).no_value("-").links(links(*to))
+    panel = _said(table.Panel(), title, description, queries, w, h, unit, nothing)
+    panel.color_scheme(fixed("text")).links(links(*to))
+    panel.override_by_regexp("/.*/", properties({"noValue": "-"}))
     panel.cell_height(c.TableCellHeight.SM).show_header(True)
     if len(queries) > 1:
         panel.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana import frame
 from grafana.palette import BAD, GOOD, VERDICTS, WARN, steps, texts, words
 from grafana.panels import CELL, Panel, bars, lines, rows, styled, tile
-from grafana.sources import Sql, metric, query
+from grafana.sources import FEW, LEAST, MOST, Sql, few, metric, query
 from grafana.tables import FOUND, GROUPS, disparities, impact
 from grafana.why import WINDOWS
 from service.detection.metrics import HIGHER_IS_WORSE
@@ -17,6 +17,8 @@ METRIC = 'metric="$metric"'
 SLICE = 'slice=~"$slice"'
 BOTH = f"{METRIC},{SLICE}"
 CLASS = "max by (class)"
+NOT_YET = "No slice with labels in this time"
+OF_MANY = "Not a model of many classes"
 
 
 def document() -> dict[str, Any]:
@@ -66,11 +68,24 @@ def beyond() -> str:
     return f"count({' or '.join(parts)}) or 0 * max({metric('model_info')})"
 
 
-def worst() -> str:
-    """Return the slice whose $metric is worst."""
+def sides() -> tuple[str, str]:
+    """Return $metric of each slice where higher is better, and where lower is."""
     worse_up = "|".join(sorted(HIGHER_IS_WORSE))
     low, high = (either("slice_performance", f'{BOTH},metric{m}"{worse_up}"') for m in ("!~", "=~"))
+    return low, high
+
+
+def worst() -> str:
+    """Return the slice whose $metric is worst."""
+    low, high = sides()
     return f"bottomk(1, {low}) or topk(1, {high})"
+
+
+def worse() -> str:
+    """Return how much worse each slice is than all rows are."""
+    low, high = sides()
+    every = f"on () group_left () ({_of_all()})"
+    return f"-(({low}) - {every}) or (({high}) - {every})"
 
 
 def _now() -> list[Panel]:
@@ -115,36 +130,48 @@ def _now() -> list[Panel]:
 
 def _slices() -> list[Panel]:
     over_time = lines(
-        "$metric of slices",
-        "Measured on labelled rows, where a slice has enough of them; beside them all rows.",
-        query(either("slice_performance"), "{{slice}}"),
-        query(" or ".join(_of_all()), "all rows", ref="B"),
+        f"$metric of the {FEW} worst slices",
+        "Measured on labelled rows, where a slice has enough of them; beside them all rows. Of "
+        f"more than {FEW} chosen slices those whose last value in this time is the worst.",
+        query(_of_slices(), "{{slice}}"),
+        query(_of_all(), "all rows", ref="B"),
         w=12,
         h=10,
+        nothing=NOT_YET,
         to=[WINDOWS],
     )
+    rows_of = metric("slice_rows", SLICE)
     return [
         _now_by_slice(),
         styled(over_time, "all rows", "text"),
         lines(
             "Room of critical slices to their limit",
-            "How far a critical slice is from its floor or ceiling; under nothing it is beyond.",
-            query(" or ".join(_room()), "{{slice}}: {{metric}}"),
+            "How far a critical slice is from its floor or ceiling; under nothing it is beyond. Of "
+            f"more than {FEW} those with the least room.",
+            query(few(" or ".join(_room()), "slice", order=LEAST), "{{slice}}: {{metric}}"),
             w=12,
             colors=steps(BAD, (0, "transparent")),
+            nothing="No critical slice",
         ),
         lines(
-            "Labelled rows of slices",
+            f"Labelled rows of the {FEW} smallest slices",
             "Under the monitor's min_rows a slice is not judged.",
-            query(f"max by (slice) ({metric('slice_rows', SLICE)})", "{{slice}}"),
+            query(few(f"max by (slice) ({rows_of})", "slice", order=LEAST), "{{slice}}"),
             w=12,
             zero=True,
+            nothing=NOT_YET,
         ),
     ]
 
 
-def _of_all() -> list[str]:
-    return [f"max({metric(f'performance_{unit}', METRIC)})" for unit in ("ratio", "error")]
+def _of_slices() -> str:
+    low, high = sides()
+    return f"{few(low, 'slice', order=LEAST)} or {few(high, 'slice', order=MOST)}"
+
+
+def _of_all() -> str:
+    found = [f"max({metric(f'performance_{unit}', METRIC)})" for unit in ("ratio", "error")]
+    return " or ".join(found)
 
 
 def _room() -> list[str]:
@@ -161,12 +188,14 @@ def _now_by_slice() -> Panel:
     limits = [either(f"slice_{side}") for side in ("floor", "ceiling")]
     return rows(
         "Slices now: $metric with its interval",
-        "Declared slices in the newest window with labels. The limit is what a critical slice has.",
+        "Declared slices in the newest window with labels, the one first that is worse than all "
+        "rows by most. The limit is what a critical slice has.",
         query(either("slice_performance"), ref="A", table=True),
         query(either("slice_performance_ci_lower"), ref="B", table=True),
         query(either("slice_performance_ci_upper"), ref="C", table=True),
         query(" or ".join(limits), ref="D", table=True),
         query(f"max by (slice) ({metric('slice_rows', SLICE)})", ref="E", table=True),
+        query(worse(), ref="F", table=True),
         w=12,
         h=10,
         unit="short",
@@ -176,6 +205,7 @@ def _now_by_slice() -> Panel:
             "Value #B": "from",
             "Value #C": "to",
             "Value #D": "Limit",
+            "Value #F": "Worse by",
             "Value #E": "Rows",
         },
         overrides={
@@ -183,9 +213,11 @@ def _now_by_slice() -> Panel:
             "from": {"decimals": 3, "custom.width": 80},
             "to": {"decimals": 3, "custom.width": 80},
             "Limit": {"custom.width": 80, "noValue": "-"},
+            "Worse by": {"decimals": 3, "custom.width": 90},
             "Rows": {"decimals": 0, "custom.width": 80},
         },
-        by=[("Value", False)],
+        by=[("Worse by", True)],
+        nothing=NOT_YET,
         to=[WINDOWS],
     )
 
@@ -193,29 +225,36 @@ def _now_by_slice() -> Panel:
 def _classes() -> list[Panel]:
     recall = metric("class_recall_ratio")
     floor = metric("class_recall_floor_ratio")
+    room = f"{CLASS} ({recall}) - {CLASS} ({floor})"
+    support = f"{CLASS} ({metric('class_support_rows')})"
     return [
         bars(
             "Recall of classes, now",
-            "Of a model of many classes; a rare class must not hide in the average.",
-            query(f"{CLASS} ({recall})", "{{class}}", now=True),
+            "Of a model of many classes, the lowest first; a rare class must not hide in the "
+            "average.",
+            query(f"bottomk({2 * FEW}, {CLASS} ({recall}))", "{{class}}", now=True),
             w=8,
             unit="percentunit",
             top=1,
+            nothing=OF_MANY,
         ),
         lines(
             "Room of classes to their floor",
-            "Recall of each class less what it must not be significantly below.",
-            query(f"{CLASS} ({recall}) - {CLASS} ({floor})", "{{class}}"),
+            "Recall of a class less what it must not be significantly below; those with the least "
+            "room.",
+            query(few(room, "class", order=LEAST), "{{class}}"),
             w=8,
             unit="percentunit",
             colors=steps(BAD, (0, "transparent")),
+            nothing=OF_MANY,
         ),
         lines(
-            "Labelled rows of classes",
-            "Rows that each class's recall is of.",
-            query(f"{CLASS} ({metric('class_support_rows')})", "{{class}}"),
+            "Labelled rows of the rarest classes",
+            "Rows that a class's recall is of.",
+            query(few(support, "class", order=LEAST), "{{class}}"),
             w=8,
             zero=True,
+            nothing=OF_MANY,
         ),
     ]
 
@@ -231,6 +270,7 @@ def _fairness() -> list[Panel]:
         unit="percentunit",
         colors=steps(BAD, (0.8, "transparent")),
         zero=True,
+        nothing="No protected column",
         to=[WINDOWS],
     )
     return [
@@ -243,6 +283,7 @@ def _fairness() -> list[Panel]:
             h=9,
             unit="percentunit",
             overrides={"Rows": {"unit": "short"}, "Group": {"unit": "string"}},
+            nothing="No protected column",
         ),
         ratio,
         lines(
@@ -254,6 +295,7 @@ def _fairness() -> list[Panel]:
             h=9,
             unit="percentunit",
             zero=True,
+            nothing="No protected column",
             to=[WINDOWS],
         ),
     ]
@@ -279,6 +321,7 @@ def _found() -> list[Panel]:
                 "Reference": {"decimals": 3},
                 "p": {"unit": "sci", "decimals": 1},
             },
+            nothing="None found in this time",
             to=[WINDOWS],
         )
     ]

@@ -16,6 +16,20 @@ MODEL = 'job=~"$job",model="$model",model_version="$version"'
 EVERY_MODEL = 'job=~"$job",model=~"$model"'
 PROCESS = 'job=~"$job"'
 
+# How many lines people still tell apart, and which: the least or the most of now, or at any time.
+FEW = 10
+LEAST, MOST = "bottomk last_over_time", "topk last_over_time"
+PEAK = "topk max_over_time"
+
+
+# What no window can say, for there is none: rules of Prometheus that the worker has no incident of.
+SILENT = 'alertname=~"ModelNoTraffic|ModelEvaluationStale|ModelLabelDelayHigh"'
+
+
+def silence(of: str = MODEL) -> str:
+    """Return the alerts that say that rows, labels or results do not come."""
+    return f'ALERTS{{alertstate="firing",{of},{SILENT}}}'
+
 
 def metric(name: str, where: str = "", *, of: str = MODEL, **equal: str) -> str:
     """Return the selector of a metric of the service, with more matchers if there are any."""
@@ -27,7 +41,7 @@ def health(by: str, of: str = MODEL) -> str:
     """Return the one figure that says how a version is, as ``palette.HEALTH`` reads it.
 
     The worst comes first: what is before ``or`` wins.  Open incidents count and not verdicts, for
-    they have been confirmed by k of n windows.
+    they have been confirmed by k of n windows; so does what does not come.
     """
     each = f"by ({by})"
     verdict = metric("verdict", of=of)
@@ -38,9 +52,22 @@ def health(by: str, of: str = MODEL) -> str:
     return (
         f"5 * max {each} ({critical}) or 4 * max {each} ({warning})"
         f" or 3 + 0 * (time() - max {each} ({end}) > 3 * max {each} ({interval}))"
+        f" or 4 * max {each} ({silence(of)})"
         f" or 2 * max {each} ({verdict} == 1) or 1 + 0 * (min {each} ({verdict}) == 2)"
         f" or 0 * max {each} ({verdict}) or max {each} ({metric('model_info', of=of)})"
     )
+
+
+def few(expr: str, name: str, *, order: str, of: str | None = None) -> str:
+    """Keep the lines of few values of a label, for a panel that two hundred would fill.
+
+    They are told apart ``of`` a figure, else of the one that is drawn, by ``order``: a rank and how
+    its history counts.  It is taken once, over the shown time: a limit at each moment would draw
+    whatever was among the first at any of them.
+    """
+    rank, history = order.split()
+    shown = f"{history}(({of or expr})[$__range:$__interval] @ end())"
+    return f"({expr}) and on ({name}) {rank}({FEW}, {shown})"
 
 
 def query(

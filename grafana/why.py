@@ -3,13 +3,15 @@
 from grafana import frame
 from grafana.palette import BAD, GOOD, NEUTRAL, WARN, WATCH, steps
 from grafana.panels import Panel, band, bars, heat_rows, lines, pairs, styled, timeline
-from grafana.sources import metric, query
+from grafana.sources import FEW, PEAK, few, metric, query
 from service.detection.metrics import HIGHER_IS_WORSE
 
 WINDOWS = ("Windows: every number, and their reports", frame.MODEL_WINDOWS)
 METRIC = 'metric="$metric"'
 FEATURE = 'feature=~"$feature"'
 OWN = 'method!~"evidently_.*"'
+NO_LABELS = "No labelled window in this time"
+NO_WINDOW = "No judged window in this time"
 
 
 def either(name: str, where: str = METRIC, by: str = "metric") -> str:
@@ -44,6 +46,7 @@ def performance() -> list[Panel]:
         query(limit(), "limit", ref="E"),
         w=12,
         h=9,
+        nothing=NO_LABELS,
         to=[WINDOWS],
     )
     styled(band(realised, "lower", "upper", NEUTRAL), "measured", NEUTRAL)
@@ -58,6 +61,7 @@ def performance() -> list[Panel]:
         query(either("performance"), "measured", ref="D"),
         w=12,
         h=9,
+        nothing="No estimate in this time",
         to=[WINDOWS],
     )
     styled(band(estimated, "lower", "upper", "purple"), "estimated", "purple")
@@ -81,6 +85,7 @@ def _of_features() -> list[Panel]:
             "monitor's own method.",
             query(f"max by (feature) ({score})", "{{feature}}"),
             w=14,
+            nothing=NO_WINDOW,
             to=[WINDOWS],
         ),
         bars(
@@ -91,15 +96,19 @@ def _of_features() -> list[Panel]:
             w=10,
             h=10,
             unit="none",
+            decimals=2,
             colors=steps(GOOD, (0.7, WATCH), (1, BAD)),
+            nothing=NO_WINDOW,
             to=[WINDOWS],
         ),
         timeline(
             "Windows in a row that drift",
-            "How many windows in a row alert about the feature.",
-            query(f"max by (feature) ({in_a_row})", "{{feature}}"),
+            "How many windows in a row alert about the feature; the "
+            f"{FEW} features with the longest row in this time.",
+            query(few(f"max by (feature) ({in_a_row})", "feature", order=PEAK), "{{feature}}"),
             w=14,
             h=9,
+            nothing=NO_WINDOW,
             colors=steps("transparent", (1, WATCH), (2, WARN), (3, BAD)),
         ),
     ]
@@ -112,18 +121,20 @@ def _of_output() -> Panel:
         "Drift of the output, over its threshold",
         "Of the prediction, the score and the label; of whole rows (target rows) what a "
         "classifier or principal components see. As a multiple of the threshold.",
-        query(f"{score} / {threshold}", "{{target}}: {{method}}"),
+        query(few(f"{score} / {threshold}", "target", order=PEAK), "{{target}}: {{method}}"),
         w=10,
         h=9,
         unit="none",
         colors=steps("transparent", (1, BAD)),
         zero=True,
+        nothing=NO_WINDOW,
     )
 
 
 def _of_predictions() -> list[Panel]:
     share = f"max by (bucket) ({metric('prediction_share_ratio')})"
     reference = f"max by (bucket) ({metric('prediction_reference_share_ratio')})"
+    most = f"topk({2 * FEW}, {share})"
     return [
         heat_rows(
             "Predictions, by bucket",
@@ -133,12 +144,14 @@ def _of_predictions() -> list[Panel]:
             h=9,
             unit="percentunit",
             scheme="Blues",
+            nothing=NO_WINDOW,
         ),
         pairs(
             "Predictions and the reference, now",
-            "Share of predictions in each bucket of the newest window, and in the reference.",
-            query(share, table=True),
-            query(reference, ref="B", table=True),
+            "Share of predictions in each bucket of the newest window, and in the reference; of "
+            f"more than {2 * FEW} classes the largest.",
+            query(most, table=True),
+            query(f"{reference} and on (bucket) {most}", ref="B", table=True),
             w=10,
             h=9,
             unit="percentunit",
@@ -159,6 +172,7 @@ def labels() -> list[Panel]:
         w=8,
         unit="percentunit",
         zero=True,
+        nothing=NO_LABELS,
     )
     styled(styled(coverage, "labelled", NEUTRAL), "floor", BAD, dashed=True)
     delay = metric("label_delay_seconds")
@@ -169,6 +183,7 @@ def labels() -> list[Panel]:
             "How long after their prediction labels came, in the newest labelled window.",
             query(f"max by (percentile) ({delay})", "percentile {{percentile}}"),
             w=8,
+            nothing=NO_LABELS,
             unit="s",
             zero=True,
         ),
@@ -177,6 +192,7 @@ def labels() -> list[Panel]:
             "Rows of the newest judged window; of performance the labelled ones.",
             query(f"max by (kind) ({metric('evaluation_window_rows')})", "{{kind}}"),
             w=8,
+            nothing=NO_WINDOW,
             zero=True,
         ),
     ]

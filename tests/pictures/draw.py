@@ -25,8 +25,8 @@ PICTURES: dict[str, tuple[str, float, list[tuple[str, int, int]]]] = {
         [
             *(("Health", 5, 4), ("Unhealthy since", 4, 4), ("What to do", 6, 4)),
             *(("Open incidents", 3, 4), ("Retraining request", 3, 4), ("Newest result", 3, 4)),
-            ("Open incidents: where, since when, what to do", 14, 15),
-            ("Drift over its threshold, now", 10, 15),
+            ("Open incidents: where, since when, what to do", 15, 13),
+            ("Drift over its threshold, now", 9, 13),
             ("$metric on labelled rows, with its interval", 12, 8),
             ("$metric estimated before labels, with its interval", 12, 8),
         ],
@@ -37,7 +37,7 @@ PICTURES: dict[str, tuple[str, float, list[tuple[str, int, int]]]] = {
         [
             *(("Critical slices beyond their limit", 6, 4), ("Worst slice by $metric", 6, 4)),
             *(("Open incidents of slices and groups", 6, 4), ("Fairness", 6, 4)),
-            ("$metric of slices", 14, 9),
+            ("$metric of the 10 worst slices", 14, 9),
             ("Room of critical slices to their limit", 10, 9),
         ],
     ),
@@ -46,12 +46,15 @@ PICTURES: dict[str, tuple[str, float, list[tuple[str, int, int]]]] = {
 
 def asked(url: str, query: dict[str, Any], values: dict[str, str], days: float) -> list[Any]:
     """Return what Prometheus says to a panel's query."""
+    span = timedelta(days=days)
+    step = span / 360
     expr = query["expr"].replace("$__rate_interval", "1m")
+    for name, length in (("range", span), ("interval", step)):
+        expr = expr.replace(f"$__{name}", f"{length.total_seconds():.0f}s")
     for name, value in values.items():
         expr = re.sub(rf"\${name}\b", value, expr)
     end = datetime.now(UTC)
-    step = timedelta(days=days) / 360
-    parameters = {"query": expr, "start": (end - step * 360).timestamp(), "end": end.timestamp()}
+    parameters = {"query": expr, "start": (end - span).timestamp(), "end": end.timestamp()}
     path = "query" if query.get("instant") else "query_range"
     address = urllib.parse.urlencode({**parameters, "step": step.total_seconds()})
     with urllib.request.urlopen(f"{url}/api/v1/{path}?{address}") as answer:
@@ -72,14 +75,22 @@ def series(found: list[Any], legend: str) -> list[dict[str, Any]]:
     return shown
 
 
-def columns(panel: dict[str, Any], found: list[Any]) -> list[dict[str, Any]]:
-    """Return a table's columns, organised and sorted as its panel says."""
+def columns(panel: dict[str, Any], found: list[list[Any]]) -> list[dict[str, Any]]:
+    """Return a table's columns, merged, organised and sorted as its panel says."""
     options = panel["transformations"][-1]["options"]
-    cells = [{**each["metric"], "Value": float(each["value"][1])} for each in found]
+    merged: dict[str, dict[str, Any]] = {}
+    for query, result in zip(panel["targets"], found, strict=True):
+        value = f"Value #{query['refId']}" if len(found) > 1 else "Value"
+        for each in result:
+            row = merged.setdefault(json.dumps(each["metric"], sort_keys=True), {**each["metric"]})
+            row[value] = float(each["value"][1])
+    cells = list(merged.values())
     order = sorted(options["indexByName"], key=options["indexByName"].__getitem__)
-    by = [each["displayName"] for each in panel["options"]["sortBy"]]
     old = {new: name for name, new in options["renameByName"].items()}
-    cells.sort(key=lambda cell: [cell.get(old[name], "") for name in by])
+    for each in reversed(panel["options"]["sortBy"]):
+        values = [cell.get(old[each["displayName"]], 0) for cell in cells]
+        places = sorted(range(len(cells)), key=values.__getitem__, reverse=each["desc"])
+        cells = [cells[place] for place in places]
     return [
         {
             "name": options["renameByName"].get(name, name),
@@ -103,7 +114,7 @@ def drawn(
         one["title"] = re.sub(r"\$(\w+)", lambda m: values[m[1]], title)
         found = [asked(prometheus, query, values, days) for query in panel["targets"]]
         if panel["type"] == "table":
-            one["columns"] = columns(panel, found[0])
+            one["columns"] = columns(panel, found)
         else:
             legends = [query["legendFormat"].replace("__auto", "") for query in panel["targets"]]
             text = json.dumps(panel)

@@ -23,7 +23,8 @@ function put(config: any, id: string, value: any) {
 function configured(panel: any, name: string) {
   const config = structuredClone(panel.fieldConfig.defaults);
   for (const override of panel.fieldConfig.overrides) {
-    if (override.matcher.options === name) {
+    const { id, options } = override.matcher;
+    if (options === name || (id === 'byRegexp' && options === '/.*/')) {
       override.properties.forEach((each: any) => put(config, each.id, each.value));
     }
   }

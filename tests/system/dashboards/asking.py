@@ -9,6 +9,8 @@ from typing import Any
 from grafana.__main__ import documents
 
 RATE_INTERVAL = "1m"
+# What is shown, and how far apart its points are: as the test asks.
+RANGE, INTERVAL = "7d", "3h"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def targets() -> Iterator[Target]:
 def promql(expr: str, values: Mapping[str, str]) -> str:
     """Return the expression with what a person has chosen in it."""
     found = expr.replace("$__rate_interval", RATE_INTERVAL)
+    found = found.replace("$__range", RANGE).replace("$__interval", INTERVAL)
     for name, value in values.items():
         literal = value.replace("\\", r"\\")
         found = re.sub(rf"\$({name}\b|\{{{name}(:\w+)?\}})", literal, found)
