@@ -1,5 +1,5 @@
 -- The role that Grafana reads as: results of windows, and neither rows, nor keys, nor secrets.
--- psql "$MODELWATCH_DATABASE_URL" -f grafana/reader.sql, after `modelwatch migrate`; it may run again.
+-- psql -f grafana/reader.sql as somebody who may make roles, after `modelwatch migrate`; it may run again.
 -- Then give it a password: \password modelwatch_reader
 DO $$
 BEGIN

@@ -242,6 +242,9 @@ def main() -> None:
             share = f"{one.share:.1%}" if one.promised else f"({one.share:.1%})"
             print(f"  {share:>9}{mark:1}  {one.truth:8.4f}  n = {one.rows:<6,} {one.case}")
         print(f"  {np.mean([one.share for one in every]):9.1%}   on average")
+        kept = [one.share for one in every if one.promised and not one.upper]
+        if kept:
+            print(f"  {min(kept):9.1%}   least, {max(kept):.1%} most, of what is promised")
     print(f"\n{missed} of the promised intervals missed")
 
 

@@ -265,7 +265,7 @@ class Sender:
     def _why_locked_out(self, answer: Answer) -> str:
         where = f"the server at {self._transport.address}"
         if answer.status == UNAUTHENTICATED:
-            return f"{where} does not know the key (MODELWATCH_API_KEY); records wait"
+            return f"{where} does not know the key, or got none (MODELWATCH_API_KEY); records wait"
         if answer.status == FORBIDDEN:
             return f"{where} does not take predictions with this key; records wait"
         return (
