@@ -9,6 +9,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 10.0
+# What a client has not read yet is kept for so long, and for as long as its rest takes at that
+# many bytes a second.
+READ_SECONDS = 30.0
+READ_RATE = 64 << 10
 _AROUND = len(": \r\n")
 
 _PROBLEMS = {
@@ -36,13 +40,14 @@ class _Gentle:
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose request heads are small and come in time; trailers are small, too.
 
-    Upstream keeps what it has of them for as long as the client likes.
+    Upstream keeps what it has of them, and of answers, for as long as the client likes.
     """
 
     _in_head = True
     # Since anything was complete: bytes of a head, a trailer or what surrounds a chunk.
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
     _lingering = False
 
     def connection_made(self, transport: Any) -> None:
@@ -54,7 +59,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         self._drop_timer()
+        self._drop_read_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Keep what the client has not read, but not for ever."""
+        super().pause_writing()
+        patience = READ_SECONDS + self.transport.get_write_buffer_size() / READ_RATE
+        self._read_timer = self.loop.call_later(patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._drop_read_timer()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Count what is no body."""
@@ -148,6 +165,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _drop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _is_over(self) -> bool:
         return self._lingering or self.transport.is_closing()

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.processes import protocol
 from service.processes.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 HEAD = b"POST / HTTP/1.1\r\nHost: ours\r\nTransfer-Encoding: chunked\r\n"
+# More than the buffers of both ends take.
+PLENTY = bytes(32 << 20)
 
 
 async def header_names(scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,11 +26,15 @@ async def header_names(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(f"{names};")(scope, receive, send)
 
 
+async def plenty(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(PLENTY)(scope, receive, send)
+
+
 @contextmanager
-def connected() -> Iterator[socket.socket]:
+def serving(app: ASGIApp) -> Iterator[uvicorn.Server]:
     server = uvicorn.Server(
         uvicorn.Config(
-            header_names,
+            app,
             port=0,
             lifespan="off",
             log_config=None,
@@ -41,12 +48,20 @@ def connected() -> Iterator[socket.socket]:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        address = server.servers[0].sockets[0].getsockname()
-        with socket.create_connection(address, timeout=60) as wire:
-            yield wire
+        yield server
     finally:
         server.should_exit = True
         thread.join()
+
+
+def connection_to(server: uvicorn.Server) -> socket.socket:
+    return socket.create_connection(server.servers[0].sockets[0].getsockname(), timeout=60)
+
+
+@contextmanager
+def connected(app: ASGIApp = header_names) -> Iterator[socket.socket]:
+    with serving(app) as server, connection_to(server) as wire:
+        yield wire
 
 
 def answer_to(wire: socket.socket, sent: bytes) -> str:
@@ -95,3 +110,31 @@ def test_who_still_sends_a_head_that_is_too_large_hears_so_first() -> None:
             answer += piece
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert answer.endswith(b'"code":"head-too-large"}')
+
+
+def read_all(wire: socket.socket) -> int:
+    count = 0
+    while piece := wire.recv(1 << 20):
+        count += len(piece)
+    return count
+
+
+def test_what_nobody_reads_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "READ_RATE", 1 << 30)
+    with serving(plenty) as server, connection_to(server) as wire:
+        wire.sendall(b"GET / HTTP/1.1\r\nHost: ours\r\n\r\n")
+        assert wire.recv(1) == b"H"
+        deadline = time.monotonic() + 60
+        while server.server_state.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert read_all(wire) < len(PLENTY)
+
+
+def test_who_reads_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "READ_RATE", 1 << 10)
+    with connected(plenty) as wire:
+        for connection in (b"keep-alive", b"close"):
+            wire.sendall(b"GET / HTTP/1.1\r\nHost: ours\r\nConnection: %s\r\n\r\n" % connection)
+        assert read_all(wire) > 2 * len(PLENTY)
