@@ -12,6 +12,8 @@ from grafana.sources import PROCESS, metric, query
 WEBHOOKS = ("Webhooks", f"{frame.SERVICE}/v1/webhooks")
 READY = ("Readiness", f"{frame.SERVICE}/readyz")
 RATE = "[$__rate_interval]"
+# As the rules have it.
+INGEST = 'route=~"/v1/(predictions|labels|cloudevents|import/sagemaker)"'
 
 
 def document() -> dict[str, Any]:
@@ -52,9 +54,11 @@ def percentile(share: float, name: str, by: str = "") -> str:
 
 def failing() -> str:
     """Return the share of ingest requests that the service could not answer well."""
-    every = f"sum(rate({of('ingest_batches_total')}{RATE}))"
-    bad = of("http_request_duration_seconds_count", 'code=~"5..",route=~"/v1/(predictions|labels)"')
-    return f"(sum(rate({bad}{RATE})) or 0 * {every}) / ({every} > 0) or 0 * {every}"
+    every, bad = (
+        f"sum(rate({of('http_request_duration_seconds_count', which)}{RATE}))"
+        for which in (INGEST, f'code=~"5..",{INGEST}')
+    )
+    return f"({bad} or 0 * {every}) / ({every} > 0) or 0 * {every}"
 
 
 def _now() -> list[Panel]:

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from fastapi import FastAPI
+from starlette.routing import Route
 
 from service.evaluation import causes
 from service.evaluation.policy import Action
 from service.exporter.catalogue import CATALOGUE
+from service.foreign.routes import mount_foreign
+from service.ingest.routes import mount_ingest
 from service.telemetry import PROCESS_METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +140,17 @@ def test_no_rule_names_what_is_not_exported() -> None:
     for rule in RULES:
         named = set(re.findall(r"\b(?:\w+:)?modelwatch_[\w:]+", rule["expr"]))
         assert named <= known, rule.get("alert", rule.get("record"))
+
+
+def test_rules_and_panels_mean_by_ingest_every_route_that_stores_rows() -> None:
+    app = FastAPI(openapi_url=None)
+    mount_ingest(app)
+    mount_foreign(app)
+    stores = [route.path for route in app.routes if isinstance(route, Route)]
+    panels = (ROOT / "grafana" / "dashboards" / "service.json").read_text().replace('\\"', '"')
+    for said in (" ".join(rule["expr"] for rule in RULES), panels):
+        (pattern,) = set(re.findall(r'route=~"([^"]+)"', said))
+        assert [path for path in stores if re.fullmatch(pattern, path)] == stores
 
 
 def test_no_label_of_a_rule_hides_one_of_its_metrics_but_severity_and_action() -> None:
