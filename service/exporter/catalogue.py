@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 VERSION = ("model", "model_version")
-INCIDENT = ("kind", "check", "subject", "slice", "severity", "action")
+CAUSE = ("kind", "check", "subject", "slice")
+INCIDENT = (*CAUSE, "severity", "action")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,28 @@ PER_VERSION = (
     ),
 )
 
+PER_INCIDENT = (
+    _of_version(
+        "incident_window_end_timestamp_seconds",
+        "End of the newest window that alerts about an open incident.",
+        *CAUSE,
+    ),
+    *(
+        _of_version(f"incident_{name}", meaning, *CAUSE, "metric")
+        for name, meaning in (
+            (
+                "value",
+                "What that window alerts about, in the unit of the metric; three metrics at most.",
+            ),
+            ("ci_lower", "Lower end of its interval."),
+            ("ci_upper", "Upper end of its interval."),
+            ("threshold", "Value from which it alerts, if chance does not explain it."),
+            ("reference", "Value in the reference."),
+            ("rows", "Rows that it rests on."),
+        )
+    ),
+)
+
 PER_FEATURE = (
     _of_version(
         "feature_drift_score",
@@ -239,4 +262,6 @@ PER_GROUP = (
     ),
 )
 
-CATALOGUE = {spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_GROUP, *PER_FEATURE)}
+CATALOGUE = {
+    spec.name: spec for spec in (*SERVICE, *PER_VERSION, *PER_GROUP, *PER_INCIDENT, *PER_FEATURE)
+}

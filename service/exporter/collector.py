@@ -13,6 +13,7 @@ from service.exporter import repository
 from service.exporter.exposition import Exposition, Sample, render, within_budget
 from service.exporter.groups import class_samples, slice_samples
 from service.exporter.histories import drifting_in_a_row, mature_coverages
+from service.exporter.incidents import alert_samples
 from service.exporter.measured import feature_samples, model_samples, share_samples
 from service.exporter.repository import LiveVersion
 from service.registry.documents import read_stored
@@ -51,15 +52,19 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> Exposition:
     essential: list[Sample] = []
     slices: list[Sample] = []
     classes: list[Sample] = []
+    alerting: list[Sample] = []
     features: list[tuple[float, Sample]] = []
     for version in read.versions:
         essential.extend(_of_version(read, version))
         slices.extend(_of_slices(read, version))
         classes.extend(_of_classes(read, version))
+        alerting.extend(_of_incidents(read, version))
         features.extend(_of_features(read, version))
     service = read.service
     kept, dropped = within_budget(
-        [*service, *essential, *slices, *classes], features, max(budget - _OWN, len(service))
+        [*service, *essential, *slices, *classes, *alerting],
+        features,
+        max(budget - _OWN, len(service)),
     )
     kept += [
         Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
@@ -81,6 +86,7 @@ class Results:
     windows: Mapping[tuple[int, str], Window]
     measured: Mapping[int, Sequence[Any]]
     slices: Mapping[int, Sequence[Any]]
+    alerting: Mapping[int, Sequence[Any]]
     importances: Mapping[tuple[int, str], float]
     requests: Mapping[tuple[int, str], int]
     incidents: Mapping[int, Sequence[tuple[datetime, tuple[str, ...]]]]
@@ -95,6 +101,7 @@ def read_results(session: Session) -> Results:
     versions = repository.live_versions(session)
     ids = [version.id for version in versions]
     windows = repository.latest_windows(session, ids)
+    incidents = repository.open_incidents(session, ids)
     monitors = {version.id: _monitor_of(version) for version in versions}
     horizons = {i: m.performance.label_horizon for i, m in monitors.items()}
     return Results(
@@ -107,9 +114,12 @@ def read_results(session: Session) -> Results:
         slices=repository.slices_of(
             session, [w.id for (_, family), w in windows.items() if family == "performance"]
         ),
+        alerting=repository.alerting_of(
+            session, [w.id for (version, _), w in windows.items() if version in incidents]
+        ),
         importances=repository.importances(session, ids),
         requests=repository.request_counts(session, ids),
-        incidents=repository.open_incidents(session, ids),
+        incidents=incidents,
         in_a_row=drifting_in_a_row(session, ids),
         monitors=monitors,
         coverages=mature_coverages(session, horizons),
@@ -187,6 +197,14 @@ def _of_classes(read: Results, version: LiveVersion) -> Iterator[Sample]:
         window = read.windows.get((version.id, family))
         if window is not None:
             yield from samples(own, read.measured.get(window.id, ()))
+
+
+def _of_incidents(read: Results, version: LiveVersion) -> Iterator[Sample]:
+    incidents = [metric_labels for _, metric_labels in read.incidents.get(version.id, ())]
+    found = [read.windows.get((version.id, family)) for family in FAMILIES]
+    # One window may be the newest of all families.
+    windows = {w.id: (w.end, read.alerting.get(w.id, ())) for w in found if w is not None}
+    yield from alert_samples((version.model, version.version), incidents, windows.values())
 
 
 def _expected_interval(monitor: MonitorDocument) -> float:

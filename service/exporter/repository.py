@@ -145,6 +145,19 @@ def slices_of(session: Session, window_ids: Sequence[int]) -> dict[int, list[Any
     return found
 
 
+def alerting_of(session: Session, window_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Return the measurements of the windows that alert, in their order."""
+    found: defaultdict[int, list[Any]] = defaultdict(list)
+    rows = session.execute(
+        select(*MEASURED, Measurement.direction)
+        .where(Measurement.window_id.in_(window_ids), Measurement.verdict == "alert")
+        .order_by(Measurement.window_id, Measurement.position)
+    )
+    for row in rows:
+        found[row.window_id].append(row)
+    return found
+
+
 def importances(session: Session, version_ids: Sequence[int]) -> dict[tuple[int, str], float]:
     """Return how important each feature was said to be."""
     found = session.execute(

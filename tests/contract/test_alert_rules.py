@@ -116,6 +116,16 @@ def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> Non
         assert of_incidents, "the incident brings its own"
 
 
+def test_an_alert_of_an_incident_says_its_numbers_and_then_what_to_do() -> None:
+    parts = [
+        rule["annotations"]["description"].partition('{{- "" }}')
+        for rule in ALERTS
+        if "modelwatch_incident_open{" in rule["expr"] and "count by" not in rule["expr"]
+    ]
+    assert len({numbers for numbers, _, _ in parts}) == 1, "one text, which no template can share"
+    assert all("modelwatch_incident_value" in numbers and do for numbers, _, do in parts)
+
+
 @pytest.mark.parametrize("name", ["prometheus.yml", "compose.yml"])
 def test_what_alerts_link_to_is_configured_and_no_label_of_theirs(name: str) -> None:
     config = yaml.safe_load((PROMETHEUS / name).read_text())
@@ -138,7 +148,8 @@ def test_no_rule_names_what_is_not_exported() -> None:
     exported = CATALOGUE.keys() | {name + suffix for name in process for suffix in suffixes}
     known = exported | RECORDED
     for rule in RULES:
-        named = set(re.findall(r"\b(?:\w+:)?modelwatch_[\w:]+", rule["expr"]))
+        asked = rule["expr"] + rule.get("annotations", {}).get("description", "")
+        named = set(re.findall(r"\b(?:\w+:)?modelwatch_[\w:]+", asked))
         assert named <= known, rule.get("alert", rule.get("record"))
 
 
