@@ -81,6 +81,8 @@ def test_the_first_scrape_waits_for_a_rendering_and_the_next_ones_get_newer_ones
         while rendered(client.get("/metrics/models").content) == rendered(first.content):
             assert time.monotonic() < until
             time.sleep(0.01)
+    # What comes in is more urgent.
+    assert os.getpriority(os.PRIO_PROCESS, app.state.results._renderer.pid) == 19
 
 
 def test_without_a_first_rendering_the_scrape_fails_instead_of_showing_nothing(

@@ -1,10 +1,12 @@
-"""How much memory there is, as the machine and its cgroups say."""
+"""How much memory there is, as the machine and its cgroups say, and how much a process has."""
 
+import mmap
+import os
 from pathlib import Path
 
 import pytest
 
-from service.isolation.memory import memory_limit
+from service.isolation.memory import memory_limit, own_memory
 
 MACHINE = "MemTotal:       16777216 kB\nMemFree:         1000 kB\n"
 
@@ -41,3 +43,11 @@ def test_the_least_of_what_machine_and_groups_allow(
 
 def test_where_nobody_says_there_is_no_limit(tmp_path: Path) -> None:
     assert memory_limit(tmp_path) is None
+
+
+def test_memory_that_others_have_as_well_is_not_a_process_s_own() -> None:
+    size = 64 << 20
+    before = own_memory(os.getpid())
+    with mmap.mmap(-1, size) as shared:
+        shared.write(b"x" * size)
+        assert own_memory(os.getpid()) < before + size // 2

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +129,38 @@ def test_why_a_process_ended_is_told(
 
 def test_it_is_the_first_to_go_where_there_is_no_memory_left(process: IsolatedProcess) -> None:
     assert process.ask(b"/proc/self/oom_score_adj") == b"1000\n"
+
+
+def test_a_crash_leaves_no_memory_on_disk_and_every_answer_has_its_own_time(
+    process: IsolatedProcess,
+) -> None:
+    for _ in range(2):
+        process.ask(b"work")
+    limits = process.ask(b"/proc/self/limits").decode()
+    assert re.search("core file size +0 +0 ", limits)
+    allowed = re.search(r"cpu time +(\d+) ", limits)
+    assert allowed
+    # One second for this answer, one for what is rounded, and one that was used up before.
+    assert int(allowed[1]) >= 3
+
+
+def test_the_keys_of_a_terminal_are_not_meant_for_it(process: IsolatedProcess) -> None:
+    process.ask(b"started")
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    assert process.ask(b"abc") == b"cba"
+    assert process.pid == pid
+
+
+def test_closing_waits_for_no_process_that_does_not_end(process: IsolatedProcess) -> None:
+    process.ask(b"started")
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_process_has_no_secret_of_the_environment(
@@ -254,10 +288,17 @@ def test_a_room_serves_many_and_turns_away_too_many() -> None:
             assert [each if isinstance(each, bytes) else type(each) for each in found] == [
                 *(b"a", ProcessDiedError, b"cb", ProcessDiedError, b"ed", b"gf")
             ]
+            assert await room.ask(b"hi") == b"ih"
         finally:
             room.close()
 
     asyncio.run(body())
+
+
+def test_who_has_waited_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.isolation.room.WAIT_SECONDS", -1.0)
+    with closing(ProcessRoom(JOB, processes=1, most=1)) as room, pytest.raises(ProcessLateError):
+        asyncio.run(room.ask(b"abc"))
 
 
 def test_a_room_that_closes_waits_for_no_hostile_file_and_tells_all_who_wait() -> None:
