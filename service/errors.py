@@ -13,7 +13,8 @@ ServiceError
 │   └── NotImplementedYetError  a part of the interface that this release does not have
 ├── RateLimitedError (429)      the key has sent its share; sent with Retry-After
 ├── BusyError (503)             too many rows in flight; sent with Retry-After
-├── NotReadyError (503)         about to stop, or the tables are not there; sent with Retry-After
+├── NotReadyError (503)         about to stop; sent with Retry-After
+│   └── NotMigratedError        the tables are not those of this release
 ├── DatabaseAwayError (503)     sent with Retry-After
 └── NotDurableError (503)       the database may lose what it commits
 
@@ -229,7 +230,16 @@ class NotReadyError(ServiceError):
     retry_after = 2
 
 
-NOT_MIGRATED = "the database has not the tables of this release: run `modelwatch migrate`"
+class NotMigratedError(NotReadyError):
+    """The database has no tables yet, or those of an earlier release."""
+
+    code = "not-migrated"
+    title = "Not migrated"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database has not the tables of this release: run `modelwatch migrate`"
+        )
 
 
 class DatabaseAwayError(ServiceError):

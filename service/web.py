@@ -11,7 +11,7 @@ import yaml
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -19,9 +19,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from service.db.outage import DATABASE
+from service.db.trouble import is_refusal, lacks_tables
 from service.errors import (
     BadRequestError,
     DatabaseAwayError,
+    NotMigratedError,
     ServiceError,
     StalledBodyError,
     TooLargeError,
@@ -54,11 +57,13 @@ def _read_session(request: Request) -> Iterator[Session]:
     with request.app.state.sessions() as session, session.begin():
         session.connection(execution_options={"postgresql_readonly": True})
         yield session
+    DATABASE.works("requests")
 
 
 def _write_session(request: Request) -> Iterator[Session]:
     with request.app.state.sessions() as session, session.begin():
         yield session
+    DATABASE.works("requests")
 
 
 # The scope makes the commit happen before the answer is sent.
@@ -220,8 +225,15 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(InterfaceError)
     @app.exception_handler(psycopg.OperationalError)
     def away(request: Request, error: Exception) -> Response:
-        log.warning("the database did not answer: %s", type(error).__name__)
+        DATABASE.fails("requests", error)
         return problem(request, DatabaseAwayError())
+
+    @app.exception_handler(ProgrammingError)
+    def lacking(request: Request, error: ProgrammingError) -> Response:
+        if not (lacks_tables(error) or is_refusal(error)):
+            raise error
+        DATABASE.fails("requests", error)
+        return problem(request, NotMigratedError() if lacks_tables(error) else DatabaseAwayError())
 
     @app.exception_handler(Exception)
     def unhandled(request: Request, _error: Exception) -> Response:

@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import hmac
-import logging
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,9 +17,10 @@ from service.access.quotas import Meter
 from service.access.repository import live_keys, note_use
 from service.access.tables import ApiKey
 from service.access.tokens import digest_of, kid_of
-from service.errors import NOT_MIGRATED, DatabaseAwayError, NotReadyError, UnauthenticatedError
-
-log = logging.getLogger(__name__)
+from service.db.outage import DATABASE
+from service.db.revisions import require_migrated
+from service.db.trouble import lacks_tables
+from service.errors import DatabaseAwayError, NotMigratedError, UnauthenticatedError
 
 REFRESH_SECONDS = 10.0
 STALE_SECONDS = 30.0
@@ -60,7 +60,6 @@ class KeyRing:
         self._not_before = _NEVER
         self._failed = False
         self._lacks_tables = False
-        self._lacks_tables = False
         self._pace = PACE_SECONDS
         self._load: asyncio.Task[bool] | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -99,8 +98,8 @@ class KeyRing:
             If it is no key, or none that is live.
         DatabaseAwayError
             If it is not known here, and cannot be looked up.
-        NotReadyError
-        If there is nowhere to look it up: the database has not been migrated.
+        NotMigratedError
+            If there is nowhere to look it up.
         """
         grant = self._check(token)
         if grant is not None and self._is_current():
@@ -114,7 +113,7 @@ class KeyRing:
             return grant
         if answered:
             raise UnauthenticatedError
-        raise NotReadyError(NOT_MIGRATED) if self._lacks_tables else DatabaseAwayError
+        raise NotMigratedError if self._lacks_tables else DatabaseAwayError
 
     def _check(self, token: bytes) -> Grant | None:
         """Find the key by its id, which stands third from the left between underscores."""
@@ -159,14 +158,14 @@ class KeyRing:
             used, self._used = self._used, set()
             loop = asyncio.get_running_loop()
             known = await loop.run_in_executor(self._thread, self._read, used)
-        except (DBAPIError, PoolTimeoutError) as error:
-            if not self._failed:
-                log.warning("keys cannot be looked up: %s", type(error).__name__)
+        except (DBAPIError, PoolTimeoutError, NotMigratedError) as error:
+            DATABASE.fails("keys", error)
             self._failed = True
-            self._lacks_tables = isinstance(error, ProgrammingError)
+            self._lacks_tables = lacks_tables(error)
             return False
         finally:
             self._load = None
+        DATABASE.works("keys")
         self._failed = False
         took = time.monotonic() - began
         self._pace = min(max(PACE_SECONDS, _SHARE * took), LONGEST_PACE_SECONDS)
@@ -183,6 +182,8 @@ class KeyRing:
                 note_use(session, kids)
         began = time.monotonic()
         with self._sessions() as session:
+            # Before a key opens anything, what is behind it is there.
+            require_migrated(session.connection())
             rows = live_keys(session)
         return {
             key.kid.encode(): _Known(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from service.errors import ModelwatchSetupError
+from service.errors import ModelwatchSetupError, NotMigratedError
 
 _EXISTS = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _APPLIED = text("SELECT max(version_num) FROM alembic_version")
@@ -34,3 +34,9 @@ def is_migrated(connection: Connection) -> bool:
         return False
     applied: str | None = connection.scalar(_APPLIED)
     return applied is not None and applied >= newest_revision()
+
+
+def require_migrated(connection: Connection) -> None:
+    """Raise ``NotMigratedError`` unless this release can work with the tables."""
+    if not is_migrated(connection):
+        raise NotMigratedError

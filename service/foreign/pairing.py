@@ -1,6 +1,5 @@
 """Halves to Postgres: stored, or found to complete a pair, many requests in one transaction."""
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,14 +7,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from service.db.outage import DATABASE
 from service.errors import DatabaseAwayError
 from service.foreign.halves import Half, Key
 from service.formats.sagemaker import row_ids
 from service.ingest.erased import find_erased, models_with_erased
 from service.ingest.link import ATTEMPTS, Link
 from service.registry.privacy import Pseudonyms
-
-_log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 WAITING, DUPLICATE, CONFLICT = "waiting", "duplicate", "conflict"
@@ -103,11 +101,10 @@ class PairStore(Link):
             except psycopg.Error as error:
                 if attempt == ATTEMPTS or not self.is_passing(error):
                     self.close()
-                    _log.warning(
-                        "pairs are not stored: %s %s", type(error).__name__, error.sqlstate
-                    )
+                    DATABASE.fails("pairs", error)
                     raise DatabaseAwayError from None
             else:
+                DATABASE.works("pairs")
                 return
 
     def _write(self, batches: Sequence[Delivery]) -> None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.errors import ServiceError
+from service.errors import DatabaseAwayError, ServiceError
 from service.foreign.halves import pair_records
 from service.foreign.tables import PendingPair
 from service.formats.trouble import PayloadError
@@ -60,6 +60,9 @@ class Sweeper:
         try:
             if self.sweep():
                 return True
+        except DatabaseAwayError:
+            # Whoever could not store them has told of it.
+            pass
         except ServiceError as error:
             log.warning("rows of events are not stored: %s", error.code)
         self._idle_until = time.monotonic() + IDLE_SECONDS

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import errors
 
+from service.db.outage import DATABASE
 from service.errors import DatabaseAwayError
 from service.ingest.batch import Batch, postpone, refuse, refuse_erased
 from service.ingest.erased import ErasedRowsError
@@ -89,9 +90,10 @@ class Store(Link):
             except psycopg.Error as error:
                 if attempt == ATTEMPTS or not self.is_passing(error):
                     self.close()
-                    _log.warning("ingest cannot store: %s %s", type(error).__name__, error.sqlstate)
+                    DATABASE.fails("ingest", error)
                     raise DatabaseAwayError from None
             else:
+                DATABASE.works("ingest")
                 return
 
     def _write(self, batches: list[Batch]) -> None:

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Engine, text
 
 from service.db.durability import LOSSY
+from service.db.outage import DATABASE
 from service.db.revisions import is_migrated
-from service.errors import NOT_MIGRATED, NotDurableError, NotReadyError
+from service.errors import NotDurableError, NotMigratedError, NotReadyError
 
 router = APIRouter(tags=["health"])
 
@@ -29,8 +30,9 @@ def readyz(request: Request) -> dict[str, Any]:
     with engine.connect() as connection:
         lossy = sorted(connection.scalars(text(LOSSY)))
         migrated = is_migrated(connection)
+    DATABASE.works("requests")
     if lossy:
         raise NotDurableError(lossy)
     if not migrated:
-        raise NotReadyError(NOT_MIGRATED)
+        raise NotMigratedError
     return {"status": "ready"}

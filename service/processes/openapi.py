@@ -140,7 +140,7 @@ _FOREIGN = (
 )
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
-    ("get", "/readyz"): ("503 not-durable", "503 not-ready"),
+    ("get", "/readyz"): ("503 not-durable", "503 not-migrated", "503 not-ready"),
     ("put", "/v1/models/{model}"): ("409 conflict", "422 bad-name"),
     ("put", "/v1/models/{model}/versions/{version}"): (
         *("409 conflict", "409 policy-changed", "422 bad-name", "422 derived-name"),
@@ -179,7 +179,7 @@ _NEVER = {
 # What the gate and the scopes answer, before a route is asked.
 _KEYED = (
     *("401 unauthenticated", "403 forbidden", "403 foreign-origin", "429 rate-limited"),
-    "503 not-ready",
+    "503 not-migrated",
 )
 
 

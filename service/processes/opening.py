@@ -4,11 +4,12 @@ import ipaddress
 import logging
 import socket
 
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service.access.repository import has_live_key
 from service.db.engine import make_engine
+from service.db.trouble import cause_of
 from service.errors import ModelwatchSetupError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ def require_key(url: str, host: str, *, making: str = "modelwatch key create") -
 
     ``making`` is the command that makes one in this database.
 
-    A database that does not answer holds nobody up: every request wants a key all the same.
+    A database that does not answer, or is to be migrated, holds nobody up: every request wants a
+    key all the same.
     """
     if is_loopback(host):
         return
@@ -37,12 +39,12 @@ def require_key(url: str, host: str, *, making: str = "modelwatch key create") -
     try:
         with Session(engine) as session:
             found = has_live_key(session)
-    except OperationalError:
-        log.warning("the database did not say whether there is a key; starts all the same")
+    except DBAPIError as error:
+        log.warning(
+            "the database did not say whether there is a key (%s); starts all the same",
+            cause_of(error),
+        )
         return
-    except ProgrammingError:
-        message = "the database has no tables of this release: run `modelwatch migrate`"
-        raise ModelwatchSetupError(message) from None
     finally:
         engine.dispose()
     if not found:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.outage import DATABASE
 from service.retraining.polling import NO_ANSWER, SECONDS, firing_alerts
 from service.retraining.receiving import audit_opened, receive_alerts
 from service.retraining.repository import end_forgotten_alerts, read_clock
@@ -64,7 +65,10 @@ class Reconciler:
     def _reconcile_or_tell(self) -> None:
         try:
             self.reconcile()
-        except (*NO_ANSWER, ValueError, SQLAlchemyError) as error:
+        except SQLAlchemyError as error:
+            self._count_failure()
+            DATABASE.fails(JOB, error)
+        except (*NO_ANSWER, ValueError) as error:
             if self._is_news(error):
                 log.warning("alerts cannot be reconciled: %s", type(error).__name__)
         except Exception as error:
@@ -72,15 +76,21 @@ class Reconciler:
             if self._is_news(error):
                 log.exception("alerts cannot be reconciled")
         else:
+            DATABASE.works(JOB)
+            if self._failure is not None:
+                log.warning("alerts are reconciled again")
             self._failure = None
             JOB_RUNS.labels(JOB, "done").inc()
             JOB_LAST_SUCCESS.labels(JOB).set_to_current_time()
 
     def _is_news(self, error: Exception) -> bool:
         """Count a failure, and say whether it is another than the last: once is enough."""
-        JOB_RUNS.labels(JOB, "error").inc()
+        self._count_failure()
         before, self._failure = self._failure, type(error)
         return before is not type(error)
+
+    def _count_failure(self) -> None:
+        JOB_RUNS.labels(JOB, "error").inc()
 
 
 def reconcile_until(

@@ -13,6 +13,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.outage import DATABASE
 from service.ledger.repository import Claim, beat, renew
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,14 @@ class LeaseKeeper:
         while True:
             try:
                 self._renew()
-            except SQLAlchemyError:
+            except SQLAlchemyError as error:
                 # A lease that cannot be renewed ends; the claim is then found lost on finishing.
-                log.warning("could not renew leases: the database is away")
+                DATABASE.fails("leases", error)
             except Exception:
                 # Without this thread all long work would be done twice.
                 log.exception("could not renew leases")
+            else:
+                DATABASE.works("leases")
             if self._stop.wait(self._lease.total_seconds() / 3):
                 return
 

@@ -20,6 +20,7 @@ from service.buckets.repository import (
 )
 from service.buckets.service import Contents, profile_buckets, profile_slices
 from service.buckets.slicing import slicing_of
+from service.db.outage import DATABASE
 from service.db.trouble import is_passing
 from service.evaluation.judgement import require_labels
 from service.evaluation.policy import Action
@@ -97,7 +98,7 @@ class Pipeline:
             with self._sessions.begin() as session:
                 claims = claim_run(session, kind, worker=self._worker, lease=self._lease, span=SPAN)
             if claims:
-                with self._held(claims):
+                with self._held(claims, "profile"):
                     self._profile(claims, FAMILIES[kind])
                 return True
         return False
@@ -126,7 +127,7 @@ class Pipeline:
             claim = claim_one(session, "window", worker=self._worker, lease=self._lease)
         if claim is None:
             return False
-        with self._held([claim]):
+        with self._held([claim], "judge"):
             inputs = self._loader.load(claim)
             if inputs is not None:
                 outcome = self._judge(inputs)
@@ -137,7 +138,7 @@ class Pipeline:
         return True
 
     @contextmanager
-    def _held(self, claims: list[Claim]) -> Iterator[None]:
+    def _held(self, claims: list[Claim], job: str) -> Iterator[None]:
         # The job's boundary: whatever fails is put off, says why, and holds nothing else up.
         try:
             with self._leases.hold(claims):
@@ -145,13 +146,12 @@ class Pipeline:
         except ClaimLostError:
             log.warning("lost the claim on %s %s", claims[0].kind, claims[0].item)
         except Exception as error:
-            what = (claims[0].kind, claims[0].item.version_id)
             if is_passing(error):
                 # Nothing is wrong with the work: after an outage nobody waits for minutes.
-                log.warning("%s of version %s: the database fails (%s)", *what, _named(error))
+                DATABASE.fails(job, error)
                 self._put_off(claims, error, RETRY, counts=False)
             else:
-                log.exception("%s of version %s failed", *what)
+                log.exception("%s of version %s failed", claims[0].kind, claims[0].item.version_id)
                 delay = min(RETRY * 2 ** min(claims[0].attempts, 12), LONGEST_RETRY)
                 self._put_off(claims, error, delay, counts=True)
 

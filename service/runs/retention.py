@@ -18,6 +18,7 @@ from psycopg import sql
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.db.trouble import cause_of
 from service.db.turns import Turn, table_turn
 from service.ingest.partitions import month_bounds, partition_name
 from service.registry.repository import find_retention
@@ -77,7 +78,7 @@ class Retention:
             return False
         except psycopg.Error as error:
             # What is left is found again at the next look.
-            log.warning("retention: %s %s", type(error).__name__, error.sqlstate)
+            log.warning("retention: %s", cause_of(error))
             self._work = None
             return False
         return True

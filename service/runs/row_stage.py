@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.buckets.reader import RowReader
+from service.db.outage import DATABASE, pause_after
 from service.evaluation.evidently import ENGINE as EVIDENTLY
 from service.evaluation.evidently import Subject
 from service.evaluation.measurement import Measurement as Measured
@@ -72,13 +73,18 @@ class RowStage:
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; what is under way then is given back."""
         self._stop = stop
+        failures = 0
         try:
             while not stop.is_set():
                 try:
                     worked = self._work_once()
                 except SQLAlchemyError as error:
-                    log.warning("evidently: the database fails (%s)", type(error).__name__)
-                    worked = False
+                    DATABASE.fails("evidently", error)
+                    failures += 1
+                    stop.wait(pause_after(failures))
+                    continue
+                DATABASE.works("evidently")
+                failures = 0
                 if not worked:
                     stop.wait(IDLE_SECONDS)
         finally:

@@ -15,7 +15,9 @@ from service.access.door import Door
 from service.buckets.faults import Faults
 from service.buckets.reader import RowReader
 from service.db.engine import make_engine, make_sessions
-from service.errors import ModelwatchSetupError
+from service.db.outage import DATABASE, pause_after
+from service.db.revisions import require_migrated
+from service.errors import ModelwatchSetupError, NotMigratedError
 from service.foreign.sweeping import Sweeper
 from service.ingest.known import Forgetting
 from service.ingest.waiting import WaitingLabels
@@ -40,7 +42,6 @@ from service.webhooks.sending import Sender, trusted
 
 log = logging.getLogger(__name__)
 
-DATABASE_RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 300.0
 
 
@@ -88,14 +89,13 @@ class Worker:
         for name in steps:
             JOB_INTERVAL.labels(name).set(settings.poll.total_seconds())
         stop_metrics = self._serve_metrics()
+        self._await_tables(stop)
         self._leases.start()
         for side in sides:
             side.start()
         log.info("worker %s is running", self._name)
         try:
-            while not stop.is_set():
-                if not self._round(steps):
-                    stop.wait(settings.poll.total_seconds())
+            self._work(steps, stop)
         finally:
             stop.set()
             for side in sides:
@@ -145,7 +145,31 @@ class Worker:
         _, stop = serve_metrics(self._settings.host, port, admits)
         return stop
 
-    def _round(self, steps: dict[str, Callable[[], bool]]) -> bool:
+    def _await_tables(self, stop: threading.Event) -> None:
+        """Wait until the database is there and migrated: what starts first does not matter."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                with self._sessions() as session:
+                    require_migrated(session.connection())
+            except (SQLAlchemyError, NotMigratedError) as error:
+                DATABASE.fails("worker", error)
+                failures += 1
+                stop.wait(pause_after(failures))
+            else:
+                return
+
+    def _work(self, steps: dict[str, Callable[[], bool]], stop: threading.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            busy = self._round(steps)
+            failures = failures + 1 if busy is None else 0
+            if not busy:
+                poll = self._settings.poll.total_seconds()
+                stop.wait(pause_after(failures) if failures else poll)
+
+    def _round(self, steps: dict[str, Callable[[], bool]]) -> bool | None:
+        """Take each step; return whether any had something to do, None if the database failed."""
         busy = False
         for name, step in steps.items():
             began, started = time.time_ns(), time.perf_counter()
@@ -153,10 +177,10 @@ class Worker:
                 worked = step()
             except SQLAlchemyError as error:
                 # Claims end by themselves; what is due stays due.
-                log.warning("%s: the database does not answer (%s)", name, type(error).__name__)
+                DATABASE.fails(name, error)
                 JOB_RUNS.labels(name, "error").inc()
-                time.sleep(DATABASE_RETRY_SECONDS)
-                return False
+                return None
+            DATABASE.works(name)
             if worked:
                 # Only then: a job that finds nothing to do is no event, four times a second.
                 self._tracer.start_span(f"job {name}", start_time=began).end()

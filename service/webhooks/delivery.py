@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import clock, telemetry
+from service.db.outage import DATABASE, pause_after
 from service.webhooks import repository
 from service.webhooks.addresses import Destination, read_url
 from service.webhooks.presets import PRESETS
@@ -89,10 +90,21 @@ class Courier:
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; what is being sent then is left to its lease."""
+        failures = 0
         while not stop.is_set():
             if not self._free.acquire(timeout=IDLE_SECONDS):
                 continue
-            delivery = self._claimed()
+            try:
+                delivery = self._claim()
+            except Exception as error:  # noqa: BLE001  the job's boundary: the thread must outlive it
+                # What is due stays due; the database may be away for a while.
+                self._free.release()
+                _tell(error, "no delivery could be claimed")
+                failures += 1
+                stop.wait(pause_after(failures))
+                continue
+            failures = 0
+            DATABASE.works("delivery")
             if delivery is None:
                 self._free.release()
                 stop.wait(IDLE_SECONDS)
@@ -114,25 +126,11 @@ class Courier:
     def _occupied(self, delivery: Delivery) -> None:
         try:
             self._attempt(delivery)
-        except SQLAlchemyError as error:
-            # It is due again after its lease.
-            logger.warning("a delivery could not be settled: %s", type(error).__name__)
-        except Exception:
-            # The job's boundary: an event that cannot be sent is due again after its lease.
-            logger.exception("a delivery failed")
+        except Exception as error:  # noqa: BLE001  the job's boundary
+            # An event that cannot be sent, or settled, is due again after its lease.
+            _tell(error, "a delivery failed")
         finally:
             self._free.release()
-
-    def _claimed(self) -> Delivery | None:
-        try:
-            return self._claim()
-        except SQLAlchemyError as error:
-            # What is due stays due; the database may be away for a while.
-            logger.warning("no delivery could be claimed: %s", type(error).__name__)
-        except Exception:
-            # The job's boundary: the thread must outlive what nobody has thought of.
-            logger.exception("no delivery could be claimed")
-        return None
 
     def _claim(self) -> Delivery | None:
         with self._sessions.begin() as session:
@@ -212,3 +210,10 @@ def _outcome(reply: Reply, *, delivered: bool, last: bool) -> str:
 
 def _count(webhook: str, outcome: str, events: int) -> None:
     telemetry.WEBHOOK_DELIVERIES.labels(webhook, outcome).inc(events)
+
+
+def _tell(error: Exception, what: str) -> None:
+    if isinstance(error, SQLAlchemyError):
+        DATABASE.fails("delivery", error)
+    else:
+        logger.error(what, exc_info=error)

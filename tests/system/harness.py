@@ -59,9 +59,12 @@ def a_key(database_url: str, wish: Wish) -> str:
 class Service:
     """An API on a free port, and workers, over one database; ``client`` has an admin key."""
 
-    def __init__(self, database_url: str, logs: Path, **environment: str) -> None:
+    def __init__(
+        self, database_url: str, logs: Path, *, key: str | None = None, **environment: str
+    ) -> None:
         self._logs = logs
-        self.key = a_key(database_url, Wish(scopes=[Scope.ADMIN]))
+        # Who has no tables yet has no key of theirs.
+        self.key = key or a_key(database_url, Wish(scopes=[Scope.ADMIN]))
         self._environment = {
             **os.environ,
             "MODELWATCH_DATABASE_URL": database_url,
@@ -90,8 +93,12 @@ class Service:
 
     def start_api(self) -> None:
         """Start the API, and return when it is ready."""
-        self._spawn("serve", "--host", "127.0.0.1", "--port", str(self.port))
+        self.spawn_api()
         eventually(self._ready, seconds=START_SECONDS, message="the API did not become ready")
+
+    def spawn_api(self) -> None:
+        """Start the API, which need not become ready."""
+        self._spawn("serve", "--host", "127.0.0.1", "--port", str(self.port))
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker."""

@@ -19,7 +19,7 @@ from service.access.service import revoke_key, rotate_key
 from service.access.tables import ApiKey
 from service.access.tokens import new_token
 from service.db.engine import make_engine, make_sessions
-from service.errors import DatabaseAwayError, NotReadyError, UnauthenticatedError
+from service.errors import DatabaseAwayError, NotMigratedError, UnauthenticatedError
 from tests.integration.access.conftest import MakeKey
 
 Check = Callable[[KeyRing], Awaitable[None]]
@@ -218,7 +218,7 @@ def test_a_start_before_the_tables_are_there_is_no_401(cluster_url: str, make_ke
     engine = make_engine(cluster_url)
 
     async def check(ring: KeyRing) -> None:
-        await refused(ring, make_key(), by=NotReadyError)
+        await refused(ring, make_key(), by=NotMigratedError)
         await refused(ring, "no key", by=UnauthenticatedError)
 
     with_ring(make_sessions(engine), check)
