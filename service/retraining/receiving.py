@@ -87,6 +87,7 @@ def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) ->
     firing: list[Alert] = []
     ongoing: list[Alert] = []
     received: list[Received] = []
+    heard: list[RequestAlert] = []
     told_since = repository.read_clock(session) - LATE
     for alert in alerts:
         ended = _ended_since(known[alert.fingerprint], alert, alert.as_of or told_since)
@@ -97,11 +98,13 @@ def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) ->
         for row in known[alert.fingerprint]:
             if row.request_id == live or row.state == "firing":
                 _update(row, alert)
+                heard.append(row)
         if evidence is not None:
             received.append(Received(alert.fingerprint, "updated", evidence))
             ongoing += [alert] if alert.status == "firing" and evidence != live else []
         elif alert.status == "firing":
             firing.append(alert)
+    repository.mark_heard(session, heard)
     request_id = live
     if live is None and stage == "live":
         request_id = _open(session, version, firing)
@@ -139,12 +142,12 @@ def _evidence_of(rows: Sequence[RequestAlert], alert: Alert, live: int | None) -
 
 
 def _update(row: RequestAlert, alert: Alert) -> None:
-    # Prometheus forgets when an alert started, so that only an earlier start is an older message.
-    if alert.starts_at >= row.starts_at:
+    # Prometheus forgets when an alert started, so that only an earlier start is an older message;
+    # what Alertmanager says when it is asked is none.
+    if alert.as_of is not None or alert.starts_at >= row.starts_at:
         row.state, row.starts_at, row.ends_at = alert.status, alert.starts_at, alert.ends_at
         row.summary = alert.summary or row.summary
         row.annotations = dict(alert.annotations) or row.annotations
-    row.received_at = repository.database_now()
 
 
 def _open(session: Session, version: VersionSpec, firing: Sequence[Alert]) -> int | None:

@@ -1,7 +1,7 @@
 """Queries on retraining requests.  Every time is the database's."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -197,12 +197,25 @@ def end_forgotten_alerts(session: Session, span: timedelta) -> int:
 
 def read_clock(session: Session) -> datetime:
     """Return what the database's clock says."""
-    return session.scalars(select(database_now())).one()
+    clock: ColumnElement[datetime] = func.clock_timestamp()
+    return session.scalars(select(clock)).one()
 
 
-def database_now() -> ColumnElement[datetime]:
-    """Return the database's clock, for a row that is written."""
-    return func.clock_timestamp()
+def mark_heard(session: Session, alerts: Iterable[RequestAlert]) -> None:
+    """Note that alerts were heard of now; a statement a request, however many there are."""
+    by_request: defaultdict[int, list[str]] = defaultdict(list)
+    for alert in alerts:
+        by_request[alert.request_id].append(alert.fingerprint)
+    for request_id, fingerprints in by_request.items():
+        session.execute(
+            update(RequestAlert)
+            .where(
+                RequestAlert.request_id == request_id,
+                RequestAlert.fingerprint == any_(literal(fingerprints, ARRAY(String))),
+            )
+            .values(received_at=func.clock_timestamp())
+            .execution_options(synchronize_session=False)
+        )
 
 
 def list_requests(

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.retraining.alertmanager import EXAMPLE
+from service.retraining.polling import ASKED
 from tests.clients import TestClient
 
 Sessions = sessionmaker[Session]
@@ -108,7 +109,7 @@ class Alertmanager:
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             self.before_it_answers()
-            handler.send_response(200 if handler.path == "/api/v2/alerts" else 404)
+            handler.send_response(200 if handler.path == ASKED else 404)
             for name, value in headers.items():
                 handler.send_header(name.replace("_", "-"), value)
             handler.send_header("Content-Length", str(len(body)))

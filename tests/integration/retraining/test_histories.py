@@ -186,7 +186,7 @@ class History(RuleBasedStateMachine):
                 state, since = ticket.alerts.get(name, ("", start + 1))
                 if name in ticket.alerts and (ticket is live or state == "firing"):
                     ticket.lately.add(name)
-                    if start >= since:
+                    if start >= since or not late:
                         ticket.alerts[name] = (status, start)
             goes_on = any(state == "firing" or start <= since for state, since in known.values())
             of_the_live = live is not None and name in live.alerts
