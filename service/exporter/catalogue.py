@@ -1,7 +1,6 @@
 """Every metric of ``/metrics/models``: a metric that is not listed here cannot be exported."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 VERSION = ("model", "model_version")
 CAUSE = ("kind", "check", "subject", "slice")
@@ -15,7 +14,6 @@ class MetricSpec:
     name: str
     metric_labels: tuple[str, ...]
     meaning: str
-    type: Literal["gauge"] = "gauge"
 
 
 def _of_version(name: str, meaning: str, *metric_labels: str) -> MetricSpec:

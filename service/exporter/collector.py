@@ -136,7 +136,7 @@ def _of_service(session: Session) -> Iterator[Sample]:
     for queue in (*QUEUES, *sorted(set(pending) - set(QUEUES))):
         count, age = pending.get(queue, (0, 0.0))
         yield Sample("modelwatch_jobs_pending", (queue,), float(count))
-        yield Sample("modelwatch_job_oldest_pending_age_seconds", (queue,), max(age, 0.0))
+        yield Sample("modelwatch_job_oldest_pending_age_seconds", (queue,), age)
 
 
 def _of_version(read: Results, version: LiveVersion) -> Iterator[Sample]:

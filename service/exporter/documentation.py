@@ -35,7 +35,7 @@ def _table(rows: Iterable[tuple[str, str, Iterable[str], str]]) -> str:
 
 def document() -> str:
     """Return the Markdown document."""
-    models = _table((m.name, m.type, m.metric_labels, m.meaning) for m in CATALOGUE.values())
+    models = _table((m.name, "gauge", m.metric_labels, m.meaning) for m in CATALOGUE.values())
     families = [
         (family, metric._labelnames)  # noqa: SLF001  the client has no accessor
         for metric in PROCESS_METRICS

@@ -70,7 +70,7 @@ def render(samples: Iterable[Sample]) -> Exposition:
     for name, spec in CATALOGUE.items():
         if name not in by_name:
             continue
-        headings.append(write(f"# HELP {name} {spec.meaning}", f"# TYPE {name} {spec.type}"))
+        headings.append(write(f"# HELP {name} {spec.meaning}", f"# TYPE {name} gauge"))
         for model, lines in by_name[name].items():
             place = write(*lines)
             if model is not None:

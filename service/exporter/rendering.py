@@ -48,7 +48,6 @@ def answer(request: bytes) -> bytes:
     try:
         with _sessions(_asked.decode(request).url)() as session:
             session.execute(text("SET TRANSACTION READ ONLY"))
-            session.execute(text("SET LOCAL statement_timeout = '30s'"))
             results = read_results(session)
         # The database waits for no rendering.
         return encode(Told(render_results(results)))

@@ -42,8 +42,6 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def parse(request: bytes) -> bytes:
     """Answer an ``Asked`` with a ``Told``."""
-    # Reserved memory counts as used, and threads reserve it.
-    pa.set_memory_pool(pa.system_memory_pool())
     asked = _asked.decode(request)
     try:
         return _encode(_parse(asked))
