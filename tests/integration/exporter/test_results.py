@@ -1,18 +1,20 @@
 """Recorded results are exported as they are, and nothing else is."""
 
 import time
-from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.clock import now
 from service.exporter.catalogue import CATALOGUE
 from service.exporter.collector import read_results, render_results
+from service.ledger.tables import DueWork
 from service.registry.monitor import MonitorDocument
 from service.registry.monitoring import put_monitor
 from service.registry.tables import Version
 from service.runs.tables import LatestWindow, Window
+from service.webhooks.tables import Outbox
 from tests.integration.exporter.reading import collected
 from tests.integration.seeded import (
     DAY,
@@ -29,8 +31,6 @@ from tests.integration.seeded import (
 )
 
 Sessions = sessionmaker[Session]
-# The clock of whoever runs this need not have come to the seeded days.
-YEARS = timedelta(days=800)
 
 
 def test_open_incidents_are_exported_until_they_close_and_those_of_the_shadow_are_not(
@@ -85,7 +85,8 @@ def test_windows_that_drift_in_a_row_are_counted_until_one_that_was_judged_does_
 
 
 @pytest.mark.parametrize(
-    ("quality", "expected"), [({}, 21_600), ({"min_rows_per_hour": 0.5}, 7200)]
+    ("quality", "expected"),
+    [({}, 21_600), ({"min_rows_per_hour": 0.5}, 7200), ({"min_rows_per_hour": 60}, 3600)],
 )
 def test_how_long_a_model_may_be_silent_follows_its_monitor(
     sessions: Sessions, quality: dict[str, float], expected: float
@@ -97,20 +98,73 @@ def test_how_long_a_model_may_be_silent_follows_its_monitor(
     assert collected(sessions)["expected_prediction_interval_seconds",] == expected
 
 
-@pytest.mark.parametrize(("horizon", "expected"), [("1d", 0.25), ("3000d", 0.82), (None, 0.82)])
+@pytest.mark.parametrize(
+    ("horizon", "day", "expected"),
+    [
+        ("6h", 1, 0.25),
+        ("3000d", 1, 0.82),
+        (None, 1, 0.82),
+        # Labels have judged a newer window since, though its horizon has not passed.
+        ("2d", -4, 0.82),
+    ],
+)
 def test_labels_that_should_be_in_by_now_count_though_they_judge_nothing(
-    sessions: Sessions, horizon: str | None, expected: float
+    sessions: Sessions, horizon: str | None, day: int, expected: float
 ) -> None:
     version = seed(sessions)
     document = {"model": "loans", "performance": {"label_horizon": horizon}}
     with sessions.begin() as session:
         put_monitor(session, "loans", MonitorDocument.model_validate(document))
-        add_window(session, version, 1, label_coverage=0.25)
+        add_window(session, version, day, label_coverage=0.25)
+    # The judged window ended a day and a half ago.
+    ago = now() - 1.5 * DAY - (START + DAY)
     with sessions.begin() as session:
         for table in (Window, LatestWindow):
-            moved = {"start": table.start - YEARS, "end": table.end - YEARS}
+            moved = {"start": table.start + ago, "end": table.end + ago}
             session.execute(update(table).values(moved))
     assert collected(sessions)["label_coverage_ratio",] == expected
+
+
+def test_a_verdict_is_of_the_newest_window_that_has_its_figures(sessions: Sessions) -> None:
+    version = seed(sessions)
+    with sessions.begin() as session:
+        newer = add_window(
+            session, version, 1, verdicts={"drift": "ok", "performance": "insufficient_data"}
+        )
+        session.execute(
+            update(LatestWindow)
+            .where(LatestWindow.family == "data", LatestWindow.version_id == version.version_id)
+            .values(start=newer.start, end=newer.end)
+        )
+    found = collected(sessions)
+    assert found["verdict", "drift"] == 0
+    assert found["verdict", "performance"] == 1
+    assert ("verdict", "quality") not in found, "the newest window does not say"
+
+
+def test_the_newest_revision_of_a_monitor_counts(sessions: Sessions) -> None:
+    register(sessions, "7")
+    for window in ("6h", "1h"):
+        document = MonitorDocument.model_validate({"model": "loans", "window": window})
+        with sessions.begin() as session:
+            put_monitor(session, "loans", document)
+    assert collected(sessions)["evaluation_interval_seconds",] == 3600
+
+
+def test_work_counts_while_it_is_due_and_an_event_while_somebody_may_still_hear_of_it(
+    sessions: Sessions,
+) -> None:
+    seed(sessions)
+    with sessions.begin() as session:
+        session.execute(update(DueWork).values(due_at=now() + DAY))
+        waiting = session.scalars(select(Outbox)).one()
+        event = {"dedupe_key": waiting.dedupe_key, "event": waiting.event}
+        session.add(Outbox(**event))
+    found = collected(sessions)
+    assert (found["jobs_pending", "window"], found["jobs_pending", "webhooks"]) == (0, 1)
+    with sessions.begin() as session:
+        session.execute(update(Outbox).values(abandoned=True))
+    assert collected(sessions)["jobs_pending", "webhooks"] == 0
 
 
 def test_declared_slices_are_exported_and_found_ones_are_not(sessions: Sessions) -> None:

@@ -12,7 +12,7 @@ from shutil import which
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from service import telemetry
@@ -35,7 +35,7 @@ def app(
     sessions: Sessions, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FastAPI]:
     # A busy machine takes long to start the process, and would rest for four times as long.
-    monkeypatch.setattr(refresher, "FIRST_SECONDS", 600.0)
+    monkeypatch.setattr(refresher, "FIRST_SECONDS", 120.0)
     monkeypatch.setattr(refresher, "REST", 0.0)
     app = FastAPI()
     app.state.sessions = sessions
@@ -106,8 +106,8 @@ def test_a_first_rendering_that_takes_too_long_is_not_waited_for(
         assert client.get("/metrics/models").status_code == 503
 
 
-def test_an_outage_leaves_the_last_rendering(
-    sessions: Sessions, database_url: str, engine: Engine
+def test_an_outage_leaves_the_last_rendering_and_is_said_once(
+    sessions: Sessions, database_url: str, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     seed(sessions)
     with closing(ResultsRefresher(database_url)) as results:
@@ -115,8 +115,10 @@ def test_an_outage_leaves_the_last_rendering(
         before = results.newest
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE latest_window RENAME TO away"))
-        results.refresh()
+        for _ in range(2):
+            results.refresh()
         assert results.newest is before
+        assert caplog.text.count("results cannot be exported") == 1
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
         results.refresh()
@@ -157,6 +159,40 @@ def test_a_scrape_does_not_wait_for_a_refresh(
             while not waiting_for_a_lock(connection):
                 time.sleep(0.01)
             assert client.get("/metrics/models").status_code == first.status_code == 200
+
+
+def test_after_a_long_rendering_comes_a_longer_rest(
+    monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setattr(refresher, "REST", 1e9)
+    rendered: list[bool] = []
+    first = threading.Event()
+
+    def render(_: ResultsRefresher) -> None:
+        time.sleep(0.001)
+        rendered.append(True)
+        first.set()
+
+    monkeypatch.setattr(ResultsRefresher, "refresh", render)
+    with closing(ResultsRefresher(database_url, interval=0.0)) as results:
+        results.start()
+        first.wait()
+        assert results._thread is not None
+        results._thread.join(0.5)
+    assert rendered == [True]
+
+
+def test_the_process_that_renders_reads_what_libpq_does(
+    sessions: Sessions, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(sessions)
+    url = make_url(database_url)
+    assert url.password is not None
+    monkeypatch.setenv("PGPASSWORD", url.password)
+    nameless = url._replace(password=None).render_as_string()
+    with closing(ResultsRefresher(nameless)) as results:
+        results.refresh()
+        assert results.newest is not None
 
 
 def test_closing_waits_for_no_rendering_and_says_nothing(

@@ -88,6 +88,8 @@ def test_declared_slices_are_exported_with_their_limits_and_no_others() -> None:
             ("accuracy", "sex=f", 0.5),
         ]
     ]
+    # One metric may be of fewer rows than another.
+    found.append(replace(found[1], metric="precision", n=60))
     found.append(
         replace(measured("accuracy", None, 0, 0), slice="region=s", value=None, n=7, reason="few")
     )
@@ -99,6 +101,7 @@ def test_declared_slices_are_exported_with_their_limits_and_no_others() -> None:
     assert samples[f"{prefix}_floor_ratio", ("big", "recall")] == 0.9
     assert samples[f"{prefix}_ceiling_error", ("old", "rmse")] == 15
     assert samples[f"{prefix}_rows", ("region=s",)] == 7
+    assert samples[f"{prefix}_rows", ("big",)] == 100
     assert not any("sex=f" in labels for _, labels in samples)
     assert (f"{prefix}_performance_ratio", ("region=s", "accuracy", "false")) not in samples
     assert next(slice_samples(OWN, found, DECLARED)).label_values[2] == "big"
