@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_DOCUMENT_BYTES = 1 << 20
 # PyYAML reads some 100 kB a second.
 MAX_YAML_BYTES = 128 << 10
+# Each may be a mistake, and what is known of a mistake takes a hundred times its place.
+MOST_VALUES = 100_000
 # A client that is silent for so long inside a body is not waited for ...
 STALL_SECONDS = 10.0
 # ... nor one that, after as long, sends fewer bytes a second than any link does.
@@ -139,6 +141,9 @@ async def _document(request: Request) -> Any:
         if len(body) > limit:
             message = "the document is too large"
             raise TooLargeError(message, limit=limit)
+    if body.count(b",") > MOST_VALUES:
+        message = "the document has too many values"
+        raise TooLargeError(message, limit=MOST_VALUES)
     # A large document takes its time to parse, and the loop has others to serve.
     return await run_in_threadpool(_parse, bytes(body), media)
 

@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from service.errors import InvalidDocumentError, NotImplementedYetError
 
 MOST_LISTED = 100
+# To write down more takes seconds, and all of the memory.
+MOST_COUNTED = 1000
 LONGEST_NAME = 60
 
 LONGEST_FEATURE = 200
@@ -74,7 +76,7 @@ def read(kind: type[D], content: object) -> D:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
+        raise invalid(error) from None
 
 
 def read_stored(kind: type[D], content: object) -> D:
@@ -82,15 +84,17 @@ def read_stored(kind: type[D], content: object) -> D:
     return kind.model_validate(content, context=_STORED)
 
 
-def invalid(errors: Sequence[Mapping[str, Any]]) -> InvalidDocumentError:
+def invalid(fault: ValidationError) -> InvalidDocumentError:
     """Turn pydantic's errors into ours."""
+    if fault.error_count() > MOST_COUNTED:
+        return InvalidDocumentError(f"{fault.error_count()} mistakes are too many to list")
     found = [
         {
             "field": ".".join(printable(part) for part in error["loc"]),
             "code": str(error["type"]).replace("_", "-"),
             "detail": _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, ")),
         }
-        for error in errors
+        for error in fault.errors(include_url=False, include_input=False)
     ]
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, field_validator
 
 from service.evaluation.policy import Action
 from service.registry.repository import is_name
@@ -137,7 +137,8 @@ class Notification(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     version: Literal["4"]
-    alerts: list[AlertDocument]
+    # Nobody corrects these by hand: the first mistake is told, and no other.
+    alerts: Annotated[list[AlertDocument], FailFast()]
 
 
 def polled(found: object, as_of: datetime) -> Alert | None:

@@ -45,7 +45,7 @@ def receive(session: WriteSession, body: Body, actor: Actor) -> Receipt:
     try:
         notification = Notification.model_validate(body)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
+        raise invalid(error) from None
     received = receive_alerts(session, [document.alert() for document in notification.alerts])
     audit_opened(session, actor, received)
     return Receipt(

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from httpx import Response
 
 from service import web
+from service.registry.documents import MOST_COUNTED
 from service.registry.endpoints import router
 from service.web import install_problems
 from tests.clients import TestClient
@@ -89,3 +91,25 @@ def test_a_grace_that_leaves_the_calendar_is_refused(client: TestClient) -> None
     answer = client.put("/v1/models/loans/monitor", json={"grace": "999999w"})
 
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("mistake", [b"{}", b"0", b'{"name":0}', b'"a"'])
+def test_a_document_of_mistakes_is_refused_without_a_list_of_all(
+    client: TestClient, mistake: bytes
+) -> None:
+    client.put("/v1/models/loans", json={})
+
+    def put(count: int) -> Response:
+        answer: Response = client.put(
+            "/v1/models/loans/versions/7",
+            content=b'{"features":[%s]}' % b",".join([mistake] * count),
+            headers={"Content-Type": "application/json"},
+        )
+        return answer
+
+    few, many = put(50).json(), put(MOST_COUNTED + 1)
+    assert len(few["rejected"]) >= 50
+    assert (many.status_code, many.json()["code"]) == (422, "invalid-document")
+    assert "rejected" not in many.json()
+    too_many = put(web.MOST_VALUES + 2)
+    assert (too_many.status_code, too_many.json()["code"]) == (413, "too-large")

@@ -237,6 +237,7 @@ def test_what_says_whom_an_alert_is_about_is_kept_of_however_many_labels(
         {"alerts": [an_alert(status="flapping")]},
         {"alerts": [{**an_alert(), "labels": {"a": 1}}]},
         {"alerts": [{}]},
+        {"alerts": [{}] * 20_000},
     ],
 )
 def test_what_is_no_message_of_alertmanager_is_refused_without_an_echo(
@@ -245,6 +246,7 @@ def test_what_is_no_message_of_alertmanager_is_refused_without_an_echo(
     answer = client.post("/v1/alertmanager", json={**EXAMPLE, **broken})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-document")
     assert "DROP" not in answer.text
+    assert len(answer.json()["rejected"]) < 10
 
 
 def test_a_body_is_bounded(client: TestClient) -> None:
