@@ -31,7 +31,11 @@ class Settings(BaseSettings):
         default=timedelta(0),
         description="how long a stopping API says that it is not ready before it stops listening",
     )
-    database_pool: int = Field(default=8, ge=1, description="connections a process may hold")
+    database_pool: int = Field(
+        default=8,
+        ge=1,
+        description="connections that a process shares; an API has 3 beside, a worker 4",
+    )
     quiet: timedelta = Field(
         default=timedelta(seconds=2),
         description="a window is judged when nothing has changed in it for this long",
