@@ -19,8 +19,19 @@ from grafana.palette import (
     texts,
     words,
 )
-from grafana.panels import CELL, Panel, bars, lines, rows, tile, timeline
-from grafana.sources import EVERY_MODEL, PROCESS, health, metric, query
+from grafana.panels import CELL, Panel, bars, lines, properties, rows, tile, timeline
+from grafana.sources import (
+    EVERY_MODEL,
+    FEW,
+    PROCESS,
+    at_end,
+    few,
+    health,
+    metric,
+    query,
+    silence,
+    silent_since,
+)
 
 BY = "model, model_version"
 MODEL_PAGE = (
@@ -71,7 +82,8 @@ def _count(
         description,
         query(f"({expr}) or 0 * count({of('model_info')})", now=True),
         w=w,
-        colors=steps(GOOD, (1, color)),
+        colors=[(0, GOOD), (1, color)],
+        nothing="No model",
         to=[to],
     )
 
@@ -87,6 +99,7 @@ def _now() -> list[Panel]:
             query(f"count(max by ({BY}) ({of('model_info')}))", now=True),
             w=4,
             filled=False,
+            nothing="None",
         ),
         _count(
             "Critical",
@@ -97,7 +110,7 @@ def _now() -> list[Panel]:
         ),
         _count(
             "Warning",
-            "Versions whose worst open incident is a warning.",
+            "Versions whose worst open incident is a warning, or whose rows or labels do not come.",
             f"count(({each}) == 4)",
             WARN,
             to=INCIDENTS,
@@ -123,6 +136,7 @@ def _now() -> list[Panel]:
             w=4,
             unit="dateTimeFromNow",
             filled=False,
+            nothing="None yet",
         ),
     ]
 
@@ -134,6 +148,7 @@ def _verdict(kind: str) -> str:
 def _table() -> Panel:
     since = of("incident_since_timestamp_seconds", 'severity=~"critical|warning"')
     end = of("evaluation_window_end_timestamp_seconds", 'kind="data"')
+    silent = silent_since(EVERY_MODEL)
     page = [{"title": "Open the model", "url": MODEL_PAGE}]
     verdict: dict[str, object] = {**CELL, "mappings": words(VERDICTS), "custom.width": 120}
     when: dict[str, object] = {"unit": "dateTimeFromNow", "custom.width": 130}
@@ -143,8 +158,12 @@ def _table() -> Panel:
         "model's dashboard.",
         query(f"max by ({BY}, task, owner) ({of('model_info')})", ref="A", table=True),
         query(health(BY, EVERY_MODEL), ref="B", table=True),
-        query(f"min by ({BY}) ({since}) * 1000", ref="C", table=True),
-        query(f"count by ({BY}) ({of('incident_open')})", ref="D", table=True),
+        query(f"min by ({BY}) ({since} or {silent}) * 1000", ref="C", table=True),
+        query(
+            f"count by ({BY}) ({of('incident_open')} or {silence(EVERY_MODEL)})",
+            ref="D",
+            table=True,
+        ),
         query(_verdict("quality"), ref="E", table=True),
         query(_verdict("drift"), ref="F", table=True),
         query(_verdict("performance"), ref="G", table=True),
@@ -175,6 +194,7 @@ def _table() -> Panel:
             "Newest result": when,
         },
         by=[("Health", True)],
+        nothing="No live version",
     )
 
 
@@ -184,13 +204,30 @@ def _over_time() -> list[Panel]:
     monitored = f"max by ({BY}) ({of('features_monitored')})"
     asks = of("incident_open", 'action!="none"')
     open_model = [("Open the model", SERIES_PAGE)]
+    came = f"sum by (model) (rate({sent}[$__rate_interval]))"
+    each = health(BY, EVERY_MODEL)
+    worst = f"topk({2 * FEW}, {at_end(each)})"
+    asked = lines(
+        "What open incidents ask for",
+        "Open incidents of all models, by what they ask for.",
+        query(f"sum by (action) ({asks})", "{{action}}"),
+        w=8,
+        h=9,
+        zero=True,
+        nothing="No open incident",
+        to=[INCIDENTS],
+    )
+    for name, (text, color) in ACTIONS.items():
+        fixed = {"displayName": text, "color": {"mode": "fixed", "fixedColor": color}}
+        asked.override_by_name(name, properties(fixed))
     return [
         timeline(
             "Health",
-            "The worst of what was open, by version.",
-            query(health(BY, EVERY_MODEL), "{{model}} {{model_version}}"),
+            f"The worst of what was open, of the {2 * FEW} versions that are worst at its end.",
+            query(f"({each}) and on ({BY}) {worst}", "{{model}} {{model_version}}"),
             w=14,
-            h=10,
+            h=14,
+            nothing="No live version",
             meaning=HEALTH,
         ),
         rows(
@@ -201,7 +238,8 @@ def _over_time() -> list[Panel]:
                 table=True,
             ),
             w=10,
-            h=10,
+            h=14,
+            nothing="No alert fires",
             names={
                 "severity": "Severity",
                 "alertname": "Alert",
@@ -213,6 +251,7 @@ def _over_time() -> list[Panel]:
                 "Severity": {**CELL, "mappings": severities(), "custom.width": 90},
                 "Action": {"mappings": texts(ACTIONS), "custom.width": 120},
             },
+            by=[("Severity", False), ("Model", False)],
         ),
         bars(
             "Features that drift, now",
@@ -223,21 +262,14 @@ def _over_time() -> list[Panel]:
             unit="percentunit",
             colors=steps(GOOD, (0.2, WARN), (0.5, BAD)),
             top=1,
+            nothing="No judged window yet",
             to=open_model,
         ),
-        lines(
-            "What open incidents ask for",
-            "Open incidents by model and by what they ask for.",
-            query(f"sum by (model, action) ({asks})", "{{model}}: {{action}}"),
-            w=8,
-            h=9,
-            zero=True,
-            to=[INCIDENTS],
-        ),
+        asked,
         lines(
             "Predictions",
-            "Predictions a second that were stored, by model.",
-            query(f"sum by (model) (rate({sent}[$__rate_interval]))", "{{model}}"),
+            f"Predictions a second that were stored, of the {FEW} models that last had the most.",
+            query(few(came, "model", "topk"), "{{model}}"),
             w=8,
             h=9,
             unit="cps",

@@ -13,7 +13,6 @@ from grafana.palette import (
     REQUESTS,
     VERDICTS,
     WARN,
-    steps,
     texts,
     words,
 )
@@ -25,7 +24,7 @@ from grafana.panels import (
     tile,
     timeline,
 )
-from grafana.sources import MODEL, SILENT, health, metric, query, silence
+from grafana.sources import health, metric, query, silence, silent_since
 
 NAME = BigValueTextMode.NAME
 INCIDENTS = ("Incidents, with their windows", frame.MODEL_INCIDENTS)
@@ -65,6 +64,7 @@ def document() -> dict[str, Any]:
 def _now() -> list[Panel]:
     since = metric("incident_since_timestamp_seconds", 'severity=~"critical|warning"')
     asks = metric("incident_open", 'action!="none"')
+    opened = metric("incident_open")
     live = metric("retraining_requests", 'state=~"open|acknowledged|retraining"')
     end = metric("evaluation_window_end_timestamp_seconds", 'kind="data"')
     doing = tile(
@@ -107,8 +107,8 @@ def _now() -> list[Panel]:
         tile(
             "Unhealthy since",
             "Start of the first window that alerts, of the oldest open incident that is critical "
-            "or a warning.",
-            query(f"min({since}) * 1000", now=True),
+            "or a warning; or since when rows or labels have not come.",
+            query(f"min({since} or {silent_since()}) * 1000", now=True),
             w=4,
             unit="dateTimeFromNow",
             filled=False,
@@ -117,11 +117,13 @@ def _now() -> list[Panel]:
         doing,
         tile(
             "Open incidents",
-            "Incidents that are open or acknowledged: one for each cause.",
-            query(f"count({metric('incident_open')}) or 0 * max({metric('model_info')})", now=True),
+            "Incidents that are open or acknowledged: one for each cause. That rows, labels or "
+            "results do not come is one.",
+            query(f"count({opened} or {silence()}) or 0 * max({metric('model_info')})", now=True),
             w=3,
-            colors=steps(GOOD, (1, WARN)),
+            colors=[(0, GOOD), (1, WARN)],
             filled=False,
+            nothing="Not live",
             to=[INCIDENTS],
         ),
         asked,
@@ -151,8 +153,7 @@ def _rank() -> str:
 
 def _since() -> str:
     since = metric("incident_since_timestamp_seconds")
-    active = f"ALERTS_FOR_STATE{{{MODEL},{SILENT}}} and ignoring (alertstate) {silence()}"
-    return f"min by ({BY}) ({since} or {_told(active)}) * 1000"
+    return f"min by ({BY}) ({since} or {_told(silent_since())}) * 1000"
 
 
 def _told(alerts: str) -> str:

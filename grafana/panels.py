@@ -26,6 +26,8 @@ Panel: TypeAlias = Builder[model.Panel]
 Queries: TypeAlias = Sequence[Builder[Any]]
 Link: TypeAlias = tuple[str, str]
 Properties: TypeAlias = Mapping[str, object]
+# Points of a line.  A result holds for hours, and what a query costs grows with them.
+POINTS = 300
 Kind = TypeVar(
     "Kind",
     barchart.Panel,
@@ -85,7 +87,7 @@ def tile(
     w: int,
     h: int = 4,
     unit: str = "none",
-    colors: build.ThresholdsConfig | None = None,
+    colors: Sequence[tuple[float, str]] = (),
     mappings: Sequence[model.ValueMapping] = (),
     nothing: str = "No data",
     show: c.BigValueTextMode = c.BigValueTextMode.AUTO,
@@ -95,9 +97,9 @@ def tile(
     """Return one or few figures of now, as large as they fit."""
     mode = c.BigValueColorMode.BACKGROUND_SOLID if filled else c.BigValueColorMode.VALUE
     panel = _said(stat.Panel(), title, description, queries, w, h, unit, nothing)
-    # Without a value a tile has the first colour.
-    plain = steps("transparent" if filled else "text")
-    panel.color_scheme(by_thresholds()).thresholds(colors or plain)
+    # The first colour is that of no value, which is neither good nor bad.
+    colored = steps("transparent" if filled else "text", *colors)
+    panel.color_scheme(by_thresholds()).thresholds(colored)
     panel.mappings(list(mappings)).links(links(*to))
     panel.color_mode(mode).graph_mode(c.BigValueGraphMode.NONE).text_mode(show)
     panel.justify_mode(c.BigValueJustifyMode.CENTER)
@@ -123,6 +125,7 @@ def lines(
     panel = _said(timeseries.Panel(), title, description, queries, w, h, unit, nothing)
     panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
     panel.line_width(2).fill_opacity(25 if stacked else 0).show_points(c.VisibilityMode.NEVER)
+    panel.max_data_points(POINTS)
     panel.line_interpolation(
         c.LineInterpolation.STEP_AFTER if stepped else c.LineInterpolation.LINEAR
     )
@@ -180,7 +183,7 @@ def timeline(
     panel.color_scheme(by_thresholds()).thresholds(colors or steps("text"))
     panel.mappings(words(dict(meaning)) if meaning else []).links(links(*to))
     panel.show_value(c.VisibilityMode.AUTO if colors else c.VisibilityMode.NEVER)
-    panel.merge_values(True).row_height(0.85).line_width(0).fill_opacity(85)
+    panel.max_data_points(POINTS).merge_values(True).row_height(0.85).line_width(0).fill_opacity(85)
     return panel.legend(_legend().show_legend(meaning is not None))
 
 
@@ -217,7 +220,7 @@ def heat_rows(
     panel.cell_values(heatmap.CellValues().unit(unit)).links(links(*to))
     panel.rows_frame(heatmap.RowsHeatmapOptions().layout(c.HeatmapCellLayout.AUTO).value("value"))
     panel.tooltip(heatmap.HeatmapTooltip().mode(c.TooltipDisplayMode.SINGLE).show_color_scale(True))
-    return panel.interval(interval).show_legend()
+    return panel.interval(interval).max_data_points(POINTS).show_legend()
 
 
 def bars(

@@ -5,9 +5,9 @@ from typing import Any
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana import frame
-from grafana.palette import BAD, CHECKS, GOOD, NEUTRAL, VERDICTS, steps, texts, words
+from grafana.palette import BAD, CHECKS, GOOD, NEUTRAL, VERDICTS, texts, words
 from grafana.panels import CELL, Panel, heat_rows, lines, rows, styled, tile, timeline
-from grafana.sources import Sql, metric, query
+from grafana.sources import FEW, Sql, metric, peaks, query
 from grafana.tables import COLUMNS, of_rows, volume
 from grafana.why import WINDOWS
 
@@ -51,7 +51,7 @@ def _now() -> list[Panel]:
         "Checks that alert about any column of the newest window.",
         query(failing, "{{check}}", now=True),
         w=7,
-        colors=steps(BAD),
+        colors=[(1, BAD)],
         show=BigValueTextMode.NAME,
         nothing="None",
         to=[WINDOWS],
@@ -63,6 +63,7 @@ def _now() -> list[Panel]:
             query(f"max({metric('verdict', kind='quality')})", now=True),
             w=5,
             mappings=words(VERDICTS),
+            nothing="Not judged yet",
             to=[INCIDENTS],
         ),
         failed,
@@ -73,7 +74,7 @@ def _now() -> list[Panel]:
             w=4,
             unit="dateTimeFromNow",
             filled=False,
-            nothing="Not at all",
+            nothing="No incident",
             to=[INCIDENTS],
         ),
         tile(
@@ -83,6 +84,7 @@ def _now() -> list[Panel]:
             w=4,
             unit="short",
             filled=False,
+            nothing="None yet",
         ),
         tile(
             "Last prediction",
@@ -91,6 +93,7 @@ def _now() -> list[Panel]:
             w=4,
             unit="dateTimeFromNow",
             filled=False,
+            nothing="None yet",
         ),
     ]
 
@@ -154,19 +157,22 @@ def _columns() -> list[Panel]:
         ),
         lines(
             "Values out of range",
-            "Share of values outside of the declared range, else the reference's; the ten largest.",
-            query(f"topk(10, max by (feature) ({outside}))", "{{feature}}"),
+            "Share of values outside of the declared range, else the reference's; the "
+            f"{FEW} largest of this time.",
+            query(peaks(f"max by (feature) ({outside})", "feature"), "{{feature}}"),
             w=12,
             unit="percentunit",
             zero=True,
+            nothing="No column with a range",
         ),
         lines(
             "Values never seen before",
-            "Share of values that the reference does not have; the ten largest.",
-            query(f"topk(10, max by (feature) ({unseen}))", "{{feature}}"),
+            f"Share of values that the reference does not have; the {FEW} largest of this time.",
+            query(peaks(f"max by (feature) ({unseen})", "feature"), "{{feature}}"),
             w=12,
             unit="percentunit",
             zero=True,
+            nothing="No column of categories",
         ),
     ]
 

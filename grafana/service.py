@@ -63,14 +63,15 @@ def failing() -> str:
 
 def _now() -> list[Panel]:
     beat = of("worker_heartbeat_timestamp_seconds")
+    exported = of("export_refresh_timestamp_seconds")
     return [
         tile(
             "Last sign of a worker",
             "Time since any worker was known to be alive. After two minutes nobody judges windows.",
-            query(f"time() - max({beat})", now=True),
+            query(f"clamp_min(time() - max({beat}), 0)", now=True),
             w=4,
             unit="s",
-            colors=steps(GOOD, (60, WARN), (120, BAD)),
+            colors=[(0, GOOD), (60, WARN), (120, BAD)],
             nothing="No worker yet",
         ),
         tile(
@@ -87,7 +88,7 @@ def _now() -> list[Panel]:
             query(f"max({of('job_oldest_pending_age_seconds')})", now=True),
             w=4,
             unit="s",
-            colors=steps(GOOD, (300, WARN), (1800, BAD)),
+            colors=[(0, GOOD), (300, WARN), (1800, BAD)],
         ),
         tile(
             "Ingest requests that failed",
@@ -95,15 +96,16 @@ def _now() -> list[Panel]:
             query(failing(), now=True),
             w=4,
             unit="percentunit",
-            colors=steps(GOOD, (0.001, WARN), (0.005, BAD)),
+            colors=[(0, GOOD), (0.001, WARN), (0.005, BAD)],
+            nothing="No request yet",
         ),
         tile(
             "Results exported",
             "Age of what /metrics/models says; the database is away when it grows.",
-            query(f"time() - max({of('export_refresh_timestamp_seconds')})", now=True),
+            query(f"clamp_min(time() - max({exported}), 0)", now=True),
             w=4,
             unit="s",
-            colors=steps(GOOD, (60, WARN), (300, BAD)),
+            colors=[(0, GOOD), (60, WARN), (300, BAD)],
         ),
         tile(
             "Series left out",
@@ -111,7 +113,7 @@ def _now() -> list[Panel]:
             query(f"max({of('export_series_dropped')})", now=True),
             w=4,
             unit="short",
-            colors=steps(GOOD, (1, STALE)),
+            colors=[(0, GOOD), (1, STALE)],
         ),
     ]
 
@@ -240,6 +242,7 @@ def _webhooks() -> list[Panel]:
             ),
             w=12,
             zero=True,
+            nothing="No delivery in this time",
             to=[WEBHOOKS],
         ),
         styled(

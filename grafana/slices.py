@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana import frame
 from grafana.palette import BAD, GOOD, VERDICTS, WARN, steps, texts, words
 from grafana.panels import CELL, Panel, bars, lines, rows, styled, tile
-from grafana.sources import FEW, LEAST, MOST, Sql, few, metric, query
+from grafana.sources import FEW, Sql, few, metric, query
 from grafana.tables import FOUND, GROUPS, disparities, impact
 from grafana.why import WINDOWS
 from service.detection.metrics import HIGHER_IS_WORSE
@@ -97,7 +97,8 @@ def _now() -> list[Panel]:
             "they alert whatever the average does.",
             query(beyond(), now=True),
             w=6,
-            colors=steps(GOOD, (1, BAD)),
+            colors=[(0, GOOD), (1, BAD)],
+            nothing="Not live",
             to=[INCIDENTS],
         ),
         tile(
@@ -105,7 +106,8 @@ def _now() -> list[Panel]:
             "Incidents of slices and of protected columns that are open or acknowledged.",
             query(f"count({of_groups}) or 0 * max({metric('model_info')})", now=True),
             w=6,
-            colors=steps(GOOD, (1, WARN)),
+            colors=[(0, GOOD), (1, WARN)],
+            nothing="Not live",
             to=[INCIDENTS],
         ),
         tile(
@@ -115,6 +117,7 @@ def _now() -> list[Panel]:
             w=6,
             unit="short",
             filled=False,
+            nothing="None with labels",
             show=BigValueTextMode.VALUE_AND_NAME,
         ),
         tile(
@@ -148,7 +151,7 @@ def _slices() -> list[Panel]:
             "Room of critical slices to their limit",
             "How far a critical slice is from its floor or ceiling; under nothing it is beyond. Of "
             f"more than {FEW} those with the least room.",
-            query(few(" or ".join(_room()), "slice", order=LEAST), "{{slice}}: {{metric}}"),
+            query(few(" or ".join(_room()), "slice", "bottomk"), "{{slice}}: {{metric}}"),
             w=12,
             colors=steps(BAD, (0, "transparent")),
             nothing="No critical slice",
@@ -156,7 +159,7 @@ def _slices() -> list[Panel]:
         lines(
             f"Labelled rows of the {FEW} smallest slices",
             "Under the monitor's min_rows a slice is not judged.",
-            query(few(f"max by (slice) ({rows_of})", "slice", order=LEAST), "{{slice}}"),
+            query(few(f"max by (slice) ({rows_of})", "slice", "bottomk"), "{{slice}}"),
             w=12,
             zero=True,
             nothing=NOT_YET,
@@ -166,7 +169,7 @@ def _slices() -> list[Panel]:
 
 def _of_slices() -> str:
     low, high = sides()
-    return f"{few(low, 'slice', order=LEAST)} or {few(high, 'slice', order=MOST)}"
+    return f"{few(low, 'slice', 'bottomk')} or {few(high, 'slice', 'topk')}"
 
 
 def _of_all() -> str:
@@ -178,7 +181,7 @@ def _room() -> list[str]:
     by = "max by (slice, metric)"
     found = []
     for unit in ("ratio", "error"):
-        value = f"{by} ({metric(f'slice_performance_{unit}', SLICE)})"
+        value = f"{by} ({metric(f'slice_performance_{unit}', SLICE, critical='true')})"
         found.append(f"{value} - {by} ({metric(f'slice_floor_{unit}', SLICE)})")
         found.append(f"{by} ({metric(f'slice_ceiling_{unit}', SLICE)}) - {value}")
     return found
@@ -242,7 +245,7 @@ def _classes() -> list[Panel]:
             "Room of classes to their floor",
             "Recall of a class less what it must not be significantly below; those with the least "
             "room.",
-            query(few(room, "class", order=LEAST), "{{class}}"),
+            query(few(room, "class", "bottomk"), "{{class}}"),
             w=8,
             unit="percentunit",
             colors=steps(BAD, (0, "transparent")),
@@ -251,7 +254,7 @@ def _classes() -> list[Panel]:
         lines(
             "Labelled rows of the rarest classes",
             "Rows that a class's recall is of.",
-            query(few(support, "class", order=LEAST), "{{class}}"),
+            query(few(support, "class", "bottomk"), "{{class}}"),
             w=8,
             zero=True,
             nothing=OF_MANY,

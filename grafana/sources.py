@@ -1,5 +1,6 @@
 """Where figures come from: queries of Prometheus, queries of Postgres, and what they select."""
 
+import re
 from typing import Any
 
 from grafana_foundation_sdk.builders import prometheus
@@ -16,11 +17,10 @@ MODEL = 'job=~"$job",model="$model",model_version="$version"'
 EVERY_MODEL = 'job=~"$job",model=~"$model"'
 PROCESS = 'job=~"$job"'
 
-# How many lines people still tell apart, and which: the least or the most of now, or at any time.
+# How many lines people still tell apart.
 FEW = 10
-LEAST, MOST = "bottomk last_over_time", "topk last_over_time"
-PEAK = "topk max_over_time"
-
+SHOWN = "[$__range:$__interval] @ end()"
+SELECTED = re.compile(r"\{[^}]*\}(\[[^]]*\])?")
 
 # What no window can say, for there is none: rules of Prometheus that the worker has no incident of.
 SILENT = 'alertname=~"ModelNoTraffic|ModelEvaluationStale|ModelLabelDelayHigh"'
@@ -29,6 +29,11 @@ SILENT = 'alertname=~"ModelNoTraffic|ModelEvaluationStale|ModelLabelDelayHigh"'
 def silence(of: str = MODEL) -> str:
     """Return the alerts that say that rows, labels or results do not come."""
     return f'ALERTS{{alertstate="firing",{of},{SILENT}}}'
+
+
+def silent_since(of: str = MODEL) -> str:
+    """Return since when each of these alerts is active."""
+    return f"ALERTS_FOR_STATE{{{of},{SILENT}}} and ignoring (alertstate) {silence(of)}"
 
 
 def metric(name: str, where: str = "", *, of: str = MODEL, **equal: str) -> str:
@@ -58,16 +63,27 @@ def health(by: str, of: str = MODEL) -> str:
     )
 
 
-def few(expr: str, name: str, *, order: str, of: str | None = None) -> str:
-    """Keep the lines of few values of a label, for a panel that two hundred would fill.
+def at_end(expr: str) -> str:
+    """Return an expression of the end of the shown time, at whatever moment it is asked."""
+    return SELECTED.sub(r"\g<0> @ end()", expr)
 
-    They are told apart ``of`` a figure, else of the one that is drawn, by ``order``: a rank and how
-    its history counts.  It is taken once, over the shown time: a limit at each moment would draw
-    whatever was among the first at any of them.
+
+def few(expr: str, by: str, rank: str) -> str:
+    """Keep few lines, told apart by a label, of a panel that two hundred would fill.
+
+    The rank, ``topk`` or ``bottomk``, is of their last value in the shown time: a limit at each
+    moment would draw whatever was among the first at any of them.
     """
-    rank, history = order.split()
-    shown = f"{history}(({of or expr})[$__range:$__interval] @ end())"
-    return f"({expr}) and on ({name}) {rank}({FEW}, {shown})"
+    last = f"last_over_time(({expr}){SHOWN})"
+    return f"({expr}) and on ({by}) {rank}({FEW}, {at_end(expr)} or {last})"
+
+
+def peaks(expr: str, by: str) -> str:
+    """Keep the few lines that were the highest at any moment of the shown time."""
+    highest = f"max_over_time(({expr}){SHOWN})"
+    # What is shown has points so far apart that the newest hours may have none.
+    newest = f'label_join({at_end(expr)}, "newest", "", "{by}")'
+    return f"({expr}) and on ({by}) topk({FEW}, max by ({by}) ({highest} or {newest}))"
 
 
 def query(

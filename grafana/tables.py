@@ -76,10 +76,14 @@ def disparities() -> str:
 
 def volume() -> str:
     """Return how many rows came, and how many the same hours of earlier weeks had."""
-    where = "s.metric = 'rows' AND s.subject IS NULL AND s.slice IS NULL"
-    now = over_time("'rows'", "s.value", where)
-    usual = over_time("'usual'", "s.reference_value", where)
-    return f"({now})\nUNION ALL\n({usual}) ORDER BY 1"
+    return (
+        'SELECT w."end" AS time, line.metric, line.value\n'
+        'FROM measurement s JOIN "window" w ON w.id = s.window_id\n'
+        "CROSS JOIN LATERAL (VALUES ('rows', s.value), ('usual', s.reference_value))\n"
+        f"  AS line (metric, value) {CHOSEN}\n"
+        "  AND s.metric = 'rows' AND s.subject IS NULL AND s.slice IS NULL\n"
+        '  AND $__timeFilter(w."end") ORDER BY 1'
+    )
 
 
 def of_rows() -> str:

@@ -3,7 +3,7 @@
 from grafana import frame
 from grafana.palette import BAD, GOOD, NEUTRAL, WARN, WATCH, steps
 from grafana.panels import Panel, band, bars, heat_rows, lines, pairs, styled, timeline
-from grafana.sources import FEW, PEAK, few, metric, query
+from grafana.sources import FEW, metric, peaks, query
 from service.detection.metrics import HIGHER_IS_WORSE
 
 WINDOWS = ("Windows: every number, and their reports", frame.MODEL_WINDOWS)
@@ -105,7 +105,7 @@ def _of_features() -> list[Panel]:
             "Windows in a row that drift",
             "How many windows in a row alert about the feature; the "
             f"{FEW} features with the longest row in this time.",
-            query(few(f"max by (feature) ({in_a_row})", "feature", order=PEAK), "{{feature}}"),
+            query(peaks(f"max by (feature) ({in_a_row})", "feature"), "{{feature}}"),
             w=14,
             h=9,
             nothing=NO_WINDOW,
@@ -121,7 +121,7 @@ def _of_output() -> Panel:
         "Drift of the output, over its threshold",
         "Of the prediction, the score and the label; of whole rows (target rows) what a "
         "classifier or principal components see. As a multiple of the threshold.",
-        query(few(f"{score} / {threshold}", "target", order=PEAK), "{{target}}: {{method}}"),
+        query(peaks(f"{score} / {threshold}", "target"), "{{target}}: {{method}}"),
         w=10,
         h=9,
         unit="none",

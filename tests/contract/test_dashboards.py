@@ -236,6 +236,14 @@ def test_panel_title_description_rule_panel_units_rule_and_panel_no_targets_rule
 
 
 @every_dashboard
+def test_a_tile_without_a_value_is_neither_good_nor_bad(document: dict[str, Any]) -> None:
+    for panel in panels(document):
+        if panel["type"] == "stat":
+            first = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]
+            assert first["color"] in {"text", "transparent"}, panel["title"]
+
+
+@every_dashboard
 def test_target_rate_interval_rule_and_target_counter_agg_rule(document: dict[str, Any]) -> None:
     for expr in expressions(document):
         for function, range_ in re.findall(r"(\w+)\([^()]*\[([^\]]+)\]", expr):

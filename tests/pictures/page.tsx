@@ -125,13 +125,20 @@ function Rows({ panel, columns, width, height }: any) {
   return <Table data={toDataFrame({ fields })} width={width} height={height} />;
 }
 
+// What Grafana says in the middle of a panel without data.
+function Nothing({ panel }: any) {
+  const style = { height: '100%', display: 'flex', alignItems: 'center', justifyContent: 'center' };
+  return <div style={style}>{panel.fieldConfig.defaults.noValue ?? 'No data'}</div>;
+}
+
 const KINDS: any = { stat: Tile, timeseries: Lines, bargauge: Bars, table: Rows };
 
 function Panel({ drawn }: any) {
   const { panel } = drawn;
   const { x, y, w, h } = drawn.place;
   const size = { width: w * COLUMN - 8, height: h * ROW - 8 };
-  const Kind = KINDS[panel.type];
+  const empty = !(drawn.series ?? drawn.columns?.[0]?.values ?? []).length;
+  const Kind = empty && panel.type !== 'stat' ? Nothing : KINDS[panel.type];
   return (
     <div style={{ position: 'absolute', left: x * COLUMN + 4, top: y * ROW + 4 }}>
       <PanelChrome title={drawn.title} padding="sm" {...size}>

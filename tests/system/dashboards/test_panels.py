@@ -5,7 +5,7 @@ import re
 import subprocess
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,9 @@ from grafana.__main__ import documents
 from grafana.sources import health
 from service.db.engine import make_engine, make_sessions
 from tests.system.configuration import hurried_rules, process, shipped, write
+from tests.system.dashboards import extremes
 from tests.system.dashboards.asking import Target, promql, sql, targets
+from tests.system.dashboards.extremes import CROWD, SILENT
 from tests.system.dashboards.history import Past, open_metrics
 from tests.system.dashboards.world import KINDS, LOANS, VERSION, World, build, traffic
 from tests.system.harness import eventually, free_port, running
@@ -100,14 +102,11 @@ def configuration(world: World, metrics_port: int, folder: Path) -> Path:
     return write(folder / "prometheus.yml", config)
 
 
-def backfill(database: str, past: Past, folder: Path) -> None:
-    """Give Prometheus the history that it would have scraped."""
-    engine = make_engine(database)
+def backfill(lines: Iterable[str], folder: Path) -> None:
+    """Give Prometheus a history that it would have scraped."""
     file = folder / "history"
     with file.open("w") as output:
-        for line in open_metrics(make_sessions(engine), past, RESULTS):
-            output.write(f"{line}\n")
-    engine.dispose()
+        output.writelines(f"{line}\n" for line in lines)
     command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=768h"]
     subprocess.run(
         [*command, "openmetrics", str(file), str(folder / "data")], check=True, capture_output=True
@@ -120,7 +119,11 @@ def prometheus(
 ) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("prometheus")
     now = datetime.now(UTC)
-    backfill(module_database, Past(world.start, now - STEP / 2, STEP, timedelta(0)), folder)
+    past = Past(world.start, now - STEP / 2, STEP, timedelta(0))
+    engine = make_engine(module_database)
+    backfill(open_metrics(make_sessions(engine), past, RESULTS), folder)
+    engine.dispose()
+    backfill(extremes.open_metrics(past, RESULTS), folder)
     port = free_port()
     asked = Asked(f"http://127.0.0.1:{port}", world.start)
     command = [
@@ -214,6 +217,20 @@ def test_a_query_of_postgres_returns_data_to_the_reader(
         assert [column.name for column in cursor.description or ()] == ["time", "metric", "value"]
 
 
+@pytest.mark.parametrize("target", SQL, ids=lambda target: target.name)
+def test_a_query_of_postgres_reads_no_more_than_its_windows(
+    target: Target, reader: psycopg.Connection, world: World
+) -> None:
+    values = {"model": LOANS, "version": VERSION}
+    statement = sql(target.query["rawSql"], values, world.start, world.end)
+    # So few rows as here are best read as a whole: the plan of many is asked for.
+    with reader.transaction():
+        reader.execute("SET LOCAL enable_seqscan = off")
+        plan = [line for (line,) in reader.execute(f"EXPLAIN {statement}".encode())]
+    assert [line for line in plan if "on measurement" in line]
+    assert not [line for line in plan if "Seq Scan" in line], plan
+
+
 @pytest.mark.parametrize(
     "table", ["prediction", "label", "api_key", "webhook", "pii_key", "audit", "dead_letter"]
 )
@@ -279,3 +296,55 @@ def test_the_first_row_says_since_when_where_and_what_to_do(
         for found in now("Open incidents: where, since when, what to do")
     }
     assert where == {(e["subject"] or "", e["slice"] or "") for e in answer["incidents"]}
+
+
+def test_lines_of_two_hundred_slices_columns_or_classes_are_the_worst_of_them(
+    prometheus: Asked,
+) -> None:
+    drawn = {
+        target.panel: prometheus.over_time(promql(target.query["expr"], CHOSEN | {"model": CROWD}))
+        for target in PROM
+        if target.kind in {"timeseries", "state-timeline"} and target.query["refId"] == "A"
+        if target.dashboard in {"model", "slices", "quality"}
+    }
+    limited = {title: found for title, found in drawn.items() if len(found) > 1}
+    assert {len(found) for found in limited.values()} == {10}
+    worst = {f"segment={number}" for number in range(10)}
+    for title in (
+        *("$metric of the 10 worst slices", "Room of critical slices to their limit"),
+        "Labelled rows of the 10 smallest slices",
+    ):
+        assert {found["metric"]["slice"] for found in limited.pop(title)} == worst
+    longest = {f"column {number}" for number in range(190, 200)}
+    in_a_row = limited.pop("Windows in a row that drift")
+    assert {found["metric"]["feature"] for found in in_a_row} == longest
+    # These were the largest at first, and are like all others now.
+    for title in ("Values out of range", "Values never seen before"):
+        assert {found["metric"]["feature"] for found in limited.pop(title)} == {
+            f"column {number}" for number in range(10)
+        }
+    assert len(limited) == 3
+
+
+def test_a_model_that_nothing_comes_from_is_not_healthy(prometheus: Asked) -> None:
+    exprs = {
+        (target.panel, target.query["refId"]): promql(
+            target.query["expr"], CHOSEN | {"model": SILENT}
+        )
+        for target in PROM
+        if target.dashboard == "model"
+    }
+    (doing,) = seen(prometheus, exprs["What to do", "A"])
+    assert doing["metric"] == {"action": "fix_data"}
+    (found,) = prometheus.instant(exprs["Health", "A"])
+    assert float(found["value"][1]) == 4
+    where = "Open incidents: where, since when, what to do"
+    (severity,) = prometheus.instant(exprs[where, "A"])
+    (since,) = prometheus.instant(exprs[where, "B"])
+    told = {"kind": "traffic", "check": "ModelNoTraffic", "severity": "warning"}
+    assert severity["metric"] == since["metric"] == {**told, "action": "fix_data"}
+    assert float(severity["value"][1]) == 2
+    (oldest,) = prometheus.instant(exprs["Unhealthy since", "A"])
+    assert oldest["value"][1] == since["value"][1]
+    (count,) = prometheus.instant(exprs["Open incidents", "A"])
+    assert count["value"][1] == "1"
