@@ -90,6 +90,15 @@ def test_the_tolerance_of_a_loss_is_a_share_of_its_baseline() -> None:
     assert found["performance_tolerance_error", "log_loss"] == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize(
+    ("family", "metric"), [("performance", "mean_error"), ("data", "prediction_mean")]
+)
+def test_what_has_a_limit_on_either_side_or_none_has_no_tolerance(family: str, metric: str) -> None:
+    found = values(model_samples(OWN, family, [a_row(metric=metric)], 0.1))
+    assert found["performance_baseline_error", metric] == 0.9
+    assert ("performance_tolerance_error", metric) not in found
+
+
 def test_estimates_and_realised_figures_do_not_mix() -> None:
     measured = [
         a_row(),
@@ -133,6 +142,16 @@ def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
             threshold=None,
             verdict=None,
         ),
+        # Not monitored by us, only told by another.
+        a_row(
+            metric="drift",
+            subject="age",
+            method="evidently.psi",
+            engine="evidently",
+            value=0.1,
+            threshold=None,
+            verdict=None,
+        ),
         a_row(metric="drift", subject="score", method="psi", value=0.2, threshold=None),
         a_row(metric="missing_ratio", subject="income", value=0.25, verdict=None),
     ]
@@ -145,6 +164,7 @@ def test_drift_of_features_and_of_the_output_are_metrics_apart() -> None:
         ("feature_drift_score", "income", "psi"): 0.3,
         ("feature_drift_threshold", "income", "psi"): 0.1,
         ("feature_drift_score", "income", "evidently_wasserstein"): 0.5,
+        ("feature_drift_score", "age", "evidently_psi"): 0.1,
         ("feature_drift_consecutive_windows", "income"): 0,
         ("feature_missing_ratio", "income"): 0.25,
     }
