@@ -26,7 +26,7 @@ def document() -> dict[str, Any]:
         annotations=[frame.alerts('alertname=~"Monitor.+"')],
         grid=[
             (None, _now()),
-            ("Ingest", _ingest()),
+            ("Ingest", [*_ingest(), _lost()]),
             ("Jobs", _jobs()),
             ("Webhooks", _webhooks()),
             ("Export and processes", _processes()),
@@ -175,6 +175,27 @@ def _ingest() -> list[Panel]:
             zero=True,
         ),
     ]
+
+
+def _lost() -> Panel:
+    kinds = {
+        "rows that the database refused": "ingest_dead_letters_total",
+        "labels whose prediction never came": "labels_expired_total",
+        "events whose other half never came": "foreign_orphans_total",
+        "Arrow streams that ended their reader": "ingest_parser_deaths_total",
+    }
+    counted = (
+        query(f"sum(increase({of(name)}[1h])) or vector(0)", said, ref=ref)
+        for (said, name), ref in zip(kinds.items(), "ABCD", strict=True)
+    )
+    return lines(
+        "What came and is not judged, an hour",
+        "What clients sent and no window sees: refused, given up, or half of an inference.",
+        *counted,
+        w=24,
+        h=6,
+        zero=True,
+    )
 
 
 def _jobs() -> list[Panel]:
