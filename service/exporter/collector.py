@@ -60,12 +60,9 @@ def render_results(read: "Results", *, budget: int = BUDGET) -> Exposition:
         classes.extend(_of_classes(read, version))
         alerting.extend(_of_incidents(read, version))
         features.extend(_of_features(read, version))
-    service = read.service
-    kept, dropped = within_budget(
-        [*service, *essential, *slices, *classes, *alerting],
-        features,
-        max(budget - _OWN, len(service)),
-    )
+    features.sort(key=lambda found: -found[0])
+    ranked = [*read.service, *essential, *slices, *classes, *alerting]
+    kept, dropped = within_budget([*ranked, *(s for _, s in features)], budget - _OWN)
     kept += [
         Sample("modelwatch_export_series", (), float(len(kept) + _OWN)),
         Sample("modelwatch_export_series_dropped", (), float(dropped)),
@@ -155,9 +152,6 @@ def _of_version(read: Results, version: LiveVersion) -> Iterator[Sample]:
         yield sample("last_prediction_timestamp_seconds", version.last_prediction.timestamp())
     for state in STATES:
         yield sample("retraining_requests", read.requests.get((version.id, state), 0), state)
-    for since, metric_labels in read.incidents.get(version.id, ()):
-        yield sample("incident_open", 1, *metric_labels)
-        yield sample("incident_since_timestamp_seconds", since.timestamp(), *metric_labels)
     yield from _late_labels(read, version)
     for family in FAMILIES:
         window = read.windows.get((version.id, family))
@@ -171,6 +165,10 @@ def _of_version(read: Results, version: LiveVersion) -> Iterator[Sample]:
                 yield sample("verdict", VERDICTS[verdict], kind)
         measured = read.measured.get(window.id, ())
         yield from model_samples(own, family, measured, monitor.performance.tolerance)
+    # There may be many; a verdict says at least that there is one.
+    for since, metric_labels in read.incidents.get(version.id, ()):
+        yield sample("incident_open", 1, *metric_labels)
+        yield sample("incident_since_timestamp_seconds", since.timestamp(), *metric_labels)
 
 
 def _late_labels(read: Results, version: LiveVersion) -> Iterator[Sample]:

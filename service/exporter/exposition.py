@@ -22,21 +22,31 @@ class Sample:
     value: float
 
 
-def within_budget(
-    essential: Iterable[Sample], features: Iterable[tuple[float, Sample]], budget: int
-) -> tuple[list[Sample], int]:
-    """Return the samples that fit, and how many did not.
+def within_budget(samples: Iterable[Sample], budget: int) -> tuple[list[Sample], int]:
+    """Return the samples that fit, most important first in each model, and how many did not.
 
-    Those of models come first; those of features follow by their importance, most important
-    first, so that a wide model costs its own tail and not another model's verdict.
+    Where not all fit, each model has an equal share and what others leave of theirs, so that a
+    wide model costs its own tail and not another model's verdict.
     """
-    ranked = sorted(features, key=lambda found: -found[0])
     # One series twice would make Prometheus refuse the whole exposition; the first one counts.
     unique: dict[tuple[str, tuple[str, ...]], Sample] = {}
-    for sample in (*essential, *(sample for _, sample in ranked)):
+    for sample in samples:
         unique.setdefault((sample.name, sample.label_values), sample)
-    wanted = list(unique.values())
-    return wanted[:budget], max(len(wanted) - budget, 0)
+    by_model: defaultdict[str | None, list[Sample]] = defaultdict(list)
+    for sample in unique.values():
+        by_model[_model_of(sample)].append(sample)
+    # What is of no model is little, and the service's own.
+    kept = by_model.pop(None, [])
+    narrowest_first = sorted(by_model.values(), key=len)
+    for at, found in enumerate(narrowest_first):
+        kept += found[: max(budget - len(kept), 0) // (len(narrowest_first) - at)]
+    return kept, len(unique) - len(kept)
+
+
+def _model_of(sample: Sample) -> str | None:
+    """Return the model that a series is of, which is the first of its labels."""
+    of_model = CATALOGUE[sample.name].metric_labels[:1] == ("model",)
+    return sample.label_values[0] if of_model else None
 
 
 class Exposition(msgspec.Struct, frozen=True):
@@ -55,9 +65,8 @@ def render(samples: Iterable[Sample]) -> Exposition:
     by_name: defaultdict[str, defaultdict[str | None, list[str]]]
     by_name = defaultdict(lambda: defaultdict(list))
     for sample in samples:
-        keys = CATALOGUE[sample.name].metric_labels
-        model = sample.label_values[0] if keys[:1] == ("model",) else None
-        by_name[sample.name][model].append(_line(sample.name, keys, sample))
+        line = _line(sample.name, CATALOGUE[sample.name].metric_labels, sample)
+        by_name[sample.name][_model_of(sample)].append(line)
     content = bytearray()
     headings: list[tuple[int, int]] = []
     models: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)

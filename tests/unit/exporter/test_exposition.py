@@ -57,18 +57,35 @@ def test_a_metric_that_is_not_in_the_catalogue_cannot_be_exported() -> None:
         render([Sample("modelwatch_surprise", (), 1.0)])
 
 
-def test_models_come_before_features_and_features_by_importance() -> None:
-    essential = [Sample("modelwatch_label_coverage_ratio", OWN, 1.0)]
-    features = [(i / 10, Sample(SCORE, (*OWN, f"f{i}", "psi"), 1.0)) for i in range(5)]
-    kept, dropped = within_budget(essential, features, 3)
-    assert kept[0] == essential[0]
-    assert [sample.label_values[2] for sample in kept[1:]] == ["f4", "f3"]
-    assert dropped == 3
-
-
 def test_a_series_is_exported_once() -> None:
     twice = [Sample("modelwatch_label_coverage_ratio", OWN, value) for value in (1.0, 2.0)]
-    assert within_budget(twice, [], 10) == (twice[:1], 0)
+    assert within_budget(twice, 10) == (twice[:1], 0)
+
+
+def scores_of(model: str, count: int) -> list[Sample]:
+    return [Sample(SCORE, (model, "7", f"f{n}", "psi"), 1.0) for n in range(count)]
+
+
+def test_a_wide_model_costs_its_own_tail() -> None:
+    own, narrow, wide = (scores_of(model, n) for model, n in (("a", 9), ("b", 3), ("z", 99)))
+    service = Sample("modelwatch_jobs_pending", ("window",), 3.0)
+    kept, dropped = within_budget([service, *wide, *narrow, *own], 20)
+    assert kept == [service, *narrow, *own[:8], *wide[:8]]
+    assert dropped == 92
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.integers(0, 120))
+def test_the_budget_is_used_up_and_nobody_has_more_who_cuts_another_short(
+    widths: list[int], budget: int
+) -> None:
+    models = [scores_of(f"m{at}", width) for at, width in enumerate(widths)]
+    kept, dropped = within_budget([sample for found in models for sample in found], budget)
+    assert len(kept) == min(budget, sum(widths))
+    assert dropped == sum(widths) - len(kept)
+    shares = [[sample for sample in kept if sample in found] for found in models]
+    assert all(share == found[: len(share)] for share, found in zip(shares, models, strict=True))
+    cut = [len(share) for share, width in zip(shares, widths, strict=True) if len(share) < width]
+    assert max(map(len, shares), default=0) <= min(cut, default=40) + 1
 
 
 def test_performance_has_its_interval_baseline_and_tolerance_under_one_unit() -> None:
