@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from service.isolation.frames import read_frame, write_frame
 from service.isolation.memory import own_memory
@@ -125,17 +123,6 @@ class IsolatedProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
         self._killed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def ask(self, request: bytes) -> bytes:
         """Return the answer of the job, or raise that there is none."""

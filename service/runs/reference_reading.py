@@ -7,7 +7,7 @@ make are the API's: it gets what is stored of them, which is as small for millio
 import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,7 @@ def read_apart(asked: Asked) -> Work:
     memory, seconds = upload.limits.memory, upload.limits.seconds
     job = Job(_FUNCTION, memory, processor=seconds, seconds=_WAITED * seconds)
     try:
-        with IsolatedProcess(job, upload.descriptors) as process:
+        with closing(IsolatedProcess(job, upload.descriptors)) as process:
             answer = process.ask(pickle.dumps(replace(asked, memory=memory)))
     except (ProcessGrownError, ProcessKilledError) as error:
         killed = isinstance(error, ProcessKilledError)

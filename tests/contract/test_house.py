@@ -27,7 +27,7 @@ LINT_IMPORTS = (
 SETTINGS = {f"MODELWATCH_{name.upper()}" for name in Settings.model_fields}
 SOURCES = [
     path
-    for folder in ("service", "tests", "client", "migrations")
+    for folder in ("service", "tests", "client", "migrations", "grafana")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 SUPPRESSION = re.compile(r"#\s*(?:ruff: *)?(?:noqa(?:: *[A-Z0-9, ]+)?|type: *ignore(?:\[[^]]*\])?)")

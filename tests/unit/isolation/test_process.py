@@ -37,7 +37,7 @@ def answer(request: bytes) -> bytes:
         b"leave": lambda: os._exit(0),
         b"spin": _spin,
         b"sleep": lambda: time.sleep(60),
-        b"grow": lambda: bytearray(1 << 40),
+        b"grow": lambda: bytearray(1 << 30),
         b"talk": lambda: os.write(1, b"not an answer"),
         b"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         b"stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -82,7 +82,7 @@ JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=50.0)
 
 @pytest.fixture
 def process() -> Iterator[IsolatedProcess]:
-    with IsolatedProcess(JOB) as process:
+    with closing(IsolatedProcess(JOB)) as process:
         yield process
 
 
@@ -177,7 +177,7 @@ def test_a_process_has_no_secret_of_the_environment(
 def test_what_a_job_needs_of_the_environment_it_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLROOTCERT", "/certificate")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    with IsolatedProcess(replace(JOB, environment=("PG",))) as process:
+    with closing(IsolatedProcess(replace(JOB, environment=("PG",)))) as process:
         found = set(process.ask(b"environment").decode().split())
     assert "PGSSLROOTCERT" in found
     assert "AWS_SECRET_ACCESS_KEY" not in found
@@ -188,7 +188,7 @@ def test_a_job_with_a_share_of_the_processor_takes_no_more_and_is_the_last_to_ge
 ) -> None:
     assert int(process.ask(b"priority")) == os.getpriority(os.PRIO_PROCESS, 0)
     # Who is last may wait for minutes on a busy machine.
-    with IsolatedProcess(replace(JOB, seconds=600.0, share=0.25)) as other:
+    with closing(IsolatedProcess(replace(JOB, seconds=600.0, share=0.25))) as other:
         assert other.ask(b"priority") == b"19"
         used, taken = map(float, other.ask(b"work 0.2").split())
     assert used / taken < 0.4
@@ -197,7 +197,7 @@ def test_a_job_with_a_share_of_the_processor_takes_no_more_and_is_the_last_to_ge
 def test_a_process_reads_a_file_that_has_no_name() -> None:
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(b"content")
-        with IsolatedProcess(JOB, [file.fileno()]) as process:
+        with closing(IsolatedProcess(JOB, [file.fileno()])) as process:
             assert process.ask(f"/dev/fd/{file.fileno()}".encode()) == b"content"
 
 
@@ -207,7 +207,7 @@ def test_who_takes_too_long_or_is_ended_from_outside_may_be_right(process: Isola
     with pytest.raises(ProcessLateError):
         process.ask(b"stopped")
     hurried = Job(JOB.function, JOB.memory, 1, seconds=0.5)
-    with IsolatedProcess(hurried) as other, pytest.raises(ProcessLateError):
+    with closing(IsolatedProcess(hurried)) as other, pytest.raises(ProcessLateError):
         other.ask(b"sleep")
 
 
@@ -243,7 +243,7 @@ def test_who_was_told_to_stop_starts_no_other_process(process: IsolatedProcess) 
 
 
 def test_a_process_leaves_no_process_behind() -> None:
-    with IsolatedProcess(JOB) as process:
+    with closing(IsolatedProcess(JOB)) as process:
         process.ask(b"a")
         pid = process.pid
     assert pid is not None
