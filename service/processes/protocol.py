@@ -1,6 +1,7 @@
 """HTTP as uvicorn parses it, within bounds, and with problem documents for what is no HTTP."""
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -14,6 +15,10 @@ HEAD_SECONDS = 10.0
 READ_SECONDS = 30.0
 READ_RATE = 64 << 10
 _AROUND = len(": \r\n")
+
+# Upstream warns of what is no request, and of upgrades: without a key anybody could fill a disk.
+_logger = logging.getLogger("uvicorn.error.connection")
+_logger.setLevel(logging.ERROR)
 
 _PROBLEMS = {
     400: ("malformed-http", "Malformed HTTP", "the request is not one of HTTP/1.1"),
@@ -53,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for the first head."""
         super().connection_made(transport)
+        self.logger = _logger
         self._gentle = _Gentle(self)
         self._time_head()
 
@@ -154,9 +160,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - upstream's words
         """Answer bytes that are no request."""
         self._refuse(400)
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Keep quiet: upstream logs two lines for whoever asks, and without a key anybody may."""
 
     def _time_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)

@@ -82,11 +82,15 @@ def test_a_field_of_a_trailer_is_no_header() -> None:
         assert answer_to(wire, after) == "host transfer-encoding x-after;"
 
 
-def test_asking_for_another_protocol_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_anybody_may_send_without_a_key_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     asked = b"GET / HTTP/1.1\r\nHost: ours\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     with connected() as wire:
         caplog.clear()
         assert answer_to(wire, asked) == "host connection upgrade;"
+        wire.sendall(b"\x16\x03\x01 is no request\r\n\r\n")
+        assert wire.recv(4096).startswith(b"HTTP/1.1 400 ")
         assert not caplog.messages
 
 
