@@ -75,6 +75,17 @@ def audit(
     session.flush()
 
 
+def change(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs, as details of an entry; of what is new there is no ``before``."""
+    if before is None:
+        return {"before": None, "after": dict(after)}
+    names = sorted(name for name in after if before.get(name) != after[name])
+    return {
+        "before": {name: before.get(name) for name in names},
+        "after": {name: after[name] for name in names},
+    }
+
+
 def verify(session: Session) -> Verification:
     """Follow the chain from its first entry."""
     previous, count = _FIRST, 0

@@ -83,7 +83,7 @@ def revoke_key(session: Session, actor: str, kid: str) -> ApiKey:
     key = lock_key(session, kid)
     if key.revoked_at is None:
         key.revoked_at = func.now()
-        audit(session, actor, "key.revoke", f"key:{kid}")
+        audit(session, actor, "key.revoke", f"key:{kid}", {"name": key.name})
         session.refresh(key)
     return key
 

@@ -30,7 +30,8 @@ def register_version(session: Session, model: str, version: str, records: Iterab
         classes = infer_classes(record.get("prediction") for record in first)
     spec = put_version(session, model, version, VersionDocument())
     infer_schema(session, spec, features, classes)
-    audit(session, "ingest", "version.register", f"version:{model}@{version}")
+    details = {"stage": spec.stage, "features": len(features)}
+    audit(session, "ingest", "version.register", f"version:{model}@{version}", details)
 
 
 def infer_features(samples: Iterable[Any]) -> list[FeatureDocument]:

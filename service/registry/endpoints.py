@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from service.access.audit import audit
+from service.access.audit import audit, change
 from service.access.scopes import Actor
 from service.errors import InvalidDocumentError
-from service.registry import monitoring, repository, service
+from service.registry import facts, monitoring, repository, service
 from service.registry.documents import read
 from service.registry.privacy import KeyNeededError, pseudonyms_of
 from service.registry.schemas import (
@@ -71,8 +71,10 @@ def list_models(session: ReadSession) -> ModelList:
 @router.put("/{model}", openapi_extra=documented_body(ModelDocument, _MODEL))
 def put_model(model: str, body: Body, session: WriteSession, actor: Actor) -> ModelAnswer:
     """Register a model, or change what is said about it."""
+    before = facts.known_model(session, model)
     stored = service.put_model(session, model, read(ModelDocument, body))
-    audit(session, actor, "model.put", f"model:{model}")
+    details = change(before, facts.facts_of_model(stored))
+    audit(session, actor, "model.put", f"model:{model}", details)
     return ModelAnswer.model_validate(stored)
 
 
@@ -97,10 +99,12 @@ def put_version(
     document = read(VersionDocument, body)
     pseudonyms = pseudonyms_of(request.app.state.settings)
     service.require_key(session, pseudonyms)
+    before = facts.known_version(session, model, version)
     stored = service.put_version(session, model, version, document)
     if stored.hashes and pseudonyms is None:
         raise KeyNeededError
-    audit(session, actor, "version.put", f"version:{model}@{version}", {"stage": stored.stage})
+    details = change(before, facts.facts_of_version(stored))
+    audit(session, actor, "version.put", f"version:{model}@{version}", details)
     return _answer(stored)
 
 

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from service.access.audit import audit
 from service.clock import now
-from service.registry.repository import find_monitor
+from service.registry.repository import find_monitor, find_version_by_id
 from service.registry.values import VersionSpec
 from service.retraining import repository
 from service.retraining.alertmanager import Alert
 from service.retraining.service import request_retraining
-from service.retraining.tables import RequestAlert
+from service.retraining.tables import RequestAlert, RetrainingRequest
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,10 @@ def _believed(alert: Alert, latest: datetime) -> Alert:
 def audit_opened(session: Session, actor: str, received: Sequence[Received]) -> None:
     """Log who opened requests; last, as all that is logged."""
     for request in sorted({one.request or 0 for one in received if one.outcome == "opened"}):
-        audit(session, actor, "retraining-request.open", f"retraining-request:{request}")
+        opened = session.get_one(RetrainingRequest, request)
+        version = find_version_by_id(session, opened.version_id)
+        details = {"version": f"{version.model}@{version.version}"}
+        audit(session, actor, "retraining-request.open", f"retraining-request:{request}", details)
 
 
 def _receive(session: Session, version: VersionSpec, alerts: Sequence[Alert]) -> list[Received]:

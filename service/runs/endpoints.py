@@ -169,7 +169,8 @@ def evaluate(model: str, body: Body, session: WriteSession, actor: Actor) -> Acc
     )
     session.add(evaluation)
     session.flush()
-    audit(session, actor, "evaluation.ask", f"model:{model}", {"evaluation": evaluation.id})
+    told = asked.model_dump(mode="json", by_alias=True)
+    audit(session, actor, "evaluation.ask", f"model:{model}", {"evaluation": evaluation.id, **told})
     return AcceptedOut(evaluation=evaluation.id)
 
 

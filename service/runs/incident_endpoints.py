@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.access.audit import audit
+from service.access.audit import audit, change
 from service.access.scopes import Actor
 from service.alerts import repository
 from service.alerts.announcing import announce_changes
@@ -91,6 +91,7 @@ def handle_incident(
     incident = _find(session, incident_id)
     lock_version(session, incident.version_id)
     session.refresh(incident)
+    state = incident.state
     handle(
         incident,
         deed,
@@ -100,7 +101,9 @@ def handle_incident(
         newest=newest_window(session, incident),
     )
     announce_changes(session, incident.version_id)
-    audit(session, actor, f"incident.{deed}", f"incident:{incident_id}")
+    details = change({"state": state}, {"state": incident.state})
+    details["by"] = handling.by or actor
+    audit(session, actor, f"incident.{deed}", f"incident:{incident_id}", details)
     return _documents(session, [incident])[0]
 
 

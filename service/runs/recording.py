@@ -73,7 +73,8 @@ def record(
             insufficient=all(v is Verdict.INSUFFICIENT_DATA for v in judgement.verdicts.values()),
         )
     if opened is not None:
-        audit(session, "worker", "retraining-request.open", f"retraining-request:{opened}")
+        details = {"version": f"{version.model}@{version.version}", "action": judgement.action}
+        audit(session, "worker", "retraining-request.open", f"retraining-request:{opened}", details)
 
 
 def latest_window(session: Session, item: Item) -> Window | None:

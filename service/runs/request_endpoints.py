@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from service import clock
-from service.access.audit import audit
+from service.access.audit import audit, change
 from service.access.scopes import Actor
 from service.alerts.schemas import Handling
 from service.errors import UnknownRequestError
@@ -76,8 +76,10 @@ def handle_request(
     request = _find(session, request_id)
     repository.lock_version(session, request.version_id)
     session.refresh(request)
+    state = request.state
     handle(request, deed, by=handling.by or actor, note=handling.note, at=clock.now())
-    audit(session, actor, f"retraining-request.{deed}", f"retraining-request:{request_id}")
+    details = change({"state": state}, {"state": request.state}) | {"by": handling.by or actor}
+    audit(session, actor, f"retraining-request.{deed}", f"retraining-request:{request_id}", details)
     return _documents(session, [request])[0]
 
 

@@ -1,34 +1,16 @@
 """Keys and the audit log over HTTP, as ``modelwatch serve`` answers."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from service.access.grants import Scope
 from service.access.tokens import new_token
-from service.processes.api import create_app
-from service.settings import Settings
 from tests.clients import TestClient
-from tests.integration.access.conftest import MakeKey
 
 RECORD = {"prediction_id": "a", "ts": "2026-01-02T03:04:05Z", "features": {}, "prediction": "1"}
 BATCH = {"model": "loans", "version": "7", "records": [RECORD]}
-
-
-@pytest.fixture
-def admin(make_key: MakeKey) -> str:
-    return make_key(Scope.ADMIN)
-
-
-@pytest.fixture
-def client(database_url: str, admin: str) -> Iterator[TestClient]:
-    app = create_app(Settings(database_url=SecretStr(database_url)))
-    with TestClient(app, headers={"Authorization": f"Bearer {admin}"}) as client:
-        yield client
 
 
 def as_(key: str) -> dict[str, str]:
