@@ -169,7 +169,7 @@ def _table() -> Panel:
         query(_verdict("performance"), ref="G", table=True),
         query(f"max by ({BY}) ({end}) * 1000", ref="H", table=True),
         w=24,
-        h=9,
+        h=12,
         names={
             "Value #B": "Health",
             "model": "Model",
@@ -187,11 +187,15 @@ def _table() -> Panel:
         overrides={
             "Health": {**CELL, "mappings": words(HEALTH), "custom.width": 150},
             "Model": {"links": page},
+            "Version": {"custom.width": 120},
             "Since": {**when, "noValue": "-"},
+            "Incidents": {"custom.width": 90},
             "Quality": verdict,
             "Drift": verdict,
             "Performance": verdict,
             "Newest result": when,
+            "Task": {"custom.width": 110},
+            "Owner": {"custom.width": 130},
         },
         by=[("Health", True)],
         nothing="No live version",
@@ -255,8 +259,11 @@ def _over_time() -> list[Panel]:
         ),
         bars(
             "Features that drift, now",
-            "Share of the monitored features whose drift alerts in the newest window.",
-            query(f"topk(15, {drifting} / {monitored})", "{{model}} {{model_version}}", now=True),
+            "Share of the monitored features whose drift alerts in the newest window; the "
+            f"{FEW} largest.",
+            query(
+                f"topk({FEW}, {drifting} / {monitored})", "{{model}} {{model_version}}", now=True
+            ),
             w=8,
             h=9,
             unit="percentunit",
@@ -272,7 +279,8 @@ def _over_time() -> list[Panel]:
             query(few(came, "model", "topk"), "{{model}}"),
             w=8,
             h=9,
-            unit="cps",
+            unit="rowsps",
+            nothing="No row counted in this time",
             stepped=False,
             zero=True,
         ),

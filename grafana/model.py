@@ -184,12 +184,7 @@ def _where() -> list[Panel]:
             },
             hidden=["severity"],
             overrides={
-                "Severity": {
-                    **CELL,
-                    "mappings": words(RANKS),
-                    "custom.width": 90,
-                    "custom.align": "left",
-                },
+                "Severity": {**CELL, "mappings": words(RANKS), "custom.width": 90},
                 "Action": {"mappings": texts(ACTIONS), "custom.width": 100},
                 "Kind": {"custom.width": 135},
                 "Check": {"custom.width": 110},

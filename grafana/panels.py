@@ -132,6 +132,9 @@ def lines(
     panel.mappings(list(mappings)).links(links(*to))
     if zero:
         panel.min(0)
+        if unit == "percentunit":
+            # Without it an axis of nothing but zeros reaches to 10,000 %.
+            panel.axis_soft_max(0.1)
     if colors is not None:
         panel.thresholds(colors).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
@@ -316,4 +319,8 @@ def rows(
     return panel
 
 
-CELL: Properties = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}}
+CELL: Properties = {
+    "custom.cellOptions": {"type": "color-background", "mode": "basic"},
+    # A word for a number is read as a word.
+    "custom.align": "left",
+}

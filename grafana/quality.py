@@ -189,7 +189,8 @@ def _rows() -> list[Panel]:
                 f"sum by (kind, result) (rate({sent}[$__rate_interval]))", "{{kind}}: {{result}}"
             ),
             w=8,
-            unit="cps",
+            unit="rowsps",
+            nothing="No row counted in this time",
             stepped=False,
             zero=True,
         ),
@@ -210,6 +211,7 @@ def _rows() -> list[Panel]:
             w=8,
             unit="short",
             zero=True,
+            nothing="None in this time",
             to=[LETTERS],
         ),
     ]

@@ -128,7 +128,7 @@ def _ingest() -> list[Panel]:
             "Rows a second by kind, and what became of them.",
             query(rate("ingest_rows_total", "kind, result"), "{{kind}}: {{result}}"),
             w=8,
-            unit="cps",
+            unit="rowsps",
             stepped=False,
             zero=True,
         ),
@@ -227,6 +227,7 @@ def _jobs() -> list[Panel]:
             ),
             w=8,
             unit="none",
+            nothing="No worker is scraped",
             zero=True,
         ),
         lines(
@@ -236,6 +237,7 @@ def _jobs() -> list[Panel]:
             w=12,
             unit="ops",
             stepped=False,
+            nothing="No worker is scraped",
             zero=True,
         ),
         lines(
@@ -245,6 +247,7 @@ def _jobs() -> list[Panel]:
             w=12,
             unit="s",
             stepped=False,
+            nothing="No worker is scraped",
             zero=True,
         ),
     ]

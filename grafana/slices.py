@@ -212,7 +212,7 @@ def _now_by_slice() -> Panel:
             "Value #E": "Rows",
         },
         overrides={
-            "Value": {"decimals": 3},
+            "Value": {"decimals": 3, "custom.width": 80},
             "from": {"decimals": 3, "custom.width": 80},
             "to": {"decimals": 3, "custom.width": 80},
             "Limit": {"custom.width": 80, "noValue": "-"},

@@ -78,12 +78,14 @@ def series(found: list[Any], legend: str) -> list[dict[str, Any]]:
 def columns(panel: dict[str, Any], found: list[list[Any]]) -> list[dict[str, Any]]:
     """Return a table's columns, merged, organised and sorted as its panel says."""
     options = panel["transformations"][-1]["options"]
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    named = [{name for each in result for name in each["metric"]} for result in found if result]
+    key = sorted(set.intersection(*named)) if named else []
     for query, result in zip(panel["targets"], found, strict=True):
         value = f"Value #{query['refId']}" if len(found) > 1 else "Value"
         for each in result:
-            row = merged.setdefault(json.dumps(each["metric"], sort_keys=True), {**each["metric"]})
-            row[value] = float(each["value"][1])
+            row = merged.setdefault(tuple(each["metric"].get(name, "") for name in key), {})
+            row |= {**each["metric"], value: float(each["value"][1])}
     cells = list(merged.values())
     order = sorted(options["indexByName"], key=options["indexByName"].__getitem__)
     old = {new: name for name, new in options["renameByName"].items()}
