@@ -70,7 +70,8 @@ def test_a_service_is_confined(name: str) -> None:
     if name != "postgres":
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert (service.get("user") == "root") == (name == "secrets")
     assert name in {"secrets", "setup"} or service["deploy"]["resources"]["limits"].keys() == {
         "cpus",
