@@ -1,6 +1,5 @@
 """An isolated process may die, or may have to stand back; who asks it never does."""
 
-import asyncio
 import os
 import re
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,58 +25,7 @@ from service.isolation.process import (
     ProcessSlowError,
     reason_of,
 )
-from service.isolation.room import ProcessRoom, RoomFullError
-
-
-def answer(request: bytes) -> bytes:
-    """Do what a hostile file could make a library do."""
-    deeds: dict[bytes, Callable[[], object]] = {
-        b"abort": os.abort,
-        b"crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
-        b"leave": lambda: os._exit(0),
-        b"spin": _spin,
-        b"sleep": lambda: time.sleep(60),
-        b"grow": lambda: bytearray(1 << 30),
-        b"talk": lambda: os.write(1, b"not an answer"),
-        b"killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        b"stopped": lambda: os.kill(os.getpid(), signal.SIGTERM),
-        b"fill": _fill,
-    }
-    if request == b"priority":
-        return str(os.getpriority(os.PRIO_PROCESS, 0)).encode()
-    if request.startswith(b"work "):
-        return " ".join(map(str, _work(float(request[5:])))).encode()
-    if request == b"environment":
-        return " ".join(os.environ).encode()
-    if request.startswith(b"/"):
-        return Path(request.decode()).read_bytes()
-    try:
-        deeds.get(request, lambda: None)()
-    except MemoryError:
-        return b"no memory"
-    return request[::-1]
-
-
-def _spin() -> None:
-    while True:
-        pass
-
-
-def _work(seconds: float) -> tuple[float, float]:
-    """Return how long so much work takes, of the processor and of the clock."""
-    began, since = time.monotonic(), time.process_time()
-    while (used := time.process_time() - since) < seconds:
-        pass
-    return used, time.monotonic() - began
-
-
-def _fill() -> None:
-    filled = b"x" * (JOB.memory * 5 // 4)
-    while filled:
-        time.sleep(1)
-
-
-JOB = Job(f"{__name__}:answer", memory=256 << 20, processor=1, seconds=50.0)
+from tests.unit.isolation.deeds import JOB
 
 
 @pytest.fixture
@@ -253,7 +201,7 @@ def test_a_process_leaves_no_process_behind() -> None:
 
 _ASKER = f"""
 from service.isolation.process import Job, IsolatedProcess
-job = Job({f"{__name__}:answer"!r}, memory=256 << 20, processor=600, seconds=600.0)
+job = Job({JOB.function!r}, memory=256 << 20, processor=600, seconds=600.0)
 process = IsolatedProcess(job)
 process.ask(b"started")
 print(process.pid, flush=True)
@@ -274,45 +222,3 @@ def test_a_process_whose_asker_was_killed_ends_with_it() -> None:
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("it went on, with the file that it read")
-
-
-def test_a_room_serves_many_and_turns_away_too_many() -> None:
-    async def body() -> None:
-        room = ProcessRoom(JOB, processes=2, most=6)
-        try:
-            questions = [b"a", b"crash", b"bc", b"abort", b"de", b"fg"]
-            answers = [asyncio.ensure_future(room.ask(each)) for each in questions]
-            await asyncio.sleep(0)
-            with pytest.raises(RoomFullError):
-                await room.ask(b"one too many")
-            found = await asyncio.gather(*answers, return_exceptions=True)
-            assert [each if isinstance(each, bytes) else type(each) for each in found] == [
-                *(b"a", ProcessDiedError, b"cb", ProcessDiedError, b"ed", b"gf")
-            ]
-            assert await room.ask(b"hi") == b"ih"
-        finally:
-            room.close()
-
-    asyncio.run(body())
-
-
-def test_who_has_waited_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.isolation.room.WAIT_SECONDS", -1.0)
-    with closing(ProcessRoom(JOB, processes=1, most=1)) as room, pytest.raises(ProcessLateError):
-        asyncio.run(room.ask(b"abc"))
-
-
-def test_a_room_that_closes_waits_for_no_hostile_file_and_tells_all_who_wait() -> None:
-    async def body() -> None:
-        room = ProcessRoom(JOB, processes=1, most=2)
-        await room.ask(b"started")
-        waiting = [asyncio.ensure_future(room.ask(each)) for each in (b"sleep", b"abc")]
-        while not room._free.empty():  # noqa: ASYNC110  a thread takes it
-            await asyncio.sleep(0)
-        began = time.monotonic()
-        room.close()
-        assert time.monotonic() - began < 30
-        for each in await asyncio.gather(*waiting, return_exceptions=True):
-            assert isinstance(each, ProcessLateError)
-
-    asyncio.run(body())
