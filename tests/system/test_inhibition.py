@@ -157,11 +157,23 @@ def test_without_results_nobody_is_told_of_models_or_workers(manager: Manager) -
     manager.post(source)
     manager.wait_until_held_back(drift("loans"))
     inhibited, told = [loss("loans"), alert("MonitorWorkerDead")], alert("MonitorJobBacklog")
-    manager.post(*inhibited, told)
-    manager.wait_until_told("team", source, told)
+    refused = {**alert("MonitorDeadLetters"), "model": "loans"}
+    manager.post(*inhibited, told, refused)
+    manager.wait_until_told("team", source, told, refused)
     for receiver in ("modelwatch", "retraining", "team"):
         for labels in (*inhibited, drift("loans")):
             assert not manager.told(receiver, labels)
+
+
+def test_by_old_results_nobody_is_told_that_versions_are_silent(manager: Manager) -> None:
+    source = alert("MonitorResultsStale")
+    manager.post(source)
+    manager.wait_until_held_back(alert("ModelNoTraffic", "loans"))
+    manager.post(alert("ModelEvaluationStale", "loans"), loss("loans"))
+    manager.wait_until_told("team", source)
+    manager.wait_until_told("retraining", loss("loans"))
+    for name in ("ModelNoTraffic", "ModelEvaluationStale"):
+        assert not manager.told("team", alert(name, "loans"))
 
 
 def test_all_alerts_that_ask_for_one_retraining_come_in_one_message(manager: Manager) -> None:
