@@ -66,12 +66,14 @@ class ResultsRefresher:
             told = told_by(self._renderer.ask(self._request))
         except (ProcessDiedError, ProcessLateError) as error:
             told = Told(error=type(error).__name__)
+        before, self._failing = self._failing, told.exposition is None
         if told.exposition is not None:
             self.newest = told.exposition
         # Said once: the log of an outage should not be a line every few seconds.
-        elif not self._failing and not self._closing.is_set():
+        if self._failing and not before and not self._closing.is_set():
             logger.warning("results cannot be exported: %s", told.error)
-        self._failing = told.exposition is None
+        elif before and not self._failing:
+            logger.warning("results are exported again")
 
     def _run(self) -> None:
         while not self._closing.is_set():

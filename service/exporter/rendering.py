@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.db.engine import make_engine, make_sessions
+from service.db.trouble import cause_of
 from service.exporter.collector import read_results, render_results
 from service.exporter.exposition import Exposition
 from service.isolation.process import Job
@@ -52,7 +53,7 @@ def answer(request: bytes) -> bytes:
         # The database waits for no rendering.
         return encode(Told(render_results(results)))
     except SQLAlchemyError as error:
-        return encode(Told(error=type(error).__name__))
+        return encode(Told(error=cause_of(error)))
     except Exception:  # noqa: BLE001  who asks logs it; nobody reads what this process says
         return encode(Told(error=format_exc()))
 

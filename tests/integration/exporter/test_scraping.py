@@ -96,7 +96,7 @@ def test_without_a_first_rendering_the_scrape_fails_instead_of_showing_nothing(
         assert (answer.status_code, answer.json()["code"]) == (503, "database-away")
         assert time.monotonic() - began < refresher.FIRST_SECONDS, "it waited for no answer"
         assert client.get("/metrics").status_code == 200
-    assert "results cannot be exported: ProgrammingError" in caplog.text
+    assert "results cannot be exported: UndefinedTable 42P01" in caplog.text
 
 
 def test_a_first_rendering_that_takes_too_long_is_not_waited_for(
@@ -125,6 +125,7 @@ def test_an_outage_leaves_the_last_rendering_and_is_said_once(
             connection.execute(text("ALTER TABLE away RENAME TO latest_window"))
         results.refresh()
         assert results.newest is not before
+        assert caplog.text.count("results are exported again") == 1
 
 
 def test_what_ends_the_process_that_renders_costs_one_rendering(
