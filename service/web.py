@@ -108,10 +108,11 @@ async def body_pieces(request: Request) -> AsyncIterator[bytes]:
     """Yield the pieces of a body as they come, as long as they come and fast enough."""
     pieces = aiter(request.stream())
     time = asyncio.get_running_loop().time
-    deadline = time() + STALL_SECONDS
+    patience = STALL_SECONDS
     while True:
+        began = time()
         try:
-            async with asyncio.timeout_at(min(deadline, time() + STALL_SECONDS)):
+            async with asyncio.timeout(patience):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
@@ -121,7 +122,9 @@ async def body_pieces(request: Request) -> AsyncIterator[bytes]:
                 f" {LEAST_RATE >> 10} KiB a second"
             )
             raise StalledBodyError(message) from None
-        deadline += len(piece) / LEAST_RATE
+        # What came fast earns no more of it, or the rest could come as slowly as one likes.
+        patience += began - time() + len(piece) / LEAST_RATE
+        patience = min(STALL_SECONDS, max(0.0, patience))
         yield piece
 
 

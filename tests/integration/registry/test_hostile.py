@@ -43,13 +43,15 @@ def test_a_client_that_stalls_inside_a_document_is_told_so(
     assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_client_that_drips_a_document_is_not_waited_for_either(
-    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at_once", [0, 900_000])
+def test_a_client_that_drips_a_document_is_not_waited_for_whatever_it_sent_before(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(web, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(web, "LEAST_RATE", 64)
     head = b"PUT /v1/models/loans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.create_connection(address, timeout=60) as client:
-        client.sendall(head + b"Content-Length: 50000\r\n\r\n")
+        client.sendall(head + b"Content-Length: 1000000\r\n\r\n" + b" " * at_once)
         client.settimeout(0.1)
         answer = b""
         for _ in range(300):
