@@ -67,12 +67,14 @@ def _now() -> list[Panel]:
     opened = metric("incident_open")
     live = metric("retraining_requests", 'state=~"open|acknowledged|retraining"')
     end = metric("evaluation_window_end_timestamp_seconds", 'kind="data"')
+    asked_for = (f"sum by (action) ({each})" for each in (asks, silence()))
+    unknown = f'label_replace(sum(({health("model")}) == 1), "action", "wait", "", "")'
     doing = tile(
         "What to do",
         "What the open incidents ask for, and alerts that rows, labels or results do not come. "
         "Data is fixed before anything is retrained; drift that harms nobody asks for no more "
-        "than watching.",
-        query(f"sum by (action) ({asks}) or sum by (action) ({silence()})", "{{action}}", now=True),
+        "than watching. Where nothing could be judged there is nothing to do but wait.",
+        query(" or ".join((*asked_for, unknown)), "{{action}}", now=True),
         w=6,
         show=NAME,
         nothing="Nothing",

@@ -25,6 +25,7 @@ ACTIONS = {
     "retrain": ("Retrain", WARN),
     "collect_labels": ("Collect labels", "purple"),
     "watch": ("Watch", NEUTRAL),
+    "wait": ("Wait for data", UNKNOWN),
     "none": ("Nothing", GOOD),
 }
 REQUESTS = {"open": BAD, "acknowledged": WARN, "retraining": NEUTRAL}

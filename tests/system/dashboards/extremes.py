@@ -1,24 +1,24 @@
-"""Two more models, as they would be exported: one with much of everything, one that went silent."""
+"""More models, as they would be exported: one with much of everything, one silent, one new."""
 
 from collections.abc import Iterator
 
 from tests.system.dashboards.history import Past
 from tests.system.dashboards.world import VERSION
 
-CROWD, SILENT = "crowd", "silent"
+CROWD, SILENT, NEW = "crowd", "silent", "new"
 MANY = 200
 HOUR, DAY = 3_600, 86_400
 
 
 def open_metrics(past: Past, labels: str) -> Iterator[str]:
-    """Yield the past of both as OpenMetrics."""
+    """Yield their past as OpenMetrics."""
     times = []
     at = past.start
     while at < past.end:
         times.append(at.timestamp())
         at += past.step
     found: dict[str, list[str]] = {}
-    for name, own, first, last in [*_crowd(), *_silent(times[-1])]:
+    for name, own, first, last in [*_crowd(), *_silent(times[-1]), _new()]:
         lines = found.setdefault(f"modelwatch_{name}", [])
         key = f'modelwatch_{name}{{{labels},model_version="{VERSION}",{own}}}'
         for place, time in enumerate(times):
@@ -53,6 +53,10 @@ def _crowd() -> Iterator[tuple[str, str, float, float]]:
         yield "feature_drift_consecutive_windows", feature, 0, number
         yield "feature_out_of_range_ratio", feature, down, 0
         yield "feature_unseen_ratio", feature, down, 0
+
+
+def _new() -> tuple[str, str, float, float]:
+    return "model_info", f'model="{NEW}"', 1, 1
 
 
 def _silent(end: float) -> Iterator[tuple[str, str, float, float]]:

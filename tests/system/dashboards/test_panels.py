@@ -22,7 +22,7 @@ from service.db.engine import make_engine, make_sessions
 from tests.system.configuration import hurried_rules, process, shipped, write
 from tests.system.dashboards import extremes
 from tests.system.dashboards.asking import Target, promql, sql, targets
-from tests.system.dashboards.extremes import CROWD, SILENT
+from tests.system.dashboards.extremes import CROWD, NEW, SILENT
 from tests.system.dashboards.history import Past, open_metrics
 from tests.system.dashboards.world import KINDS, LOANS, VERSION, World, build, traffic
 from tests.system.harness import eventually, free_port, running
@@ -326,14 +326,27 @@ def test_lines_of_two_hundred_slices_columns_or_classes_are_the_worst_of_them(
     assert len(limited) == 3
 
 
-def test_a_model_that_nothing_comes_from_is_not_healthy(prometheus: Asked) -> None:
-    exprs = {
+def of_model(model: str) -> dict[tuple[str, str], str]:
+    """Return the queries of the model dashboard by panel and letter."""
+    return {
         (target.panel, target.query["refId"]): promql(
-            target.query["expr"], CHOSEN | {"model": SILENT}
+            target.query["expr"], CHOSEN | {"model": model}
         )
         for target in PROM
         if target.dashboard == "model"
     }
+
+
+def test_a_model_that_was_never_judged_waits_for_data(prometheus: Asked) -> None:
+    exprs = of_model(NEW)
+    (found,) = seen(prometheus, exprs["Health", "A"])
+    assert float(found["value"][1]) == 1
+    (doing,) = prometheus.instant(exprs["What to do", "A"])
+    assert doing["metric"] == {"action": "wait"}
+
+
+def test_a_model_that_nothing_comes_from_is_not_healthy(prometheus: Asked) -> None:
+    exprs = of_model(SILENT)
     (doing,) = seen(prometheus, exprs["What to do", "A"])
     assert doing["metric"] == {"action": "fix_data"}
     (found,) = prometheus.instant(exprs["Health", "A"])
