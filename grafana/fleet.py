@@ -19,7 +19,7 @@ from grafana.palette import (
     texts,
     words,
 )
-from grafana.panels import CELL, Panel, bars, lines, properties, rows, tile, timeline
+from grafana.panels import CELL, Panel, bars, by_meaning, lines, rows, tile, timeline
 from grafana.sources import (
     EVERY_MODEL,
     FEW,
@@ -221,9 +221,6 @@ def _over_time() -> list[Panel]:
         nothing="No open incident",
         to=[INCIDENTS],
     )
-    for name, (text, color) in ACTIONS.items():
-        fixed = {"displayName": text, "color": {"mode": "fixed", "fixedColor": color}}
-        asked.override_by_name(name, properties(fixed))
     return [
         timeline(
             "Health",
@@ -272,7 +269,7 @@ def _over_time() -> list[Panel]:
             nothing="No judged window yet",
             to=open_model,
         ),
-        asked,
+        by_meaning(asked, ACTIONS),
         lines(
             "Predictions",
             f"Predictions a second that were stored, of the {FEW} models that last had the most.",

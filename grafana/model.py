@@ -19,6 +19,7 @@ from grafana.palette import (
 from grafana.panels import (
     CELL,
     Panel,
+    by_meaning,
     properties,
     rows,
     tile,
@@ -80,9 +81,6 @@ def _now() -> list[Panel]:
         nothing="Nothing",
         to=[INCIDENTS],
     )
-    for name, (text, color) in ACTIONS.items():
-        fixed = {"displayName": text, "color": {"mode": "fixed", "fixedColor": color}}
-        doing.override_by_name(name, properties(fixed))
     asked = tile(
         "Retraining request",
         "The request that the team has, by its state.",
@@ -116,7 +114,7 @@ def _now() -> list[Panel]:
             filled=False,
             nothing="No incident",
         ),
-        doing,
+        by_meaning(doing, ACTIONS),
         tile(
             "Open incidents",
             "Incidents that are open or acknowledged: one for each cause. That rows, labels or "

@@ -319,6 +319,14 @@ def rows(
     return panel
 
 
+def by_meaning(panel: Kind, meaning: Mapping[str, tuple[str, str]]) -> Kind:
+    """Give each series that has a meaning its words and its colour."""
+    for name, (text, color) in meaning.items():
+        fixed = {"displayName": text, "color": {"mode": "fixed", "fixedColor": color}}
+        panel.override_by_name(name, properties(fixed))
+    return panel
+
+
 CELL: Properties = {
     "custom.cellOptions": {"type": "color-background", "mode": "basic"},
     # A word for a number is read as a word.
