@@ -12,6 +12,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
+from types import TracebackType
 from typing import Any, Literal
 
 from prometheus_client import (
@@ -251,6 +252,23 @@ class JsonFormatter(logging.Formatter):
         return _without_keys(json.dumps(document, default=str))
 
 
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Log what ended a thread, or the process."""
+    if issubclass(kind, Exception):
+        logging.getLogger(__name__).critical(
+            "nobody caught this", exc_info=(kind, error, trace) if error else None
+        )
+
+
+def logging_setup() -> tuple[str, Literal["plain", "json"]]:
+    """Return what ``configure_logging`` was given, for a process that logs to the same place."""
+    root = logging.getLogger()
+    json_lines = any(isinstance(each.formatter, JsonFormatter) for each in root.handlers)
+    return logging.getLevelName(root.level), "json" if json_lines else "plain"
+
+
 _configuring = threading.Lock()
 
 
@@ -269,5 +287,11 @@ def configure_logging(level: str = "INFO", *, style: Literal["plain", "json"] = 
             root.removeHandler(old)
         root.addHandler(handler)
         root.setLevel(level.upper())
+    # Otherwise they are lines without an end, beside those that somebody reads by machine.
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda told: _log_uncaught(
+        told.exc_type, told.exc_value, told.exc_traceback
+    )
     for noisy in ("httpx", "httpcore", "alembic.runtime.migration", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

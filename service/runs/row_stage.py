@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
@@ -36,6 +36,7 @@ from service.runs.leases import LeaseKeeper
 from service.runs.recording import latest_window, measured_of
 from service.runs.row_material import load_material, measure_engine, render
 from service.runs.tables import Measurement, Report, Window
+from service.telemetry import configure_logging, logging_setup
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +220,7 @@ class RowStage:
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
+                initargs=logging_setup(),
             )
         future = self._pool.submit(function, *arguments)
         deadline = time.monotonic() + TASK_SECONDS
@@ -239,8 +241,9 @@ class RowStage:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(level: str, style: Literal["plain", "json"]) -> None:
     """Prepare the process that measures."""
+    configure_logging(level, style=style)
     _use_one_core()
     threading.Thread(target=_end_with_worker, name="end-with-worker", daemon=True).start()
 

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,9 +22,12 @@ from service.telemetry import JsonFormatter, PlainFormatter, configure_logging
 def restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    hooks = sys.excepthook, threading.excepthook
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    sys.excepthook, threading.excepthook = hooks
 
 
 def a_record(message: str = "three %s", *args: object, **extra: object) -> logging.LogRecord:
@@ -56,6 +60,31 @@ def test_configuring_twice_logs_once() -> None:
     assert len(ours) == 1
     assert isinstance(ours[0].formatter, JsonFormatter)
     assert logging.getLogger().level == logging.WARNING
+
+
+_UNCAUGHT = """
+import threading, warnings
+from service.telemetry import configure_logging, logging_setup
+configure_logging("INFO", style="json")
+configure_logging(*logging_setup()[:1], style=logging_setup()[1])
+warnings.warn("a library's")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise RuntimeError("at the end\\nof it")
+"""
+
+
+def test_what_nobody_catches_and_what_libraries_warn_of_are_lines_as_well() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False, timeout=300
+    )
+    said = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [each["level"] for each in said] == ["WARNING", "CRITICAL", "CRITICAL"]
+    assert "a library's" in said[0]["message"]
+    assert "ZeroDivisionError" in said[1]["exception"]
+    assert "RuntimeError: at the end" in said[2]["exception"]
+    assert ended.returncode == 1
 
 
 def test_metrics_stand_in_a_registry_of_our_own_without_created_series() -> None:
