@@ -1,17 +1,48 @@
 """The receiver for Alertmanager's webhook."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.access.scopes import Actor
+from service.errors import BusyError
 from service.registry.documents import invalid
-from service.retraining.alertmanager import EXAMPLE, Notification
+from service.retraining.alertmanager import EXAMPLE, Alert, Notification
 from service.retraining.receiving import audit_opened, receive_alerts
 from service.web import Body, WriteSession, documented_body
 
 router = APIRouter(prefix="/v1/alertmanager", tags=["retraining"])
+
+
+class Room:
+    """Alerts that a process deals with at one time: they would keep ingest from the interpreter."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """Give room, or raise that there is none; what comes alone has room in any case."""
+        with self._lock:
+            if self._held and self._held + count > self._limit:
+                message = "too many alerts of other messages are dealt with; send it again later"
+                raise BusyError(message)
+            self._held += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= count
+
+
+# Two of the largest messages that the shipped configuration sends.
+ROOM = Room(1000)
 
 
 class ReceivedAlert(BaseModel):
@@ -42,13 +73,23 @@ def receive(session: WriteSession, body: Body, actor: Actor) -> Receipt:
     of the model was closed within the monitor's cooldown.  Alerts that concern no live version are
     ignored, and `resolved` closes nothing.
     """
-    try:
-        notification = Notification.model_validate(body)
-    except ValidationError as error:
-        raise invalid(error) from None
-    received = receive_alerts(session, [document.alert() for document in notification.alerts])
-    audit_opened(session, actor, received)
+    with ROOM.hold(_count(body)):
+        received = receive_alerts(session, _alerts_of(body))
+        audit_opened(session, actor, received)
     return Receipt(
         alerts=[ReceivedAlert.model_validate(one) for one in received],
         left_out=sum(one.outcome == "left_out" for one in received),
     )
+
+
+def _count(body: object) -> int:
+    alerts = body.get("alerts") if isinstance(body, dict) else None
+    return len(alerts) if isinstance(alerts, list) else 0
+
+
+def _alerts_of(body: object) -> list[Alert]:
+    try:
+        notification = Notification.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+    return [document.alert() for document in notification.alerts]
