@@ -85,7 +85,7 @@ def migrate() -> int:
 
     url = database.required_url(read_settings(), "migrate")
     database.migrate(url)
-    click.echo(f"the tables at {database.shown(url)} are those of this release")
+    click.echo(f"the tables at {database.shown(url)} are those of this release, or of a later one")
     return 0
 
 

@@ -112,6 +112,16 @@ def test_tables_of_this_release_or_a_later_one_will_do(engine: Engine) -> None:
         assert not is_migrated(connection)
 
 
+def test_an_earlier_release_leaves_the_tables_of_a_later_one_as_they_are(
+    engine: Engine, database_url: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    upgrade(database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
 def test_the_prediction_table_has_its_slots(engine: Engine) -> None:
     with engine.connect() as connection:
         slots = connection.execute(
