@@ -156,7 +156,7 @@ def _parse(body: bytes, media: str) -> Any:
         if media in JSON_TYPES:
             return orjson.loads(body)
         # libyaml would be faster, but deep nesting overflows its stack and ends the process.
-        return yaml.safe_load(body.decode())
+        return _unfolded(yaml.safe_load(body.decode()))
     except orjson.JSONDecodeError:
         message = "the body is not JSON"
         raise BadRequestError(message, code="malformed-json", title="Malformed JSON") from None
@@ -164,6 +164,20 @@ def _parse(body: bytes, media: str) -> Any:
     except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
         message = "the body is not YAML in UTF-8"
         raise BadRequestError(message, code="malformed-yaml", title="Malformed YAML") from None
+
+
+def _unfolded(document: Any) -> Any:
+    """Return the document, if it is not too large once each alias is replaced by what it names."""
+    stack, left = [document], MOST_VALUES
+    while stack:
+        value = stack.pop()
+        left -= 1
+        if isinstance(value, dict | list):
+            stack.extend(value.values() if isinstance(value, dict) else value)
+        if len(stack) > left:
+            message = "the document has too many values"
+            raise TooLargeError(message, limit=MOST_VALUES)
+    return document
 
 
 Body = Annotated[Any, Depends(_document)]

@@ -115,3 +115,18 @@ def test_a_document_of_mistakes_is_refused_without_a_list_of_all(
     assert "rejected" not in many.json()
     too_many = put(web.MOST_VALUES + 2)
     assert (too_many.status_code, too_many.json()["code"]) == (413, "too-large")
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"a: &a {%s}\nb: [%s]" % (b",".join(b"%d: 1" % n for n in range(400)), b"*a," * 400),
+        b"tags: &a [*a]",
+    ],
+)
+def test_an_alias_is_worth_what_it_names(client: TestClient, bomb: bytes) -> None:
+    answers = [
+        client.put("/v1/models/loans", content=content, headers={"Content-Type": "text/yaml"})
+        for content in (b"owner: &a ana\ndescription: *a", bomb)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 413]
