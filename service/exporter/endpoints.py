@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from service import telemetry
 from service.db.visibility import visible_models
-from service.errors import DatabaseAwayError
+from service.errors import DatabaseAwayError, NotReadyError
 from service.exporter.exposition import only_of
 
 router = APIRouter(tags=["metrics"], default_response_class=Response)
@@ -26,9 +26,11 @@ async def model_metrics(request: Request) -> Response:
 
     A key that is bound to models gets their series alone.
     """
-    exposition = await request.app.state.results.exposition()
+    results = request.app.state.results
+    exposition = await results.exposition()
     if exposition is None:
-        raise DatabaseAwayError
+        message = "the first rendering takes its time; scrape again"
+        raise DatabaseAwayError if results.failing else NotReadyError(message)
     models = visible_models()
     content = exposition.content if models is None else only_of(exposition, models)
     return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -34,7 +34,7 @@ class ResultsRefresher:
         self._interval = interval
         self._renderer = IsolatedProcess(RENDER)
         self.newest: Exposition | None = None
-        self._failing = False
+        self.failing = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -42,7 +42,7 @@ class ResultsRefresher:
         """Return the newest exposition; the first one is waited for, and None if there is none."""
         self.start()
         until = time.monotonic() + FIRST_SECONDS
-        while not (self.newest or self._failing or time.monotonic() > until):  # noqa: ASYNC110  as said
+        while not (self.newest or self.failing or time.monotonic() > until):  # noqa: ASYNC110  as said
             await asyncio.sleep(_LOOK_SECONDS)
         return self.newest
 
@@ -66,13 +66,13 @@ class ResultsRefresher:
             told = told_by(self._renderer.ask(self._request))
         except (ProcessDiedError, ProcessLateError) as error:
             told = Told(error=type(error).__name__)
-        before, self._failing = self._failing, told.exposition is None
+        before, self.failing = self.failing, told.exposition is None
         if told.exposition is not None:
             self.newest = told.exposition
         # Said once: the log of an outage should not be a line every few seconds.
-        if self._failing and not before and not self._closing.is_set():
+        if self.failing and not before and not self._closing.is_set():
             logger.warning("results cannot be exported: %s", told.error)
-        elif before and not self._failing:
+        elif before and not self.failing:
             logger.warning("results are exported again")
 
     def _run(self) -> None:

@@ -141,6 +141,7 @@ _FOREIGN = (
 # What no parameter and no type of body tells.
 _OF_ROUTE: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/readyz"): ("503 not-durable", "503 not-migrated", "503 not-ready"),
+    ("get", "/metrics/models"): ("503 not-ready",),
     ("put", "/v1/models/{model}"): ("409 conflict", "422 bad-name"),
     ("put", "/v1/models/{model}/versions/{version}"): (
         *("409 conflict", "409 policy-changed", "422 bad-name", "422 derived-name"),

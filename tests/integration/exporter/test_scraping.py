@@ -105,7 +105,8 @@ def test_a_first_rendering_that_takes_too_long_is_not_waited_for(
     monkeypatch.setattr(refresher, "FIRST_SECONDS", 0.1)
     with engine.begin() as connection, TestClient(app) as client:
         connection.execute(text("LOCK TABLE latest_window IN ACCESS EXCLUSIVE MODE"))
-        assert client.get("/metrics/models").status_code == 503
+        answer = client.get("/metrics/models")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not-ready")
 
 
 def test_an_outage_leaves_the_last_rendering_and_is_said_once(
