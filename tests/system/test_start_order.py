@@ -79,8 +79,9 @@ def check(service: Service, bare_url: str, cluster_url: str, logs: Path) -> None
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
     for process in ("serve", "worker"):
         says(process, "the database answers again")
-        said = {each: lines(process, each) for each in (MIGRATE, "does not answer", "Traceback")}
-        assert said == {MIGRATE: 1, "does not answer": 1, "Traceback": 0}
+        assert (lines(process, MIGRATE), lines(process, "Traceback")) == (1, 0)
+        # A machine that stalls has outages of its own; every attempt would be dozens.
+        assert 1 <= lines(process, "does not answer") <= 3
     service.check_alive()
 
 
