@@ -15,7 +15,7 @@ MOST_LABELS = 64
 LONGEST_LABEL = 200
 LONGEST_TEXT = 500
 # What somebody who reads the evidence needs; of others nothing is kept.
-ANNOTATIONS = ("description", "runbook_url", "dashboard_url")
+ANNOTATIONS = ("measured", "description", "runbook_url", "dashboard_url")
 LONGEST_ANNOTATION = 2_000
 # What neither Postgres stores nor a page should show.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

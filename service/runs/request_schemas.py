@@ -44,8 +44,8 @@ class EvidenceWindow(BaseModel):
 class EvidenceAlert(BaseModel):
     """An alert of Prometheus, as Alertmanager last told of it.
 
-    That it is resolved may only mean that nothing was scraped.  ``annotations`` are description,
-    runbook_url, dashboard_url and generator_url, its query, as far as it has them.
+    That it is resolved may only mean that nothing was scraped.  ``annotations`` are measured,
+    description, runbook_url, dashboard_url and generator_url, its query, as far as it has them.
     """
 
     model_config = ConfigDict(from_attributes=True)

@@ -272,6 +272,7 @@ def measure(url: str, seconds: float, processes: int) -> None:
         before = raw_copy(url, codec)
         lines = [case(port, pids, seconds, "/no-sink", 1, 64)]
         lines += [case(port, pids, seconds, "/v1/predictions", *c) for c in CASES]
+        taken = bytes_a_row(url)
         lines.append(retries(port, pids, seconds))
         lines.append(case(port, pids, seconds, "/tutorial", 1, 64))
         copied = (before + raw_copy(url, codec)) / 2
@@ -291,6 +292,19 @@ def measure(url: str, seconds: float, processes: int) -> None:
     Console().print(table)
     Console().print(f"one row a request: {lines[1][1] / lines[0][1]:.2f} of the same without sink")
     Console().print(f"1,000 rows a request: {lines[3][1] / lines[-1][1]:.0f} x the ORM insert")
+    Console().print(f"a stored row takes {taken:.0f} bytes of disk, indexes included")
+
+
+def bytes_a_row(url: str) -> float:
+    """Return what a row takes of the disk with its identity, indexes included."""
+    with psycopg.connect(url) as connection:
+        (taken,) = connection.execute(
+            "SELECT (SELECT sum(pg_total_relation_size(relid))::float8"
+            " FROM pg_partition_tree('prediction')) / (SELECT count(*) FROM prediction)"
+            " + pg_total_relation_size('prediction_identity')::float8"
+            " / (SELECT count(*) FROM prediction_identity)"
+        ).fetchone() or (0.0,)
+    return float(taken)
 
 
 def retries(port: int, pids: list[int], seconds: float) -> Any:

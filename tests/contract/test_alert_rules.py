@@ -99,6 +99,7 @@ def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> Non
     of_incidents = "modelwatch_incident_open{" in rule["expr"]
     more = {"incidents_url"} if of_incidents else set()
     said = rule["annotations"]
+    more |= {"measured"} & said.keys()
     assert said.keys() == {"summary", "description", "runbook_url", "dashboard_url"} | more
     headings = re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), re.MULTILINE)
     anchor = rule["alert"].lower()
@@ -116,14 +117,14 @@ def test_an_alert_says_what_it_is_and_where_to_look(rule: dict[str, Any]) -> Non
         assert of_incidents, "the incident brings its own"
 
 
-def test_an_alert_of_an_incident_says_its_numbers_and_then_what_to_do() -> None:
-    parts = [
-        rule["annotations"]["description"].partition('{{- "" }}')
+def test_an_alert_of_an_incident_says_what_was_measured() -> None:
+    said = [
+        rule["annotations"].get("measured")
         for rule in ALERTS
         if "modelwatch_incident_open{" in rule["expr"] and "count by" not in rule["expr"]
     ]
-    assert len({numbers for numbers, _, _ in parts}) == 1, "one text, which no template can share"
-    assert all("modelwatch_incident_value" in numbers and do for numbers, _, do in parts)
+    assert len(set(said)) == 1
+    assert "modelwatch_incident_value" in said[0]
 
 
 @pytest.mark.parametrize("name", ["prometheus.yml", "compose.yml"])
@@ -148,7 +149,7 @@ def test_no_rule_names_what_is_not_exported() -> None:
     exported = CATALOGUE.keys() | {name + suffix for name in process for suffix in suffixes}
     known = exported | RECORDED
     for rule in RULES:
-        asked = rule["expr"] + rule.get("annotations", {}).get("description", "")
+        asked = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
         named = set(re.findall(r"\b(?:\w+:)?modelwatch_[\w:]+", asked))
         assert named <= known, rule.get("alert", rule.get("record"))
 
@@ -201,6 +202,20 @@ def test_the_command_of_the_page_points_alertmanager_to_one_machine(tmp_path: Pa
     assert compose.pop("url")
     assert compose.pop("http_config")
     assert after == before
+
+
+@needs_amtool
+def test_the_receivers_of_the_page_are_valid_and_name_what_the_alerts_have(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    named = {each["name"]: each for each in yaml.safe_load(block)["receivers"]}
+    assert {each["name"] for each in config["receivers"] if len(each) == 1} == set(named)
+    config["receivers"] = [named.get(each["name"], each) for each in config["receivers"]]
+    made = tmp_path / "alertmanager.yml"
+    made.write_text(yaml.safe_dump(config))
+    run(amtool, "check-config", made)
+    known = {name for rule in ALERTS for name in rule["annotations"]}
+    assert set(re.findall(r"Annotations\.(\w+)", block)) <= known
 
 
 @needs_amtool

@@ -161,7 +161,7 @@ def check_notification(alertmanager_port: int) -> None:
     def told(name: str) -> str | None:
         answer = httpx.get(f"http://127.0.0.1:{alertmanager_port}/api/v2/alerts", trust_env=False)
         found = {one["labels"]["alertname"]: one["annotations"] for one in answer.json()}
-        return found[name]["description"] if name in found else None
+        return found[name]["measured"] if name in found else None
 
     number = r"-?\d\.\d+"
     lost = eventually(lambda: told(LOST), seconds=PATIENCE, message="no loss")

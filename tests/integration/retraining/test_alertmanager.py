@@ -58,7 +58,12 @@ def test_a_rule_of_the_teams_own_opens_a_request_and_its_webhook_is_told(
 def test_who_reads_the_evidence_finds_what_the_alert_says_as_it_says_it_last(
     client: TestClient,
 ) -> None:
-    said = {"description": "40 %", "runbook_url": "https://wiki/loans", "dashboard_url": "/d/loans"}
+    said = {
+        "measured": "40 %",
+        "description": "Ours.",
+        "runbook_url": "https://wiki/loans",
+        "dashboard_url": "/d/loans",
+    }
     query = "http://prometheus:9090/graph?g0.expr=up"
     first = an_alert(annotations=said | {"secret": "x"}, generatorURL=query)
     tell(client, first)
