@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.db.engine import make_engine
-from service.db.revisions import is_migrated, migrations_directory
+from service.db.revisions import migrations_directory
 from service.db.turns import table_turn
 from service.errors import ModelwatchSetupError
 
@@ -84,10 +84,10 @@ def _pending(connection: Connection) -> list[str]:
     current = MigrationContext.configure(connection).get_current_revision()
     if current is None:
         return ["head"]
-    if is_migrated(connection):
+    script = ScriptDirectory.from_config(configuration(connection))
+    if current > (script.get_current_head() or ""):
         # A later release has been here, whose steps this one does not know.
         return []
-    script = ScriptDirectory.from_config(configuration(connection))
     return [step.revision for step in script.iterate_revisions("head", current)][::-1]
 
 

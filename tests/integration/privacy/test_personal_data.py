@@ -164,7 +164,8 @@ def test_no_process_stores_anything_without_the_key_or_with_another(
     refuse_other_key(
         Settings.model_validate({"database_url": database_url, "pii_key": KEY}), database_url
     )
-    assert traces(database_url, "device") == [("version.tag_policies", "device")]
+    in_settings = [("audit.details", "device"), ("version.tag_policies", "device")]
+    assert traces(database_url, "device") == in_settings
 
 
 def test_a_key_is_made_once_and_read_by_nobody_else(tmp_path: Any) -> None:
