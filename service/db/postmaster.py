@@ -1,5 +1,6 @@
 """Finding and stopping the server of one data directory, and never any other process."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from service.errors import ModelwatchSetupError
 POLL = 0.02
 FAST_SECONDS = 4.0
 IMMEDIATE_SECONDS = 10.0
+NOTICE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,10 @@ def stop_postmaster(pid: int, cluster: Path) -> None:
 def clear_dead_owner(cluster: Path) -> None:
     """Make the directory startable after its owner was killed.
 
-    A server that survived its owner is stopped.  A pid file whose process id now belongs to
-    another program would keep PostgreSQL from starting, so it is removed, but only once no
-    backend of the old server is attached to its shared memory.
+    A server that survived its owner is stopped.  Its backends notice when it is gone, but for one
+    that waits for a lock of a dead process: that is killed, which is safe for committed rows.  A
+    pid file whose process id now belongs to another program would keep PostgreSQL from starting,
+    so it is removed, but only once no backend of the old server is attached to its shared memory.
     """
     left = read_pid_file(cluster)
     if left is None:
@@ -114,12 +117,28 @@ def clear_dead_owner(cluster: Path) -> None:
 
 
 def _wait_for_backends(left: PidFile, cluster: Path) -> None:
-    deadline = time.monotonic() + IMMEDIATE_SECONDS
+    began = time.monotonic()
     while _attached(left.shared_memory_id):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > IMMEDIATE_SECONDS:
             message = f"a process of the previous PostgreSQL server still uses {cluster}"
             raise ModelwatchSetupError(message)
+        if waited > NOTICE_SECONDS:
+            for pid in _processes_in(cluster):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(POLL)
+
+
+def _processes_in(cluster: Path) -> list[int]:
+    """Return the PostgreSQL processes that work in the directory; none where /proc is not."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (process / "comm").read_text().strip()
+            if name == "postgres" and (process / "cwd").readlink() == cluster:
+                found.append(int(process.name))
+    return found
 
 
 def _attached(shared_memory_id: int | None) -> int:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -133,6 +134,19 @@ def test_a_frozen_server_that_outlived_its_owner_is_replaced(server: EmbeddedPos
 def test_a_server_that_was_killed_with_its_owner_recovers(server: EmbeddedPostgres) -> None:
     os.kill(kill_owner(server.data_dir), signal.SIGKILL)
     assert kept(server.start()) == 7
+
+
+def test_a_backend_that_cannot_notice_its_servers_death_is_ended(server: EmbeddedPostgres) -> None:
+    with contextlib.closing(psycopg.connect(server.start())) as connection:
+        backend = connection.info.backend_pid
+        left = read_pid_file(server.cluster)
+        assert left is not None
+        # One that waits for a lock of a dead process does as little.
+        os.kill(backend, signal.SIGSTOP)
+        os.kill(left.pid, signal.SIGKILL)
+        server.stop()
+        psycopg.connect(server.start()).close()
+    assert not postmaster._attached(left.shared_memory_id)
 
 
 def test_a_process_that_got_the_servers_number_is_left_alone(server: EmbeddedPostgres) -> None:

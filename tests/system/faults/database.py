@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from service.db.postmaster import read_pid_file
 from service.errors import ModelwatchSetupError
 
 ROOM = "3g"
+STARTING_SECONDS = 20.0
 _MEMORY = Path("/dev/shm")
 _OPTIONS = {"max_connections": "100", "shared_buffers": "64MB", "max_wal_size": "256MB"}
 
@@ -63,6 +65,7 @@ class Database:
         self.disk = Disk(scratch)
         self._server = EmbeddedPostgres(self.disk.path / "data", {**_OPTIONS, **options})
         self.url = ""
+        self._starting_since: float | None = None
         self.start()
 
     @property
@@ -81,10 +84,22 @@ class Database:
         self.url = self._server.start()
 
     def revive(self) -> None:
-        """Start it if it has ended; a disk that is full may prevent that for now."""
+        """Start it if it has ended; a disk that is full may prevent that for now.
+
+        Where its disk has been full PostgreSQL 18 may wait for its own checkpointer for ever as it
+        starts again; whoever runs it notices that it is not ready, and starts it anew.
+        """
         if not self._server.is_running():
             with suppress(ModelwatchSetupError, psycopg.Error):
                 self.start()
+        found = read_pid_file(self._server.cluster)
+        if found is None or found.status != "starting":
+            self._starting_since = None
+        elif self._starting_since is None:
+            self._starting_since = time.monotonic()
+        elif time.monotonic() > self._starting_since + STARTING_SECONDS:
+            self._starting_since = None
+            self.kill()
 
     def stop(self) -> None:
         """Stop it as its administrator does."""

@@ -234,7 +234,7 @@ class Rig:
         calm = random.Random(0)
         deadline = time.monotonic() + seconds
         while any(client.exit_code != 0 for client in self.clients):
-            assert time.monotonic() < deadline, "the clients do not come to their end"
+            assert time.monotonic() < deadline, f"the clients do not end:\n{self.logs()}"
             self.supervise(calm)
             time.sleep(0.1)
 
