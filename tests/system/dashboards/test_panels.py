@@ -130,8 +130,8 @@ def prometheus(
         "prometheus",
         f"--config.file={configuration(world, metrics_port, folder)}",
         f"--storage.tsdb.path={folder / 'data'}",
-        # Its past has a sample every three hours.
-        "--query.lookback-delta=4h",
+        # Its past has a sample every three hours, and ends up to four and a half hours ago.
+        "--query.lookback-delta=5h",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with process(folder / "log", *command):
